@@ -1,0 +1,200 @@
+"""Tables of exposures, picks and particles: pandas frames with firn's names inside, RELION-3.1+ STAR on disk.
+
+Inside, every row carries its own optics (pixel_size in Å, voltage_kv, cs_mm, amplitude_contrast); on disk they
+form the optics block. Columns with no name in NAMES keep their label and pass through untouched, so none is lost.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from firn.errors import InputError
+from firn.formats.star import read_star, write_star
+
+NAMES = {
+    # identity
+    "exposure_id": "firnExposureId",
+    "particle_id": "firnParticleId",
+    "batch": "firnBatch",
+    "micrograph": "rlnMicrographName",
+    "micrograph_plain": "rlnMicrographNameNoDW",
+    "movie": "rlnMicrographMovieName",
+    "motion_star": "rlnMicrographMetadata",
+    "gain": "rlnMicrographGainName",
+    "frames": "firnFrames",
+    "width_px": "firnWidthPx",
+    "height_px": "firnHeightPx",
+    "dose_per_frame": "rlnMicrographDoseRate",
+    "pre_exposure": "rlnMicrographPreExposure",
+    # motion
+    "motion_total": "rlnAccumMotionTotal",
+    "motion_early": "rlnAccumMotionEarly",
+    "motion_late": "rlnAccumMotionLate",
+    # CTF
+    "defocus_u": "rlnDefocusU",
+    "defocus_v": "rlnDefocusV",
+    "defocus_angle": "rlnDefocusAngle",
+    "phase_shift": "rlnPhaseShift",
+    "ctf_fit_resolution": "rlnCtfMaxResolution",
+    "ctf_score": "rlnCtfFigureOfMerit",
+    "ctf_b_factor": "rlnCtfBfactor",
+    "astigmatism": "rlnCtfAstigmatism",
+    "defocus_slope_x": "firnDefocusSlopeX",
+    "defocus_slope_y": "firnDefocusSlopeY",
+    "defocus_bend_xx": "firnDefocusBendXX",
+    "defocus_bend_xy": "firnDefocusBendXY",
+    "defocus_bend_yy": "firnDefocusBendYY",
+    "ice_ring_score": "firnIceRingScore",
+    "ctf_image": "rlnCtfImage",
+    # picks
+    "x_px": "rlnCoordinateX",
+    "y_px": "rlnCoordinateY",
+    "pick_score": "rlnAutopickFigureOfMerit",
+    "pick_power": "firnPickPower",
+    "diameter": "firnDiameter",
+    # particles
+    "image": "rlnImageName",
+    "rot": "rlnAngleRot",
+    "tilt": "rlnAngleTilt",
+    "psi": "rlnAnglePsi",
+    "origin_x": "rlnOriginXAngst",
+    "origin_y": "rlnOriginYAngst",
+    "class_number": "rlnClassNumber",
+    "half": "rlnRandomSubset",
+    "scale": "firnScale",
+    "group_name": "rlnGroupName",
+    "class_probability": "rlnMaxValueProbDistribution",
+    "significant_poses": "rlnNrOfSignificantSamples",
+    # classes
+    "class_image": "rlnReferenceImage",
+    "class_fraction": "rlnClassDistribution",
+    "class_resolution": "rlnEstimatedResolution",
+    "class_count": "firnClassCount",
+    "class_ess": "firnClassEss",
+    # faults
+    "reason_code": "firnReasonCode",
+    "reason": "firnReason",
+}
+OPTICS = {
+    "optics_name": "rlnOpticsGroupName",
+    "voltage_kv": "rlnVoltage",
+    "cs_mm": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+    "micrograph_pixel_size": "rlnMicrographPixelSize",
+    "movie_pixel_size": "rlnMicrographOriginalPixelSize",
+    "image_pixel_size": "rlnImagePixelSize",
+    "box_px": "rlnImageSize",
+    "dimensionality": "rlnImageDimensionality",
+    "ctf_premultiplied": "rlnCtfDataAreCtfPremultiplied",
+}
+BLOCKS = {"movies": "movies", "exposures": "micrographs", "picks": "particles", "particles": "particles", "classes": "model_classes", "failed": "failed"}
+_TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
+_TO_LABEL = NAMES | OPTICS
+
+
+def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) -> pd.DataFrame:
+    """One row per exposure, pick, particle or class, with the optics of its group joined on.
+
+    kind: a key of BLOCKS. needs: names of columns that must be there.
+    Raises InputError naming the file and the RELION label of a column that is missing.
+    """
+    blocks = read_star(path)
+    table = _main_block(blocks, kind, path)
+    if "optics" in blocks:
+        table = _join_optics(table, blocks["optics"], path)
+    table = table.rename(columns=_TO_NAME)
+    require_columns(table, needs, path)
+    return table
+
+
+def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None:
+    """Write a table as RELION-3.1+ STAR; optics columns become the optics block."""
+    optics_columns = [name for name in OPTICS if name in table.columns and name != "optics_name"]
+    if not optics_columns or kind in ("classes", "failed") or table.empty:
+        write_star(path, {BLOCKS[kind]: table.rename(columns=_TO_LABEL)})
+        return
+    optics, groups = _split_optics(table, optics_columns)
+    main = table.drop(columns=[*optics_columns, "optics_name", "rlnOpticsGroup"], errors="ignore")
+    main = main.assign(rlnOpticsGroup=groups)
+    write_star(path, {"optics": optics, BLOCKS[kind]: main.rename(columns=_TO_LABEL)})
+
+
+def require_columns(table: pd.DataFrame, names: Iterable[str], where: str | os.PathLike) -> None:
+    """Raise InputError when a named column is missing."""
+    missing = [_TO_LABEL.get(name, name) for name in names if name not in table.columns]
+    if missing:
+        raise InputError(f"{where}: has no column {', '.join('_' + label for label in missing)}")
+
+
+def concatenate(paths: Iterable[str | os.PathLike], kind: str) -> pd.DataFrame:
+    """The tables of several files as one; columns absent from some are filled with NaN or empty text."""
+    tables = [read_table(path, kind) for path in paths if Path(path).exists()]
+    full = [table for table in tables if not table.empty]
+    return pd.concat(full, ignore_index=True) if full else (tables[0] if tables else pd.DataFrame())
+
+
+def write_batches(folder: str | os.PathLike, table: pd.DataFrame, kind: str, batches: Iterable[str]) -> None:
+    """Write `batches/<batch>/<kind>.star` below folder, one for every batch, empty ones too; needs the column `batch`."""
+    for batch in batches:
+        rows = table[table["batch"].astype(str) == str(batch)] if "batch" in table.columns else table.iloc[:0]
+        write_table(Path(folder) / "batches" / str(batch) / f"{kind}.star", rows, kind)
+
+
+def image_names(stack: str | os.PathLike, count: int) -> list[str]:
+    """RELION image names `000001@stack` ... of a stack with count images."""
+    return [f"{number:06d}@{stack}" for number in range(1, count + 1)]
+
+
+def split_image_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(0-based section numbers, stack paths) of RELION image names.
+
+    Raises InputError when a name is not `number@path`.
+    """
+    parts = [str(name).partition("@") for name in names]
+    if any(not at or not number.isdigit() for number, at, _ in parts):
+        bad = next(number + at + path for number, at, path in parts if not at or not number.isdigit())
+        raise InputError(f"'{bad}' is not an image name of the form 000001@stack.mrcs")
+    return np.array([int(number) - 1 for number, _, _ in parts], dtype=np.int64), np.array([path for _, _, path in parts], dtype=object)
+
+
+def _main_block(blocks: dict[str, pd.DataFrame], kind: str, path: str | os.PathLike) -> pd.DataFrame:
+    wanted = BLOCKS[kind]
+    others = [name for name in blocks if name not in ("optics", "general", "job", "pipeline_general")]
+    if wanted in blocks:
+        return blocks[wanted]
+    if len(others) == 1:
+        return blocks[others[0]]
+    raise InputError(f"{path}: has no block data_{wanted}; it has {', '.join('data_' + name for name in blocks)}")
+
+
+def _join_optics(table: pd.DataFrame, optics: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    if "rlnOpticsGroup" not in table.columns or "rlnOpticsGroup" not in optics.columns:
+        raise InputError(f"{path}: has an optics block, but no column _rlnOpticsGroup to join it by")
+    unknown = set(table["rlnOpticsGroup"]) - set(optics["rlnOpticsGroup"])
+    if unknown:
+        raise InputError(f"{path}: rows name optics group {sorted(unknown)[0]}, which the optics block does not have")
+    own = [label for label in optics.columns if label == "rlnOpticsGroup" or label not in table.columns]
+    return table.merge(optics[own], on="rlnOpticsGroup", how="left", validate="many_to_one").drop(columns="rlnOpticsGroup")
+
+
+def _split_optics(table: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    keys = [*(["optics_name"] if "optics_name" in table.columns else []), *columns]
+    grouped = table.groupby(keys, sort=False, dropna=False)
+    optics = table.loc[grouped.head(1).index, keys].reset_index(drop=True)
+    groups = grouped.ngroup().to_numpy() + 1
+    names = _unique_names(optics)
+    optics = optics.drop(columns="optics_name", errors="ignore").rename(columns=_TO_LABEL)
+    optics.insert(0, "rlnOpticsGroup", np.arange(1, len(optics) + 1))
+    optics.insert(0, "rlnOpticsGroupName", names)
+    return optics, groups
+
+
+def _unique_names(optics: pd.DataFrame) -> list[str]:
+    numbered = [f"opticsGroup{number}" for number in range(1, len(optics) + 1)]
+    if "optics_name" not in optics.columns or optics["optics_name"].isna().any():
+        return numbered
+    names = [str(name) for name in optics["optics_name"]]
+    return names if len(set(names)) == len(names) else numbered

@@ -1,0 +1,1 @@
+"""The EM engine shared by every classification and refinement. Knows no files."""

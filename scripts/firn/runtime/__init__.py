@@ -1,0 +1,1 @@
+"""What surrounds a job: the door, devices, progress, provenance and atomic writes."""

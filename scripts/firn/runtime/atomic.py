@@ -1,0 +1,36 @@
+"""A file or folder appears whole or not at all."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(partial, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file; NaN and infinity are refused, since no other reader accepts them."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def publish(staging: Path, final: Path, last: str) -> None:
+    """Move everything in staging into final, replacing what is there, the file named last at the end; staging is removed."""
+    final.mkdir(parents=True, exist_ok=True)
+    (final / last).unlink(missing_ok=True)
+    entries = sorted(staging.iterdir(), key=lambda entry: entry.name == last)
+    for entry in entries:
+        target = final / entry.name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        os.replace(entry, target)
+    staging.rmdir()

@@ -1,0 +1,114 @@
+"""The door between Snakemake and a job: log, device, staging folder, job.json; nothing appears unless all succeeded."""
+
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firn.errors import InputError
+from firn.runtime.atomic import publish, write_json
+from firn.runtime.devices import lease_device
+from firn.runtime.job import Job
+from firn.runtime.params import JobParams
+from firn.runtime.progress import Progress
+from firn.runtime.provenance import describe_inputs, peak_memory_mb, versions
+
+NOT_PARAMETERS = ("type", "revision", "seed")
+
+
+@contextmanager
+def enter(snakemake: Any, params_class: type[JobParams]) -> Iterator[Job]:
+    """Run the body as one job of a Snakemake rule.
+
+    An InputError ends the process with its one sentence; any other error keeps its traceback.
+    """
+    _log_to(Path(snakemake.log[0]))
+    home = Path(snakemake.output.json).parent
+    wildcards = dict(snakemake.wildcards.items())
+    try:
+        with open_job(
+            params_class, snakemake.params.settings, snakemake.params.inputs, home, wildcards["job"], wildcards.get("batch"), snakemake.threads
+        ) as job:
+            yield job
+    except InputError as error:
+        logging.getLogger("firn").error(error)
+        sys.exit(f"job {wildcards['job']} ({snakemake.params.settings['type']}): {error}")
+
+
+@contextmanager
+def open_job(
+    params_class: type[JobParams],
+    settings: dict[str, Any],
+    inputs: dict[str, list[str]],
+    home: Path,
+    name: str,
+    batch: str | None = None,
+    threads: int | None = None,
+) -> Iterator[Job]:
+    """Run the body as a job without Snakemake: tests, benchmarks and notebooks use this.
+
+    settings: parameters, with slots as named in the config; inputs: slot to folders relative to the working directory.
+    """
+    start = time.monotonic()
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    staging = _fresh_staging(home)
+    params = params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
+    log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
+    job = Job(
+        name=name,
+        params=params,
+        inputs={slot: [Path(path) for path in paths] for slot, paths in inputs.items()},
+        folder=staging,
+        home=home,
+        seed=int(settings.get("seed", 0)),
+        device=lease_device(params_class.lane),
+        progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
+        batch=batch,
+        threads=threads or torch.get_num_threads(),
+    )
+    with torch.inference_mode():
+        yield job
+    (staging / "figures").mkdir(exist_ok=True)
+    write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
+    publish(staging, home, last="job.json")
+
+
+def _fresh_staging(home: Path) -> Path:
+    staging = home.with_name(f".{home.name}.partial")
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(parents=True)
+    return staging
+
+
+def _record(job: Job, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+    folders = [folder / "job.json" for paths in job.inputs.values() for folder in paths]
+    return {
+        "job": job.name,
+        "type": settings.get("type", ""),
+        "batch": job.batch,
+        "settings": dict(settings),
+        "inputs": describe_inputs(folders),
+        "versions": versions(),
+        "seed": job.seed,
+        "device": str(job.device),
+        "threads": job.threads,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "metrics": job.metrics,
+        "figures": job.figures,
+        "warnings": job.warnings,
+        "batches": job.batches,
+    }
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)

@@ -1,0 +1,37 @@
+"""The base of every job type's Params: fields with units, slots for inputs, and what the job offers to others."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Lane = Literal["preprocess", "reconstruct", "auxiliary", "cpu"]
+Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume", "mask", "truth"]
+
+
+def slot(kind: Kind, *, optional: bool = False, many: bool = False) -> Any:
+    """A field that takes `job` or `job.output` of the kind; with many, a list of them."""
+    extra = {"slot": kind, "many": many, "optional": optional}
+    default = None if optional else ...
+    return Field(default, json_schema_extra=extra)
+
+
+class JobParams(BaseModel):
+    """Parameters of one job. A subclass's docstring says what the job does; the string under a field is its help."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, frozen=True)
+
+    stage: ClassVar[str]
+    """Rule file and report category the type belongs to."""
+    lane: ClassVar[Lane] = "cpu"
+    scatter: ClassVar[bool] = False
+    """One job per batch of exposures, gathered afterwards."""
+    revision: ClassVar[int] = 1
+    """Raised when the numbers the job makes change, so that older results are made again."""
+    offers: ClassVar[tuple[Kind, ...]] = ()
+    """Kinds of output lying in the job's own folder."""
+    groups: ClassVar[dict[str, tuple[Kind, ...]]] = {}
+    """Named sub-folders and the kinds in them, such as `rejected`; `class_*` stands for class_1 ... class_K."""
+    best_group: ClassVar[str | None] = None
+    """Sub-folder meant when a slot names the job alone and the kind does not lie in the job's own folder."""
+    writes: ClassVar[tuple[str, ...]] = ()
+    """Extra top-level files a user may want to ask for."""

@@ -1,0 +1,35 @@
+"""Progress of a job: one JSON line per step in its log, and a bar on a terminal."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Writes JSON lines to a file and shows a bar on stderr."""
+
+    def __init__(self, path: Path | None, label: str):
+        self._path, self._label, self._start = path, label, time.monotonic()
+
+    def note(self, **fields: Any) -> None:
+        """Append one JSON line, stamped with the seconds since the start."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"seconds": round(time.monotonic() - self._start, 2), **fields}) + "\n")
+
+    def over(self, items: Iterable[Item], step: str, total: int | None = None) -> Iterator[Item]:
+        """Yield the items, noting each; step is what one of them is called."""
+        total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+        bar = tqdm(items, desc=f"{self._label} {step}", total=total, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
+        for number, item in enumerate(bar, start=1):
+            yield item
+            self.note(step=step, done=number, of=total)
