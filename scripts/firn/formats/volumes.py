@@ -1,0 +1,61 @@
+"""Cubic maps on disk: `(z, y, x)` whatever the axis order of the file, and the fixed names they have in a job's folder."""
+
+import os
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+
+from firn.errors import InputError
+from firn.formats.mrc import check_header, read_mrc
+
+ANISOTROPY = 0.01
+
+
+def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, float]:
+    """(map `(n, n, n)` float32, pixel size in Å); axes are put into the order z, y, x that the header names.
+
+    Raises InputError when the map is not a cube, its pixels are not, or a value is not finite.
+    """
+    check_header(path)
+    volume, pixel_size = read_mrc(path)
+    if volume.ndim != 3 or len(set(volume.shape)) != 1:
+        raise InputError(f"{path}: is {' x '.join(str(side) for side in volume.shape[::-1])}, but a map must be a cube")
+    with mrcfile.open(path, header_only=True, permissive=True) as mrc:
+        axes = tuple(int(mrc.header[name]) for name in ("mapc", "mapr", "maps"))
+        sizes = [float(mrc.voxel_size[axis]) for axis in "xyz"]
+    if max(sizes) - min(sizes) > ANISOTROPY * max(sizes):
+        raise InputError(f"{path}: has pixels of {sizes[0]:g} x {sizes[1]:g} x {sizes[2]:g} Å, but they must be cubes")
+    if not np.isfinite(volume).all():
+        raise InputError(f"{path}: holds values that are not finite")
+    return _as_zyx(volume, axes, path), pixel_size
+
+
+def read_like(path: str | os.PathLike, n: int, pixel_size: float) -> np.ndarray:
+    """A map that must have side n and, to 1 %, the pixel size of another; raises InputError when it has not."""
+    volume, own = read_volume(path)
+    if volume.shape[0] != n:
+        raise InputError(f"{path}: has a side of {volume.shape[0]} pixels, but the map it goes with has {n}")
+    if own > 0 and abs(own - pixel_size) > 0.01 * pixel_size:
+        raise InputError(f"{path}: has pixels of {own:g} Å, but the map it goes with has {pixel_size:g} Å")
+    return volume
+
+
+def read_halves(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """(half map 1, half map 2, pixel size in Å) of a job's folder; raises InputError when one is missing."""
+    missing = [name for name in ("half1.mrc", "half2.mrc") if not (folder / name).exists()]
+    if missing:
+        raise InputError(f"{folder}: has no {' and no '.join(missing)}, so there is nothing to correlate")
+    first, pixel_size = read_volume(folder / "half1.mrc")
+    if pixel_size <= 0:
+        raise InputError(f"{folder / 'half1.mrc'}: names no pixel size; import it again with pixel_size")
+    return first, read_like(folder / "half2.mrc", first.shape[0], pixel_size), pixel_size
+
+
+def _as_zyx(volume: np.ndarray, axes: tuple[int, ...], path: str | os.PathLike) -> np.ndarray:
+    if axes in ((1, 2, 3), (0, 0, 0)):
+        return volume
+    if sorted(axes) != [1, 2, 3]:
+        raise InputError(f"{path}: names the axes {axes}, which are not 1, 2, 3 in some order")
+    stored = axes[::-1]
+    return np.ascontiguousarray(np.transpose(volume, [stored.index(axis) for axis in (3, 2, 1)]))
