@@ -1,0 +1,52 @@
+# Bindings between wildcards and the session's graph; the logic is in scripts/firn/dag.
+
+
+wildcard_constraints:
+    job=r"[a-z][a-z0-9_]*",
+    batch=r"\d{4,}",
+
+
+graph = load_session(config, f"{workflow.basedir}/config/schema.json")
+scattered_jobs = pattern(graph.scattered())
+
+
+def jobs_of(job_type):
+    """Constraint that matches the jobs of a type."""
+    return pattern(graph.names_of(job_type))
+
+
+def settings(wildcards):
+    """All that decides the numbers of a job."""
+    return graph.settings(wildcards.job)
+
+
+def job_inputs(wildcards):
+    """What a job waits for."""
+    return files(graph, wildcards.job)
+
+
+def job_folders(wildcards):
+    """Folders a job reads, by slot."""
+    return folders(graph, wildcards.job)
+
+
+def batch_inputs(wildcards):
+    """What one batch of a job waits for."""
+    return files(graph, wildcards.job, wildcards.batch)
+
+
+def batch_folders(wildcards):
+    """Folders one batch of a job reads, by slot."""
+    return folders(graph, wildcards.job, wildcards.batch)
+
+
+def all_batches(wildcards):
+    """Every batch of a job, known once its import has run."""
+    root = graph.root_import(wildcards.job)
+    made_by = getattr(checkpoints, graph.type_of(root).name)
+    return batch_files(wildcards.job, made_by.get(job=root).output.json)
+
+
+def all_batch_folders(wildcards, input):
+    """Folder of every batch of a job."""
+    return {"batches": [path.removesuffix("/job.json") for path in input]}

@@ -1,0 +1,28 @@
+# Needs  micrographs.
+# Makes  defocus, astigmatism, defocus surface and fit resolution per micrograph.
+# Steps  tile spectra, subtract the background, search the defocus, refine astigmatism and surface.
+
+
+rule patch_ctf:
+    """Fit the CTF of one batch of micrographs."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("patch_ctf"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/patch_ctf.py"

@@ -1,0 +1,28 @@
+# Needs  micrographs with CTF, and picks.
+# Makes  stacks of normalised particle images with local CTF.
+# Steps  cut boxes, subtract the background, normalise, Fourier-crop.
+
+
+rule extract_particles:
+    """Cut out the particles of one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("extract_particles"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/extract_particles.py"

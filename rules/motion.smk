@@ -1,0 +1,28 @@
+# Needs  exposures with movies and, if there is one, a gain reference.
+# Makes  dose-weighted and plain micrographs, a motion STAR per movie.
+# Steps  align whole frames, fit a smooth local field, sum with dose weights.
+
+
+rule patch_motion:
+    """Align and sum the movies of one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("patch_motion"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/patch_motion.py"

@@ -1,0 +1,84 @@
+# Needs  micrographs with CTF; templates for the template picker.
+# Makes  picks with a correlation and a power score.
+# Steps  correlate with blobs or templates, find peaks, refuse dirt and edges, set thresholds.
+
+
+rule blob_picker:
+    """Pick particles as blobs in one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("blob_picker"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/blob_picker.py"
+
+
+rule template_picker:
+    """Pick particles by templates in one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("template_picker"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/template_picker.py"
+
+
+rule inspect_picks:
+    """Set thresholds on all picks."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/inspect_picks.rst",
+            category="Picking",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("inspect_picks"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/inspect_picks.py"

@@ -1,0 +1,96 @@
+# Needs  half maps.
+# Makes  masks, FSC curves, sharpened maps.
+# Steps  mask, validate, sharpen.
+
+
+rule make_mask:
+    """Make a soft mask from a map."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/make_mask.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("make_mask"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/make_mask.py"
+
+
+rule validate_fsc:
+    """Measure the resolution honestly."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/validate_fsc.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("validate_fsc"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/validate_fsc.py"
+
+
+rule sharpen:
+    """Sharpen a map."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/sharpen.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("sharpen"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/sharpen.py"

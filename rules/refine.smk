@@ -1,0 +1,35 @@
+# Needs  particles and a starting map.
+# Makes  half maps, map, mask, FSC and particle poses.
+# Steps  gold-standard EM: search poses, reconstruct, measure, repeat.
+
+
+rule refine_homogeneous:
+    """Refine one structure with independent halves."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/refine_homogeneous.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("refine_homogeneous"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/refine_homogeneous.py"

@@ -1,0 +1,65 @@
+# Needs  tables, stacks or maps.
+# Makes  the same, changed in one way.
+# Steps  one step each.
+
+
+rule create_templates:
+    """Project a map to picking templates."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/create_templates.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("create_templates"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/create_templates.py"
+
+
+rule remove_duplicates:
+    """Drop particles picked twice."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/remove_duplicates.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("remove_duplicates"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/remove_duplicates.py"

@@ -1,0 +1,82 @@
+"""The door: what a job leaves behind when it succeeds, and that it leaves nothing when it fails."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from firn.runtime.entry import open_job
+from firn.runtime.params import JobParams
+
+
+class Params(JobParams):
+    """A job for tests."""
+
+    stage: ClassVar[str] = "utilities"
+    count: int = 3
+    """How many."""
+
+
+def settings(**changes: object) -> dict[str, object]:
+    return {"type": "test", "revision": 1, "seed": 7, **changes}
+
+
+@pytest.fixture(autouse=True)
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_outputs_and_record_appear_together() -> None:
+    with open_job(Params, settings(), {}, Path("results/a"), "a") as job:
+        (job.folder / "map.mrc").write_text("x")
+        job.metric("resolution", 3.5, "Å")
+        job.metric("undefined", float("nan"))
+        assert not Path("results/a/map.mrc").exists()
+    record = json.loads(Path("results/a/job.json").read_text())
+    assert Path("results/a/map.mrc").exists()
+    assert record["metrics"] == {"resolution": {"value": 3.5, "unit": "Å"}, "undefined": {"value": None, "unit": ""}}
+    assert record["seed"] == 7
+    assert record["versions"]["torch"].startswith("2.")
+    assert record["seconds"] >= 0
+
+
+def test_a_failed_job_leaves_its_older_results_untouched() -> None:
+    with open_job(Params, settings(), {}, Path("results/a"), "a") as job:
+        (job.folder / "map.mrc").write_text("old")
+    with pytest.raises(RuntimeError), open_job(Params, settings(), {}, Path("results/a"), "a") as job:
+        (job.folder / "map.mrc").write_text("new")
+        raise RuntimeError("broken")
+    assert Path("results/a/map.mrc").read_text() == "old"
+
+
+def test_a_rerun_replaces_folders_and_clears_what_a_killed_run_left() -> None:
+    stale = Path("results/.a.partial")
+    stale.mkdir(parents=True)
+    (stale / "half.mrc").write_text("stump")
+    for name in ("one", "two"):
+        with open_job(Params, settings(), {}, Path("results/a"), "a") as job:
+            (job.folder / "batches").mkdir()
+            (job.folder / "batches" / name).write_text(name)
+    assert [path.name for path in Path("results/a/batches").iterdir()] == ["two"]
+    assert not Path("results/a/half.mrc").exists()
+    assert not stale.exists()
+
+
+def test_chance_is_fixed_by_seed_job_batch_and_purpose() -> None:
+    def draw(seed: int, name: str, batch: str | None, purpose: str) -> float:
+        with open_job(Params, settings(seed=seed), {}, Path(f"results/{name}"), name, batch=batch) as job:
+            return float(torch.rand(1, generator=job.generator(purpose)))
+
+    first = draw(1, "a", None, "poses")
+    assert draw(1, "a", None, "poses") == first
+    others = [draw(2, "a", None, "poses"), draw(1, "b", None, "poses"), draw(1, "a", "0001", "poses"), draw(1, "a", None, "noise")]
+    assert first not in others
+    assert len(set(others)) == 4
+
+
+def test_an_unknown_parameter_is_refused() -> None:
+    with pytest.raises(ValueError, match="cuont"), open_job(Params, settings(cuont=2), {}, Path("results/a"), "a"):
+        pass
