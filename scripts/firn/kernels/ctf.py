@@ -56,7 +56,13 @@ def ctf_2d(
 
 
 def _phase_coefficients(
-    defocus_u: Tensor, defocus_v: Tensor, defocus_angle: Tensor, voltage_kv: Tensor, cs_mm: Tensor, phase_shift: Tensor, amplitude_contrast: Tensor
+    defocus_u: Tensor,
+    defocus_v: Tensor,
+    defocus_angle: Tensor,
+    voltage_kv: Tensor,
+    cs_mm: Tensor,
+    phase_shift: Tensor,
+    amplitude_contrast: Tensor,
 ) -> tuple[Tensor, Tensor]:
     lam = wavelength(voltage_kv)
     mean, half = (defocus_u + defocus_v) / 2, (defocus_u - defocus_v) / 2

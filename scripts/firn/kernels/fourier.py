@@ -38,7 +38,11 @@ def frequencies2(shape: tuple[int, int], device: torch.device | str = "cpu") -> 
 
 def frequencies3(shape: tuple[int, int, int], device: torch.device | str = "cpu") -> Tensor:
     """Grid `(z, y, x // 2 + 1, 3)` of frequencies zyx in cycles per pixel."""
-    axes = torch.fft.fftfreq(shape[0], device=device), torch.fft.fftfreq(shape[1], device=device), torch.fft.rfftfreq(shape[2], device=device)
+    axes = (
+        torch.fft.fftfreq(shape[0], device=device),
+        torch.fft.fftfreq(shape[1], device=device),
+        torch.fft.rfftfreq(shape[2], device=device),
+    )
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 

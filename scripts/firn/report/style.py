@@ -49,7 +49,9 @@ def show_image(axes: Axes, image: np.ndarray, pixel_size: float | None = None, t
 
 def _scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size: float) -> None:
     target = shape[1] * pixel_size / 5
-    length = max((value for power in range(-1, 6) for value in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if value <= target), default=target)
+    length = max(
+        (value for power in range(-1, 6) for value in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if value <= target), default=target
+    )
     text = f"{length / 10:g} nm" if length >= 100 else f"{length:g} Å"
     left, bottom = shape[1] * 0.04, shape[0] * 0.04
     axes.plot([left, left + length / pixel_size], [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt")
