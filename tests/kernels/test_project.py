@@ -1,0 +1,116 @@
+"""Projection and back-projection: closed forms of Gaussians, adjoints, points that never move."""
+
+import pytest
+import torch
+from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, symmetrise_sums
+from firn.kernels.fourier import irfft2, rfft2
+from firn.kernels.grid import fourier_disc
+from firn.kernels.project import prepare_volume, project, project_points
+from firn.kernels.rotation import euler_matrices, random_rotations
+from firn.kernels.spectrum import add_to_spectrum_, read_spectrum, resize_spectrum3
+
+CENTRES = torch.tensor([[5.0, -3.0, 2.0], [-6.0, 4.0, 1.0], [0.0, 7.0, -5.0], [2.0, 1.0, 8.0], [-3.0, -6.0, -4.0]])
+HEIGHTS = torch.tensor([1.0, 2.0, 1.5, 0.7, 1.2])
+
+
+def gaussians(centres: torch.Tensor, n: int, width: float = 2.0) -> torch.Tensor:
+    """Sum of Gaussians at points `(g, d)` relative to index n // 2, on a grid of d axes."""
+    axis = torch.arange(n) - n // 2
+    grids = torch.stack(torch.meshgrid(*[axis] * centres.shape[1], indexing="ij"), dim=-1).float()
+    squares = ((grids[None] - centres.reshape(-1, *[1] * centres.shape[1], centres.shape[1])) ** 2).sum(-1)
+    return torch.einsum("g,g...->...", HEIGHTS[: len(centres)], torch.exp(-squares / (2 * width**2)))
+
+
+def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Normalised inner product."""
+    return float((first * second).sum() / (first.norm() * second.norm()))
+
+
+def analytic_projections(rotations: torch.Tensor, n: int, width: float = 2.0) -> torch.Tensor:
+    """Line integrals along the image z axis: a blob at r in the volume lies at R^T r in the image frame."""
+    line = (2 * torch.pi) ** 0.5 * width
+    return torch.stack([line * gaussians((CENTRES @ rotation)[:, 1:], n, width) for rotation in rotations])
+
+
+@pytest.mark.parametrize("n", [32, 33])
+def test_projections_of_gaussians_are_their_line_integrals(n):
+    rotations = random_rotations(6, torch.Generator().manual_seed(0))
+    images = irfft2(project(prepare_volume(gaussians(CENTRES, n)), rotations, n), (n, n))
+    expected = analytic_projections(rotations, n)
+    assert correlation(images, expected) > 0.995
+    assert torch.isclose(images.sum(), expected.sum(), rtol=0.08)
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_the_centre_of_a_projection_does_not_move(n):
+    volume = gaussians(torch.zeros(1, 3), n)
+    rotations = random_rotations(5, torch.Generator().manual_seed(1))
+    images = irfft2(project(prepare_volume(volume), rotations, n), (n, n))
+    peaks = images.flatten(1).argmax(dim=1)
+    assert (peaks == (n // 2) * n + n // 2).all()
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_a_projection_without_rotation_is_the_sum_along_z(n):
+    volume = gaussians(CENTRES, n)
+    image = irfft2(project(prepare_volume(volume), torch.eye(3)[None], n), (n, n))[0]
+    assert correlation(image, volume.sum(0)) > 0.995
+
+
+@pytest.mark.parametrize("d", [16, 22])
+def test_adding_to_a_spectrum_is_the_adjoint_of_reading_it(d):
+    generator = torch.Generator().manual_seed(2)
+    spectrum = torch.randn(d, d, d // 2 + 1, dtype=torch.complex64, generator=generator)
+    points = (torch.rand(200, 3, generator=generator) - 0.5) * (d - 3)
+    values = torch.randn(200, dtype=torch.complex64, generator=generator)
+    sums, weights = empty_sums(d)
+    add_to_spectrum_(sums, weights, values, torch.ones(200), points)
+    forward = (read_spectrum(spectrum, points) * values.conj()).sum().real
+    backward = (spectrum * sums.conj()).sum().real
+    assert torch.isclose(forward, backward, rtol=1e-4)
+    assert torch.isclose(weights.sum(), torch.tensor(200.0), rtol=1e-4)
+
+
+def test_a_cropped_spectrum_gives_the_same_slices():
+    spectrum = prepare_volume(gaussians(CENTRES, 24))
+    rotations = random_rotations(4, torch.Generator().manual_seed(3))
+    points = fourier_disc(24, 5.0).points
+    whole, cropped = (project_points(part, rotations, points) for part in (spectrum, resize_spectrum3(spectrum, 26)))
+    assert torch.allclose(whole, cropped, atol=1e-3 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_backprojected_projections_give_the_volume_back(n):
+    rotations = random_rotations(3000, torch.Generator().manual_seed(4))
+    disc = fourier_disc(n, n / 2)
+    images = analytic_projections(rotations, n)
+    values = rfft2(images).flatten(1)[:, disc.index] * (disc.weights / 2)
+    sums, weights = empty_sums(2 * n)
+    insert_points_(sums, weights, values, (disc.weights / 2).expand(len(values), -1), rotations, disc.points)
+    volume = gaussians(CENTRES, n)
+    found = reconstruct(*completed(sums, weights), n)
+    inside = gaussians(torch.zeros(1, 3), n, width=n / 6) > 0.05
+    assert correlation(found[inside], volume[inside]) > 0.995
+    assert torch.isclose((found * volume)[inside].sum(), (volume**2)[inside].sum(), rtol=0.05)
+
+
+def test_a_wiener_prior_shrinks_the_map():
+    sums, weights = empty_sums(32)
+    sums[:], weights[:] = 1.0, 1.0
+    plain, shrunk = (reconstruct(sums, weights, 16, prior=prior) for prior in (None, torch.full((9,), 3.0)))
+    assert torch.allclose(plain, 4 * shrunk, atol=1e-4)
+
+
+def test_symmetrised_sums_do_not_change_under_the_operators():
+    n = 24
+    fourfold = euler_matrices(torch.tensor([[90.0 * k, 0.0, 0.0] for k in range(4)]))
+    rotations = random_rotations(40, torch.Generator().manual_seed(5))
+    disc = fourier_disc(n, 8.0)
+    values = project_points(prepare_volume(gaussians(CENTRES, n)), rotations, disc.points) * (disc.weights / 2)
+    sums, weights = empty_sums(2 * n)
+    insert_points_(sums, weights, values, (disc.weights / 2).expand(len(values), -1), rotations, disc.points)
+    total, weight = symmetrise_sums(*completed(sums, weights), fourfold)
+    points = (torch.rand(100, 3, generator=torch.Generator().manual_seed(6)) - 0.5) * 16
+    turned = [read_spectrum(total, points @ operator.T) for operator in fourfold]
+    assert all(torch.allclose(turned[0], other, atol=1e-3 * float(turned[0].abs().max())) for other in turned[1:])
+    assert torch.isclose(weight.sum(), completed(sums, weights)[1].sum(), rtol=0.02)
