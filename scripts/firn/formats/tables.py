@@ -29,6 +29,8 @@ NAMES = {
     "height_px": "firnHeightPx",
     "dose_per_frame": "rlnMicrographDoseRate",
     "pre_exposure": "rlnMicrographPreExposure",
+    "eer_fractions": "firnEerFractions",
+    "eer_upsampling": "rlnEERUpsampling",
     # motion
     "motion_total": "rlnAccumMotionTotal",
     "motion_early": "rlnAccumMotionEarly",
@@ -90,7 +92,14 @@ OPTICS = {
     "dimensionality": "rlnImageDimensionality",
     "ctf_premultiplied": "rlnCtfDataAreCtfPremultiplied",
 }
-BLOCKS = {"movies": "movies", "exposures": "micrographs", "picks": "particles", "particles": "particles", "classes": "model_classes", "failed": "failed"}
+BLOCKS = {
+    "movies": "movies",
+    "exposures": "micrographs",
+    "picks": "particles",
+    "particles": "particles",
+    "classes": "model_classes",
+    "failed": "failed",
+}
 _TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
 _TO_LABEL = NAMES | OPTICS
 
