@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from firn.dag.inputs import batch_files, files, folders, pattern
+from firn.dag.inputs import batch_files, files, folders, parents, pattern
 from firn.dag.session import load_session
 
 if not config:

@@ -49,4 +49,4 @@ def all_batches(wildcards):
 
 def all_batch_folders(wildcards, input):
     """Folder of every batch of a job."""
-    return {"batches": [path.removesuffix("/job.json") for path in input]}
+    return {"batches": parents(input)}

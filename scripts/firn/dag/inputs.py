@@ -1,7 +1,9 @@
 """What a rule asks about a job: files to wait for, folders to read, names to match. Torch-free."""
 
 import json
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from firn.dag.graph import Graph, Reference
@@ -34,6 +36,11 @@ def batch_files(job: str, import_record: str) -> list[str]:
     """job.json of every batch of a scattered job, from the record its import left."""
     batches = json.loads(Path(import_record).read_text(encoding="utf-8"))["batches"]
     return [f"results/{job}/batches/{batch}/job.json" for batch in batches]
+
+
+def parents(paths: Iterable[str]) -> list[str]:
+    """Folders in which the files lie."""
+    return [os.path.dirname(path) for path in paths]
 
 
 def _waits_for(graph: Graph, job: str, slot: str, reference: Reference, batch: str | None) -> str:

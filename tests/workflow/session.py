@@ -1,0 +1,54 @@
+"""Running Snakemake on a session in a folder of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local")]
+
+
+def write_session(folder: Path, jobs: dict[str, dict[str, Any]], seed: int = 1) -> Path:
+    """Write session.yaml into the run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "session.yaml"
+    path.write_text(yaml.safe_dump({"seed": seed, "jobs": jobs}, sort_keys=False))
+    return path
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Snakemake in a process group of its own."""
+    command = [*COMMAND, "--directory", str(folder), "--configfile", str(folder / "session.yaml"), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def run(folder: Path, *arguments: str, timeout: float = 600) -> tuple[int, str]:
+    """(exit code, everything printed) of Snakemake on the folder's session."""
+    process = start(folder, *arguments)
+    text, _ = process.communicate(timeout=timeout)
+    return process.returncode, text
+
+
+def kill_when(process: subprocess.Popen[str], path: Path, timeout: float = 300) -> None:
+    """Kill the whole process group with SIGKILL as soon as a path exists."""
+    end = time.monotonic() + timeout
+    while not path.exists():
+        if time.monotonic() > end or process.poll() is not None:
+            raise TimeoutError(f"{path} did not appear before the run ended")
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def planned_jobs(dry_run: str) -> set[str]:
+    """Names of the session's jobs that a dry run lists."""
+    return {line.split("job=")[1].split(",")[0].strip() for line in dry_run.splitlines() if "wildcards:" in line and "job=" in line}
