@@ -1,87 +1,75 @@
-"""From patterns of file names to checked exposures in batches: what every import of images shares."""
+"""Rows of an exposure table as what a job needs of one exposure: its micrograph, its optics, its place among the failed."""
 
-import glob
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from firn.errors import ExposureError, InputError
-from firn.formats.ids import exposure_id
-from firn.formats.movie import MovieHeader, movie_format, read_header
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import OPTICS, write_table
+
+IDENTITY = ("exposure_id", "batch", "micrograph")
+PICK_COLUMNS = (*IDENTITY, "x_px", "y_px", "pick_score", "pick_power", "diameter")
 
 
-def expand_files(patterns: str | Sequence[str]) -> list[str]:
-    """Files that match the pattern or patterns (`*`, `?`, `[]`, `**`), sorted, each once.
+def load_micrograph(row: Mapping[Any, Any]) -> np.ndarray:
+    """Float32 micrograph `(y, x)` of an exposure.
 
-    Raises InputError naming a pattern that matches no file.
+    Raises ExposureError when the file cannot be read, is no single image, or is constant.
     """
-    found: set[str] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = {str(Path(name)) for name in glob.glob(pattern, recursive=True) if Path(name).is_file()}
-        if not matches:
-            raise InputError(f"files: nothing matches '{pattern}' (looked in {Path(pattern).parent.resolve()})")
-        found |= matches
-    return sorted(found)
+    path = str(row["micrograph"])
+    try:
+        image, _ = read_mrc(path)
+    except InputError as error:
+        raise ExposureError("HEADER", str(error)) from error
+    if image.ndim != 2:
+        raise ExposureError("SHAPE", f"{path}: is a stack of {image.shape[0]} images, not one micrograph")
+    finite = image[np.isfinite(image)]
+    if finite.size == 0:
+        raise ExposureError("NONFINITE", f"{path}: has no finite pixel")
+    if float(finite.min()) == float(finite.max()):
+        raise ExposureError("ZERO", f"{path}: is constant ({float(finite.min()):g} everywhere)")
+    return image
 
 
-def check_headers(
-    paths: Iterable[str], eer_fractions: int = 40, eer_upsampling: int = 2
-) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
-    """(headers of sound files, faults of the others), by path, each in the order of the paths."""
-    headers: dict[str, MovieHeader] = {}
-    faults: dict[str, ExposureError] = {}
-    for path in paths:
-        try:
-            headers[path] = read_header(path, eer_fractions, eer_upsampling)
-        except ExposureError as fault:
-            faults[path] = fault
-    return headers, faults
+def ctf_values(row: Mapping[Any, Any]) -> tuple[float, float, float, float, float, float, float] | None:
+    """(defocus_u, defocus_v, defocus_angle, voltage_kv, cs_mm, phase_shift, amplitude_contrast), or None without a CTF fit."""
+    needed = ("defocus_u", "defocus_v", "defocus_angle", "voltage_kv", "cs_mm")
+    if not all(name in row and math.isfinite(float(row[name])) for name in needed):
+        return None
+    u, v, angle, voltage, cs = (float(row[name]) for name in needed)
+    return u, v, angle, voltage, cs, float(row.get("phase_shift", 0.0)), float(row.get("amplitude_contrast", 0.1))
 
 
-def split_odd_ones(headers: dict[str, MovieHeader]) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
-    """(files like the majority, faults SHAPE or FRAMES of the others): first by image size, then by number of frames."""
-    if not headers:
-        return {}, {}
-    shape, _ = Counter((header.width, header.height) for header in headers.values()).most_common(1)[0]
-    alike = {path: header for path, header in headers.items() if (header.width, header.height) == shape}
-    frames, _ = Counter(header.frames for header in alike.values()).most_common(1)[0]
-    good = {path: header for path, header in alike.items() if header.frames == frames}
-    return good, {path: _odd_fault(path, header, shape, frames) for path, header in headers.items() if path not in good}
+def optics_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The optics columns of a row."""
+    return {name: row[name] for name in OPTICS if name in row}
 
 
-def first_like_all(paths: Sequence[str], eer_fractions: int = 40, eer_upsampling: int = 2) -> dict[str, MovieHeader]:
-    """The header of the first file, taken for all of them; raises ExposureError when that one is bad."""
-    header = read_header(paths[0], eer_fractions, eer_upsampling)
-    kind = movie_format(paths[0])
-    return {path: header for path in paths if movie_format(path) == kind}
+def picks_table(row: Mapping[Any, Any], columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Pick table of one exposure: its identity and optics repeated beside the given columns."""
+    table = pd.DataFrame(dict(columns))
+    identity = {name: row[name] for name in IDENTITY} | optics_of(row)
+    return table.assign(**identity)[[*IDENTITY, *columns, *optics_of(row)]]
 
 
-def batch_names(count: int, batch_size: int) -> list[str]:
-    """Batch id of each of count exposures in a row: `0001` for the first batch_size, and so on."""
-    return [f"{number // batch_size + 1:04d}" for number in range(count)]
+def failed_row(row: Mapping[Any, Any], error: ExposureError) -> dict[str, str]:
+    """Row of failed.star."""
+    identity = {name: str(row[name]) for name in IDENTITY if name in row}
+    return identity | {"reason_code": error.code, "reason": str(error)}
 
 
-def identify(path: str | os.PathLike) -> str:
-    """Stable id of an exposure from its path relative to the working (run) folder."""
-    return exposure_id(os.path.relpath(path))
+def write_failed(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Write failed.star into a folder when any exposure failed."""
+    if rows:
+        write_table(folder / "failed.star", pd.DataFrame(rows), "failed")
 
 
-def failed_rows(faults: dict[str, ExposureError], column: str) -> pd.DataFrame:
-    """Table of kind `failed`; column is `movie` or `micrograph`."""
-    return pd.DataFrame(
-        {
-            "exposure_id": [identify(path) for path in faults],
-            column: list(faults),
-            "reason_code": [fault.code for fault in faults.values()],
-            "reason": [str(fault) for fault in faults.values()],
-        }
-    )
-
-
-def _odd_fault(path: str, header: MovieHeader, shape: tuple[int, int], frames: int) -> ExposureError:
-    if (header.width, header.height) != shape:
-        return ExposureError("SHAPE", f"{path}: is {header.width} x {header.height} pixels, but most others are {shape[0]} x {shape[1]}")
-    return ExposureError("FRAMES", f"{path}: has {header.frames} frames, but most others have {frames}")
+def join_tables(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Tables of several exposures as one; with none, or only empty ones, an empty table with the named columns."""
+    full = [table for table in tables if not table.empty]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame({name: [] for name in columns})

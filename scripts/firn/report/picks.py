@@ -1,0 +1,111 @@
+"""Figures of picking and extraction: micrographs with their picks, score against power, montages of particles."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import Normalize
+from scipy.ndimage import gaussian_filter
+
+from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image
+
+SHOWN_PX = 700
+SMOOTH = 15.0
+"""Å. Width (sd) of the blur that micrographs and particles are shown with is about a third of this."""
+
+
+def draw_picks(path: Path, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size: float) -> None:
+    """A micrograph `(y, x)` with a circle of the particle's diameter around each pick, coloured by pick_score."""
+    figure, axes = new_figure(7.0, 6.4)
+    _overlay(axes[0, 0], micrograph, picks, pixel_size, picks["pick_score"].to_numpy(dtype=float) if len(picks) else np.empty(0))
+    colours = ScalarMappable(norm=Normalize(0, 1), cmap="viridis")
+    figure.colorbar(colours, ax=axes[0, 0], label="normalised cross-correlation", shrink=0.7)
+    axes[0, 0].set_title(f"{len(picks)} maxima")
+    save(figure, path)
+
+
+def draw_decisions(path: Path, panels: list[tuple[str, np.ndarray, pd.DataFrame]], pixel_size: float) -> None:
+    """Micrographs side by side, kept picks green and refused ones red; each panel is (title, micrograph, picks with `kept`)."""
+    figure, axes = new_figure(4.2 * len(panels), 4.6, columns=len(panels))
+    for axis, (title, micrograph, picks) in zip(axes[0], panels, strict=True):
+        _overlay(axis, micrograph, picks[~picks["kept"]], pixel_size, RED)
+        _circles(axis, picks[picks["kept"]], pixel_size, GREEN, _step(micrograph))
+        axis.set_title(f"{title}: {int(picks['kept'].sum())} of {len(picks)} kept")
+    save(figure, path)
+
+
+def draw_thresholds(path: Path, score: np.ndarray, power: np.ndarray, kept: np.ndarray, limits: dict[str, float | None]) -> None:
+    """Correlation against local power of all picks, with the thresholds and the distribution of each."""
+    figure, axes = new_figure(9.0, 4.2, columns=2)
+    level = np.log10(np.maximum(power, 1e-12))
+    axes[0, 0].hist2d(score, level, bins=80, cmap="Blues", norm="symlog")
+    axes[0, 0].set(xlabel="normalised cross-correlation", ylabel="log10 local power (noise = 0)", title="All picks")
+    axes[0, 0].grid(False)
+    _lines(axes[0, 0], limits)
+    bins = np.linspace(float(score.min()), float(score.max()) + 1e-6, 70)
+    axes[0, 1].hist([score[kept], score[~kept]], bins=bins, stacked=True, color=[BLUE, GREY], label=["kept", "refused"])
+    if limits.get("min_ncc") is not None:
+        axes[0, 1].axvline(float(limits["min_ncc"] or 0), color=RED)
+    axes[0, 1].set(xlabel="normalised cross-correlation", ylabel="picks", title=f"{int(kept.sum())} of {len(kept)} picks kept")
+    axes[0, 1].legend()
+    save(figure, path)
+
+
+def draw_counts(path: Path, counts: np.ndarray, odd: np.ndarray) -> None:
+    """Picks kept in each exposure, in order; those far from the rest are marked."""
+    figure, axes = new_figure(7.0, 3.2)
+    place = np.arange(1, len(counts) + 1)
+    axes[0, 0].bar(place, counts, color=np.where(odd, ORANGE, BLUE))
+    axes[0, 0].axhline(float(np.median(counts)), color=GREY, linestyle="--")
+    axes[0, 0].set(xlabel="exposure", ylabel="picks kept", title="Picks in each exposure (dashed: median; orange: far from it)")
+    save(figure, path)
+
+
+def draw_montage(path: Path, images: np.ndarray, pixel_size: float) -> None:
+    """Up to 64 particles `(n, y, x)`, smoothed for the eye, each grey-scaled by itself."""
+    columns = int(np.ceil(np.sqrt(max(len(images), 1))))
+    rows = int(np.ceil(max(len(images), 1) / columns))
+    figure, axes = new_figure(7.0, 7.0 * rows / columns, rows=rows, columns=columns)
+    for number, axis in enumerate(axes.ravel()):
+        axis.set_axis_off()
+        if number < len(images):
+            shown = gaussian_filter(images[number].astype(np.float32), max(SMOOTH / 3 / pixel_size, 0.5))
+            show_image(axis, shown, pixel_size if number == 0 else None)
+    save(figure, path)
+
+
+def _overlay(axis: Axes, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str) -> None:
+    step = _step(micrograph)
+    height, width = micrograph.shape[0] // step * step, micrograph.shape[1] // step * step
+    small = micrograph[:height, :width].reshape(height // step, step, width // step, step).mean((1, 3))
+    show_image(axis, gaussian_filter(np.nan_to_num(small), max(SMOOTH / 3 / (pixel_size * step), 0.3)), pixel_size * step)
+    _circles(axis, picks, pixel_size, colour, step)
+
+
+def _circles(axis: Axes, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str, step: int) -> None:
+    if picks.empty:
+        return
+    size = picks["diameter"].to_numpy(dtype=float) / (pixel_size * step)
+    places = (picks[["x_px", "y_px"]].to_numpy(dtype=float) + 0.5) / step - 0.5
+    circles = EllipseCollection(size, size, np.zeros(len(size)), units="xy", offsets=places, transOffset=axis.transData, facecolors="none", linewidths=1.0)
+    if isinstance(colour, str):
+        circles.set_edgecolor(colour)
+    else:
+        circles.set(array=colour, norm=Normalize(0, 1), cmap="viridis")
+    axis.add_collection(circles)
+
+
+def _step(micrograph: np.ndarray) -> int:
+    return max(1, round(max(micrograph.shape) / SHOWN_PX))
+
+
+def _lines(axis: Axes, limits: dict[str, float | None]) -> None:
+    ncc, low, high = limits.get("min_ncc"), limits.get("min_power"), limits.get("max_power")
+    if ncc is not None:
+        axis.axvline(ncc, color=RED)
+    for power in (low, high):
+        if power is not None and power > 0:
+            axis.axhline(float(np.log10(power)), color=RED)
