@@ -20,16 +20,15 @@ GAP_SHELLS = 2
 
 
 def corrected_curves(
-    first: Float[Tensor, "n n n"], second: Float[Tensor, "n n n"], mask: Float[Tensor, "n n n"], generator: torch.Generator
+    first: Float[Tensor, "n n n"], second: Float[Tensor, "n n n"], mask: Float[Tensor, "n n n"], generator: torch.Generator, draws: int = 4
 ) -> dict[str, Tensor]:
     """The curves unmasked, tight (under the mask), randomised (phases random, then masked) and corrected, each `(n // 2 + 1,)`.
 
-    Phases are random from the first shell where the unmasked curve is below 0.8.
+    Phases are random from the first shell where the unmasked curve is below 0.8; `randomised` is the mean over the draws.
     """
     unmasked, tight = fsc(first, second), fsc(first * mask, second * mask)
     start = first_shell_below(unmasked, RANDOMISE_BELOW)
-    noise = [randomise_phases(half, start, generator) * mask for half in (first, second)]
-    randomised = fsc(noise[0], noise[1])
+    randomised = torch.stack([_randomised_fsc(first, second, mask, start, generator) for _ in range(draws)]).mean(0)
     return {
         "unmasked": unmasked,
         "tight": tight,
@@ -98,3 +97,7 @@ def fsc_weights(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
     """Best filter `sqrt(2 FSC / (1 + FSC))` of the mean of the half maps, 0 where the FSC is negative (Rosenthal & Henderson 2003)."""
     positive = curve.clamp(min=0)
     return torch.sqrt(2 * positive / (1 + positive))
+
+
+def _randomised_fsc(first: Tensor, second: Tensor, mask: Tensor, start: int, generator: torch.Generator) -> Tensor:
+    return fsc(randomise_phases(first, start, generator) * mask, randomise_phases(second, start, generator) * mask)
