@@ -1,0 +1,167 @@
+"""Estimate the CTF of exposures: defocus, astigmatism, a defocus surface, and how far the rings can be followed."""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, model_validator
+
+from firn.errors import ExposureError, InputError
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table, write_table
+from firn.kernels.ctf_fit import Optics
+from firn.kernels.defocus_surface import NAMES
+from firn.preprocess.ctf import CtfEstimate, CtfSettings, estimate_ctf
+from firn.report.ctf import CtfPicture, draw_ctf
+from firn.runtime.job import Job
+from firn.runtime.params import JobParams, Kind, Lane, slot
+
+NEEDS = ("exposure_id", "micrograph", "micrograph_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast")
+MIN_SIDE_PX = 128
+
+
+class Params(JobParams):
+    """Estimate the contrast transfer function: defocus, astigmatism, a smooth defocus surface over each micrograph, and the fit resolution."""
+
+    stage: ClassVar[str] = "ctf"
+    lane: ClassVar[Lane] = "preprocess"
+    scatter: ClassVar[bool] = True
+    offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
+
+    exposures: str = slot("exposures")
+    """Exposures with micrographs."""
+    min_resolution: float = Field(25.0, gt=0)
+    """Å. Lowest resolution used in the fit."""
+    max_resolution: float = Field(4.0, gt=0)
+    """Å. Highest resolution used in the fit; Nyquist where that is lower."""
+    min_defocus: float = Field(1000.0, gt=0)
+    """Å. Least underfocus searched."""
+    max_defocus: float = Field(40000.0, gt=0)
+    """Å. Greatest underfocus searched."""
+    fit_phase_shift: bool = False
+    """Search the phase shift of a phase plate over 0-180 degrees."""
+    tile_px: int | None = Field(None, ge=64)
+    """Pixels. Side of the tiles whose spectra are averaged; by default about 800 Å."""
+    surface: bool = True
+    """Fit a tilt, and a bend where the data support it, so that each particle gets its own defocus."""
+    plots: int = Field(5, ge=0)
+    """Number of exposures per batch that get a figure."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Params":
+        if self.min_resolution <= self.max_resolution:
+            raise ValueError(
+                f"min_resolution {self.min_resolution:g} Å must be a lower resolution than max_resolution {self.max_resolution:g} Å"
+            )
+        if self.min_defocus >= self.max_defocus:
+            raise ValueError(f"min_defocus {self.min_defocus:g} must be less than max_defocus {self.max_defocus:g}")
+        return self
+
+
+def run(job: Job[Params]) -> None:
+    """Fit every exposure of the batch; one that cannot be fitted goes to failed.star with its reason."""
+    table = read_table(job.input("exposures", "exposures.star"), "exposures", needs=NEEDS if _has_rows(job) else ())
+    fitted: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for _, row in job.over(table.iterrows(), "exposures", total=len(table)):
+        try:
+            estimate = _fit(job, row)
+        except ExposureError as error:
+            failed.append(_failure(row, error))
+            job.warn(str(error))
+            continue
+        fitted.append({**row.to_dict(), **_columns(estimate)})
+        if len(fitted) <= job.params.plots:
+            _draw(job, row, estimate)
+    write_table(job.folder / "exposures.star", pd.DataFrame(fitted, columns=None if fitted else table.columns), "exposures")
+    if failed:
+        write_table(job.folder / "failed.star", pd.DataFrame(failed), "failed")
+    _record(job, pd.DataFrame(fitted), len(failed))
+
+
+def _has_rows(job: Job[Params]) -> bool:
+    return not read_table(job.input("exposures", "exposures.star"), "exposures").empty
+
+
+def _fit(job: Job[Params], row: pd.Series) -> CtfEstimate:
+    path = str(row["micrograph_plain"] if isinstance(row.get("micrograph_plain"), str) and row["micrograph_plain"] else row["micrograph"])
+    image = _read(path)
+    optics = Optics(float(row["voltage_kv"]), float(row["cs_mm"]), float(row["amplitude_contrast"]))
+    params = job.params
+    settings = CtfSettings(
+        params.min_resolution,
+        params.max_resolution,
+        params.min_defocus,
+        params.max_defocus,
+        params.tile_px,
+        params.surface,
+        params.fit_phase_shift,
+    )
+    try:
+        return estimate_ctf(torch.from_numpy(image).to(job.device), float(row["micrograph_pixel_size"]), optics, settings)
+    except ValueError as error:
+        raise ExposureError("SPECTRUM", f"{path}: {error}") from error
+
+
+def _read(path: str) -> np.ndarray:
+    try:
+        image, _ = read_mrc(path)
+    except InputError as error:
+        raise ExposureError("HEADER", str(error)) from error
+    if image.ndim != 2 or min(image.shape) < MIN_SIDE_PX:
+        raise ExposureError(
+            "SHAPE", f"{path}: is {' x '.join(map(str, image.shape))}, but a micrograph of at least {MIN_SIDE_PX} px a side is needed"
+        )
+    if not np.isfinite(image).all():
+        raise ExposureError("NONFINITE", f"{path}: holds {int((~np.isfinite(image)).sum())} pixels that are not finite numbers")
+    if float(image.std()) == 0:
+        raise ExposureError("ZERO", f"{path}: has the same value {image.flat[0]:g} everywhere")
+    return image
+
+
+def _columns(estimate: CtfEstimate) -> dict[str, float]:
+    return {
+        "defocus_u": estimate.defocus_u,
+        "defocus_v": estimate.defocus_v,
+        "defocus_angle": estimate.defocus_angle,
+        "phase_shift": estimate.phase_shift,
+        "ctf_fit_resolution": estimate.fit_resolution,
+        "ctf_score": estimate.score,
+        "astigmatism": estimate.defocus_u - estimate.defocus_v,
+        **dict(zip(NAMES, estimate.surface, strict=True)),
+        "ice_ring_score": estimate.ice_ring,
+    }
+
+
+def _failure(row: pd.Series, error: ExposureError) -> dict[str, Any]:
+    return {
+        "exposure_id": row["exposure_id"],
+        "batch": row.get("batch", ""),
+        "micrograph": row["micrograph"],
+        "reason_code": error.code,
+        "reason": str(error),
+    }
+
+
+def _draw(job: Job[Params], row: pd.Series, estimate: CtfEstimate) -> None:
+    name = str(row["micrograph"]).rsplit("/", 1)[-1]
+    mean = (estimate.defocus_u + estimate.defocus_v) / 2
+    title = (
+        f"{name}: defocus {mean / 1e4:.3f} µm, astigmatism {estimate.defocus_u - estimate.defocus_v:.0f} Å at {estimate.defocus_angle:.0f}°"
+    )
+    curves = {key: getattr(estimate, key).cpu().numpy() for key in ("frequency", "profile", "fit", "correlation")}
+    path = job.figure(f"ctf_{row['exposure_id']}", f"CTF of {name}", f"{title}; rings followed to {estimate.fit_resolution:.1f} Å.")
+    draw_ctf(path, CtfPicture(title=title, spectrum=estimate.picture.cpu().numpy(), fit_resolution=estimate.fit_resolution, **curves))
+
+
+def _record(job: Job[Params], table: pd.DataFrame, failures: int) -> None:
+    job.metric("exposures", len(table))
+    job.metric("failed", failures)
+    if table.empty:
+        return
+    job.metric("median_fit_resolution", float(table["ctf_fit_resolution"].median()), "Å")
+    job.metric("median_defocus", float((table["defocus_u"] + table["defocus_v"]).median() / 2), "Å")
+    score = float(table["ctf_score"].median())
+    job.metric("median_ctf_score", score if math.isfinite(score) else 0.0)

@@ -1,0 +1,121 @@
+"""Fit one defocus surface to the spectra of all tiles of a micrograph at once.
+
+Convention: tile spectra are rows of values over the same samples, background divided out, of unit variance per pixel where
+there is only noise; surface coefficients are those of kernels.defocus_surface. The fit is a maximum a posteriori estimate:
+coefficients are drawn towards zero by Gaussian priors, so that noise gives a flat surface.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from firn.kernels.ctf_fit import Projector, Samples, phases
+from firn.kernels.power_spectrum import HANN_REDUNDANCY
+
+PRIOR_A = (1000.0, 1000.0, 200.0, 200.0, 200.0)
+"""Standard deviations in Å expected of the five coefficients."""
+
+
+def offset_likelihoods(
+    samples: Samples,
+    project: Projector,
+    profiles: Float[Tensor, "t r"],
+    parameters: Float[Tensor, "4"],
+    envelope: Float[Tensor, "r"],
+    offsets: Float[Tensor, "d"],
+) -> Float[Tensor, "t d"]:
+    """Log-likelihood of each defocus offset (Å) for the ring profile of each tile; samples are rings without astigmatism."""
+    candidates = parameters.repeat(len(offsets), 1)
+    candidates[:, 0] += offsets
+    candidates[:, 1:3] = 0.0
+    patterns = project(-torch.cos(2 * phases(samples, candidates)) * envelope)
+    cross = project(profiles) @ patterns.mT
+    return (cross - 0.5 * patterns.square().sum(dim=-1)) / HANN_REDUNDANCY
+
+
+def best_plane(
+    likelihoods: Float[Tensor, "t d"], offsets: Float[Tensor, "d"], basis: Float[Tensor, "t 5"], reach: float, step: float
+) -> Float[Tensor, "5"]:
+    """The plane on a grid of slopes (Å, up to `reach`) with the highest posterior, by looking up each tile's likelihood."""
+    axis = torch.arange(-reach, reach + step / 2, step, device=basis.device)
+    slopes = torch.cartesian_prod(axis, axis)
+    position = (slopes @ basis[:, :2].mT - offsets[0]) / (offsets[1] - offsets[0])
+    lower = position.floor().long().clamp(0, len(offsets) - 2)
+    rows = torch.arange(len(basis), device=basis.device)
+    fraction = (position - lower).clamp(0, 1)
+    looked_up = likelihoods[rows, lower] * (1 - fraction) + likelihoods[rows, lower + 1] * fraction
+    posterior = looked_up.sum(dim=-1) - 0.5 * (slopes / PRIOR_A[0]).square().sum(dim=-1)
+    return torch.cat((slopes[posterior.argmax()], slopes.new_zeros(3)))
+
+
+def fit_surface(
+    samples: Samples,
+    project: Projector,
+    values: Float[Tensor, "t n"],
+    basis: Float[Tensor, "t 5"],
+    state: Float[Tensor, "9"],
+    b_factor: float,
+    terms: int,
+    steps: int = 8,
+) -> tuple[Float[Tensor, "9"], float]:
+    """(state, log-posterior) after damped Gauss-Newton steps on all tiles.
+
+    state: amplitude, mean defocus, the two astigmatism parameters, and the five surface coefficients; only the first `terms`
+    coefficients move, the others stay as they are.
+    """
+    free = torch.arange(4 + terms, device=values.device)
+    damping = 1e-3
+    score, step = _surface_step(samples, project, values, basis, state, b_factor, free, damping)
+    for _ in range(steps):
+        trial = state.index_add(0, free, step)
+        new_score, new_step = _surface_step(samples, project, values, basis, trial, b_factor, free, damping)
+        if new_score > score:
+            gained, damping = new_score - score, damping / 3
+            state, score, step = trial, new_score, new_step
+            if gained < 0.01:
+                break
+        else:
+            damping *= 10
+            step = _surface_step(samples, project, values, basis, state, b_factor, free, damping)[1]
+    return state, score
+
+
+def _surface_step(
+    samples: Samples, project: Projector, values: Tensor, basis: Tensor, state: Tensor, b_factor: float, free: Tensor, damping: float
+) -> tuple[float, Tensor]:
+    envelope = torch.exp(-b_factor * samples.s2 / 4)
+    normal = values.new_zeros(len(free), len(free), dtype=torch.float64)
+    gradient = values.new_zeros(len(free), dtype=torch.float64)
+    misfit = 0.0
+    for row, terms in zip(values, basis, strict=True):
+        residual, jacobian = _tile_system(samples, project, row, terms, state, envelope, len(free))
+        inside = jacobian @ project.span
+        normal += (jacobian @ jacobian.mT - inside @ inside.mT).double()
+        gradient += (jacobian @ residual).double()
+        misfit += float(residual.square().sum())
+    precision = _prior_precision(len(free), values.device)
+    normal = normal / HANN_REDUNDANCY + torch.diag(precision)
+    gradient = gradient / HANN_REDUNDANCY - precision * state[free].double()
+    score = -0.5 * misfit / HANN_REDUNDANCY - 0.5 * float((precision * state[free].double() ** 2).sum())
+    damped = normal + torch.diag(damping * normal.diagonal() + 1e-12)
+    return score, torch.linalg.solve(damped, gradient).to(state.dtype)
+
+
+def _tile_system(
+    samples: Samples, project: Projector, row: Tensor, terms: Tensor, state: Tensor, envelope: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    parameters = torch.cat((state[1:4], state.new_zeros(1)))
+    parameters[0] += terms @ state[4:]
+    double = 2 * phases(samples, parameters)
+    pattern = -torch.cos(double) * envelope
+    slope = 2 * state[0] * torch.sin(double) * envelope * samples.terms.mT[:3]
+    jacobian = torch.cat((pattern[None], slope, slope[:1] * terms[: count - 4, None])) * project.root
+    return project(row - state[0] * pattern), jacobian
+
+
+def _prior_precision(count: int, device: torch.device) -> Tensor:
+    """Inverse prior variances: none for amplitude and defocus, a weak one for astigmatism, PRIOR_A for the surface."""
+    deviations = torch.tensor((math.inf, math.inf, 2000.0, 2000.0, *PRIOR_A), dtype=torch.float64, device=device)
+    return deviations[:count] ** -2
