@@ -52,7 +52,7 @@ def surface_image(volume: np.ndarray, level: float, axis: int = 0) -> np.ndarray
     The first crossing along each line of sight, with the density's gradient as its normal, lit from above the viewer's left.
     """
     lines = np.moveaxis(volume, axis, 0)[::-1]
-    solid = lines > level
+    solid = np.asarray(lines > level)
     depth, hit = solid.argmax(0), solid.any(0)
     rows, columns = np.indices(depth.shape)
     gradient = np.stack([ndimage.sobel(lines, direction)[depth, rows, columns] for direction in range(3)])
