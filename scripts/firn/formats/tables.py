@@ -56,6 +56,7 @@ NAMES = {
     "y_px": "rlnCoordinateY",
     "pick_score": "rlnAutopickFigureOfMerit",
     "pick_power": "firnPickPower",
+    "pick_power_calibrated": "firnPickPowerCalibrated",
     "diameter": "firnDiameter",
     # particles
     "image": "rlnImageName",

@@ -71,7 +71,9 @@ class Params(JobParams):
 
 def run(job: Job[Params]) -> None:
     """Write picks.star of the batch, with every maximum found."""
-    exposures = read_table(job.input("exposures", "exposures.star"), "exposures", needs=("exposure_id", "micrograph", "micrograph_pixel_size"))
+    exposures = read_table(
+        job.input("exposures", "exposures.star"), "exposures", needs=("exposure_id", "micrograph", "micrograph_pixel_size")
+    )
     tables: list[pd.DataFrame] = []
     failed: list[dict[str, str]] = []
     for row in job.over(exposures.to_dict("records"), "exposures"):
@@ -82,7 +84,9 @@ def run(job: Job[Params]) -> None:
             continue
         tables.append(_pick_exposure(micrograph, row, job.params, job.device))
         if len(tables) <= job.params.plots:
-            path = job.figure(f"picks_{row['exposure_id']}", f"Blobs found in {row['exposure_id']}", "All maxima, coloured by their correlation.")
+            path = job.figure(
+                f"picks_{row['exposure_id']}", f"Blobs found in {row['exposure_id']}", "All maxima, coloured by their correlation."
+            )
             draw_picks(path, micrograph, tables[-1], float(row["micrograph_pixel_size"]))
     picks = join_tables(tables, PICK_COLUMNS)
     write_table(job.folder / "picks.star", picks, "picks")
@@ -93,7 +97,9 @@ def run(job: Job[Params]) -> None:
 
 
 def _pick_exposure(micrograph: np.ndarray, row: Mapping[Any, Any], params: Params, device: torch.device) -> pd.DataFrame:
-    reduced = reduce_micrograph(torch.from_numpy(micrograph).to(device), float(row["micrograph_pixel_size"]), params.low_pass, params.max_diameter)
+    reduced = reduce_micrograph(
+        torch.from_numpy(micrograph).to(device), float(row["micrograph_pixel_size"]), params.low_pass, params.max_diameter
+    )
     box = template_box(params.max_diameter, reduced.pixel_size)
     shapes = _shapes(params, box, reduced.pixel_size, device)
     ctf = ctf_values(row) if params.use_ctf else None

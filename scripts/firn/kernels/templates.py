@@ -28,7 +28,9 @@ def high_pass_filter(frequencies: Float[Tensor, "*g"], length: float) -> Float[T
     return 1 - torch.exp(-0.5 * (frequencies * length) ** 2)
 
 
-def draw_blobs(kind: str, long_axis: float, short_axis: float, angles: Float[Tensor, "t"], n: int, pixel_size: float) -> Float[Tensor, "t n n"]:
+def draw_blobs(
+    kind: str, long_axis: float, short_axis: float, angles: Float[Tensor, "t"], n: int, pixel_size: float
+) -> Float[Tensor, "t n n"]:
     """Discs, ellipses or rings with soft edges, long axis along each angle; axes in Å, box side n pixels."""
     line = (torch.arange(n, device=angles.device) - n // 2) * pixel_size
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -72,7 +74,9 @@ def recentre(images: Float[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
     return torch.stack(moved)
 
 
-def band_filter(shape: tuple[int, int], pixel_size: float, low_pass: float, longest: float, device: torch.device | str = "cpu") -> Float[Tensor, "y f"]:
+def band_filter(
+    shape: tuple[int, int], pixel_size: float, low_pass: float, longest: float, device: torch.device | str = "cpu"
+) -> Float[Tensor, "y f"]:
     """The filter a micrograph and its templates share: low-pass at `low_pass` Å, background over `longest` Å removed."""
     frequencies = frequencies2(shape, device=device).norm(dim=-1) / pixel_size
     return low_pass_filter(frequencies, low_pass) * high_pass_filter(frequencies, longest)

@@ -118,7 +118,13 @@ def template_factors(
 
 
 def pick(
-    reduced: Reduced, shapes: list[Shape], clean: Bool[Tensor, "y x"], factors: Float[Tensor, "n f"], separation: float, edge: float, limit: int
+    reduced: Reduced,
+    shapes: list[Shape],
+    clean: Bool[Tensor, "y x"],
+    factors: Float[Tensor, "n f"],
+    separation: float,
+    edge: float,
+    limit: int,
 ) -> Picks:
     """Maxima of the best correlation over all shapes, at least `separation` Å apart and `edge` Å inside the micrograph.
 

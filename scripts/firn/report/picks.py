@@ -10,9 +10,11 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize
 from scipy.ndimage import gaussian_filter
 
-from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image
+from firn.report.style import BLUE, GREY, ORANGE, RED, new_figure, save, show_image
 
 SHOWN_PX = 700
+BRIGHT = "#4ade80"
+"""Green that stands out on grey."""
 SMOOTH = 15.0
 """Å. Width (sd) of the blur that micrographs and particles are shown with is about a third of this."""
 
@@ -32,7 +34,7 @@ def draw_decisions(path: Path, panels: list[tuple[str, np.ndarray, pd.DataFrame]
     figure, axes = new_figure(4.2 * len(panels), 4.6, columns=len(panels))
     for axis, (title, micrograph, picks) in zip(axes[0], panels, strict=True):
         _overlay(axis, micrograph, picks[~picks["kept"]], pixel_size, RED)
-        _circles(axis, picks[picks["kept"]], pixel_size, GREEN, _step(micrograph))
+        _circles(axis, picks[picks["kept"]], pixel_size, BRIGHT, _step(micrograph))
         axis.set_title(f"{title}: {int(picks['kept'].sum())} of {len(picks)} kept")
     save(figure, path)
 
@@ -90,7 +92,9 @@ def _circles(axis: Axes, picks: pd.DataFrame, pixel_size: float, colour: np.ndar
         return
     size = picks["diameter"].to_numpy(dtype=float) / (pixel_size * step)
     places = (picks[["x_px", "y_px"]].to_numpy(dtype=float) + 0.5) / step - 0.5
-    circles = EllipseCollection(size, size, np.zeros(len(size)), units="xy", offsets=places, transOffset=axis.transData, facecolors="none", linewidths=1.0)
+    circles = EllipseCollection(
+        size, size, np.zeros(len(size)), units="xy", offsets=places, transOffset=axis.transData, facecolors="none", linewidths=1.0
+    )
     if isinstance(colour, str):
         circles.set_edgecolor(colour)
     else:
