@@ -1,0 +1,107 @@
+"""What the report knows of a session: each job's job.json, its figures and failures, and how the jobs hang together."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firn.formats.tables import read_table
+
+RESOLUTIONS = ("resolution_corrected", "resolution_tight", "resolution_masked", "resolution")
+COUNTS = ("exposures", "picks", "particles", "classes", "failed")
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One job as its job.json tells it; `folder` is where that file lies."""
+
+    name: str
+    type: str
+    folder: Path
+    content: dict[str, Any]
+    upstream: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Time the job took, its batches included."""
+        return float(self.content["seconds"]) + float(self.metric("batch_seconds") or 0)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Numbers with units, by name."""
+        return dict(self.content["metrics"])
+
+    @property
+    def makes_map(self) -> bool:
+        """Whether a map of known resolution lies in the job's folder."""
+        return self.resolution is not None and (self.folder / "map.mrc").exists()
+
+    @property
+    def resolution(self) -> tuple[str, float] | None:
+        """(how it was measured, Å) of the job's map, the most honest number first."""
+        found = next((name for name in RESOLUTIONS if self.metric(name)), None)
+        return (found.removeprefix("resolution").strip("_") or "FSC", float(self.metric(found) or 0)) if found else None
+
+    def metric(self, name: str) -> float | None:
+        """Value of a metric, None where there is none."""
+        value = self.content["metrics"].get(name, {}).get("value")
+        return None if value is None else float(value)
+
+    def picture(self, *names: str) -> str | None:
+        """The first figure whose file is named so, as a data URI."""
+        files = {Path(figure["file"]).stem: figure["file"] for figure in self.content["figures"]}
+        found = next((files[name] for name in names if name in files), None)
+        return data_uri(self.folder / found) if found else None
+
+    def failures(self) -> list[dict[str, str]]:
+        """Rows of failed.star: what failed, its code and its reason."""
+        path = self.folder / "failed.star"
+        if not path.exists():
+            return []
+        rows = read_table(path, "failed").to_dict("records")
+        return [{key: str(value) for key, value in row.items()} for row in rows]
+
+
+def read_records(paths: list[Path]) -> list[JobRecord]:
+    """Records of job.json files, in the order given."""
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    names = [str(content["job"]) for content in contents]
+    return [
+        JobRecord(name, str(content["type"]), path.parent, content, _upstream(content["settings"], names, name))
+        for name, path, content in zip(names, paths, contents, strict=True)
+    ]
+
+
+def final_maps(records: list[JobRecord]) -> list[JobRecord]:
+    """Jobs that made a map which no later job turned into another map."""
+    by_name = {record.name: record for record in records}
+    superseded: set[str] = set()
+    for record in records:
+        if record.makes_map:
+            superseded |= _ancestors(record, by_name)
+    return [record for record in records if record.makes_map and record.name not in superseded]
+
+
+def data_uri(path: Path) -> str:
+    """A PNG as a data URI, so that the page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _upstream(settings: dict[str, Any], names: list[str], own: str) -> tuple[str, ...]:
+    """Jobs that the settings name, as `job` or `job.output`, alone or in lists."""
+    values = [value for key, value in settings.items() if key != "type"]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    heads = [text.partition(".")[0] for text in texts if "/" not in text]
+    return tuple(dict.fromkeys(head for head in heads if head in names and head != own))
+
+
+def _ancestors(record: JobRecord, by_name: dict[str, JobRecord]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(record.upstream)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += by_name[name].upstream
+    return found
