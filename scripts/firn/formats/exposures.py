@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from firn.errors import ExposureError, InputError
+from firn.formats.ids import particle_id
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import OPTICS, write_table
 
 IDENTITY = ("exposure_id", "batch", "micrograph")
-PICK_COLUMNS = (*IDENTITY, "x_px", "y_px", "pick_score", "pick_power", "diameter")
+PICK_COLUMNS = (*IDENTITY, "particle_id", "x_px", "y_px", "pick_score", "pick_power", "diameter")
 
 
 def load_micrograph(row: Mapping[Any, Any]) -> np.ndarray:
@@ -51,10 +52,11 @@ def optics_of(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def picks_table(row: Mapping[Any, Any], columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Pick table of one exposure: its identity and optics repeated beside the given columns."""
+    """Pick table of one exposure: identities of exposure and picks, the given columns, and the optics."""
     table = pd.DataFrame(dict(columns))
-    identity = {name: row[name] for name in IDENTITY} | optics_of(row)
-    return table.assign(**identity)[[*IDENTITY, *columns, *optics_of(row)]]
+    names = [particle_id(str(row["exposure_id"]), number) for number in range(1, len(table) + 1)]
+    identity = {name: row[name] for name in IDENTITY if name in row}
+    return table.assign(particle_id=names, **identity, **optics_of(row))[[*identity, "particle_id", *columns, *optics_of(row)]]
 
 
 def failed_row(row: Mapping[Any, Any], error: ExposureError) -> dict[str, str]:

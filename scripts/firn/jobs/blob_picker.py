@@ -122,9 +122,9 @@ def _shapes(params: Params, box: int, pixel_size: float, device: torch.device) -
 
 def _table(picks: Picks, shapes: list[Shape], row: Mapping[Any, Any]) -> pd.DataFrame:
     diameters = np.array([shape.diameter for shape in shapes])
-    points = picks.points.cpu().numpy()
-    columns = {
-        "x_px": points[:, 1], "y_px": points[:, 0], "pick_score": picks.score.cpu().numpy(), "pick_power": picks.power.cpu().numpy(),
-        "diameter": diameters[picks.shape.cpu().numpy()], "psi": -picks.angle.cpu().numpy(),
-    }  # fmt: skip
+    y_px, x_px = picks.points.cpu().numpy().T
+    columns = {"x_px": x_px, "y_px": y_px, "pick_score": picks.score.cpu().numpy(), "pick_power": picks.power.cpu().numpy()}
+    columns["diameter"] = diameters[picks.shape.cpu().numpy()]
+    if any(len(shape.angles) > 1 for shape in shapes):
+        columns["psi"] = -picks.angle.cpu().numpy()
     return picks_table(row, columns)

@@ -1,0 +1,75 @@
+"""Particle images cut from one micrograph: outliers repaired, contrast inverted, Fourier-cropped, background levelled.
+
+Convention: points are yx in micrograph pixels; the particle's centre is at index `n // 2` of its box, before and after
+Fourier-cropping; protein is white; the background outside the particle circle has mean 0 and standard deviation 1.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from firn.kernels.crop import crop_boxes
+from firn.kernels.fourier import resize_images
+
+REPAIR_PX = 11
+"""Side of the neighbourhood whose mean replaces an outlier."""
+AT_ONCE_PX = 2**23
+"""Pixels cut at once."""
+
+
+def repair_outliers(micrograph: Float[Tensor, "y x"], clip_sd: float) -> Float[Tensor, "y x"]:
+    """The micrograph with pixels that are not finite, or more than clip_sd robust sd from the mean, replaced by their neighbours' mean."""
+    finite = torch.isfinite(micrograph)
+    filled = torch.where(finite, micrograph, micrograph[finite].mean() if bool(finite.any()) else 0.0)
+    sample = filled.flatten()[:: max(1, filled.numel() // 2**20)]
+    middle = sample.median()
+    spread = 1.4826 * (sample - middle).abs().median()
+    good = finite & ((filled - middle).abs() <= clip_sd * spread)
+    if bool(good.all()) or not bool(good.any()):
+        return filled
+    return torch.where(good, filled, _mean_of_good(filled, good, middle))
+
+
+def cut_particles(
+    micrograph: Float[Tensor, "y x"],
+    centres: Int[Tensor, "n 2"],
+    box: int,
+    crop: int,
+    circle: float,
+    invert: bool = True,
+    plane: bool = True,
+) -> Float[Tensor, "n crop crop"]:
+    """Normalised particle images of side `crop`, from boxes of side `box` around integer centres; all boxes must fit.
+
+    circle: diameter of the particle circle in box sides. plane: level the background by a plane rather than a constant.
+    """
+    step = max(1, AT_ONCE_PX // box**2)
+    sign = -1.0 if invert else 1.0
+    parts = [resize_images(sign * crop_boxes(micrograph, chunk, box), (crop, crop)) for chunk in centres.split(step)]
+    images = torch.cat(parts) if parts else micrograph.new_zeros(0, crop, crop)
+    return normalise_background(images, circle, plane)
+
+
+def normalise_background(images: Float[Tensor, "n m m"], circle: float, plane: bool = True) -> Float[Tensor, "n m m"]:
+    """Images less the plane (or constant) fitted outside the circle by least squares, divided by the sd left there.
+
+    circle: diameter in box sides. Corners alone are used when the circle is wider than the box.
+    """
+    n = images.shape[-1]
+    line = (torch.arange(n, device=images.device, dtype=torch.float64) - n // 2) / n
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    outside = (y**2 + x**2 > (circle / 2) ** 2).flatten()
+    basis = torch.stack((torch.ones_like(y), y, x), dim=-1).reshape(-1, 3)[:, : 3 if plane else 1]
+    solver = torch.linalg.pinv(basis[outside]).to(images.dtype)
+    flat = images.reshape(len(images), -1)
+    level = flat - (flat[:, outside] @ solver.T) @ basis.T.to(images.dtype)
+    spread = level[:, outside].square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+    return (level / spread).reshape(images.shape)
+
+
+def _mean_of_good(image: Tensor, good: Tensor, fallback: Tensor) -> Tensor:
+    """Mean of the good pixels around every pixel; the fallback where there is none."""
+    weights = good.to(image.dtype)
+    both = torch.stack((image * weights, weights))[None]
+    total, count = torch.nn.functional.avg_pool2d(both, REPAIR_PX, stride=1, padding=REPAIR_PX // 2, count_include_pad=False)[0].unbind(0)
+    return torch.where(count > 0, total / count.clamp(min=1e-6), fallback)
