@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from firn.errors import ExposureError, InputError
-from firn.formats import exposures
+from firn.formats import discovery
 from firn.formats.movie import MovieHeader, iterate_frames
 from firn.formats.mrc import write_image
 from firn.formats.tables import write_batches, write_table
@@ -42,9 +42,9 @@ class Params(JobParams):
 
 def run(job: Job[Params]) -> None:
     """Write exposures.star, its batches, failed.star and one figure; TIFF images are converted to MRC."""
-    files = exposures.expand_files(job.params.files)
-    sound, faults = exposures.check_headers(files)
-    good, odd = exposures.split_odd_ones(sound)
+    files = discovery.expand_files(job.params.files)
+    sound, faults = discovery.check_headers(files)
+    good, odd = discovery.split_odd_ones(sound)
     faults |= odd
     names, unreadable = _check_images(job, good)
     faults |= unreadable
@@ -74,7 +74,7 @@ def _check_image(job: Job[Params], path: str, header: MovieHeader) -> str:
         if not job.params.skip_header_check:
             _read_image(path)
         return path
-    name = f"micrographs/{Path(path).stem}_{exposures.identify(path)}.mrc"
+    name = f"micrographs/{Path(path).stem}_{discovery.identify(path)}.mrc"
     write_image(job.folder / name, _read_image(path), _pixel_size(job.params, path, header))
     return job.output_path(name)
 
@@ -94,8 +94,8 @@ def _describe(job: Job[Params], headers: dict[str, MovieHeader], names: dict[str
     pixel_sizes = [_pixel_size(job.params, path, header) for path, header in headers.items()]
     return pd.DataFrame(
         {
-            "exposure_id": [exposures.identify(path) for path in headers],
-            "batch": exposures.batch_names(len(headers), job.params.batch_size),
+            "exposure_id": [discovery.identify(path) for path in headers],
+            "batch": discovery.batch_names(len(headers), job.params.batch_size),
             "micrograph": list(names.values()),
             "width_px": [header.width for header in headers.values()],
             "height_px": [header.height for header in headers.values()],
@@ -112,7 +112,7 @@ def _write(job: Job[Params], table: pd.DataFrame, faults: dict[str, ExposureErro
     write_table(job.folder / "exposures.star", table, "exposures")
     write_batches(job.folder, table, "exposures", job.batches)
     if faults:
-        write_table(job.folder / "failed.star", exposures.failed_rows(faults, "micrograph"), "failed")
+        write_table(job.folder / "failed.star", discovery.failed_rows(faults, "micrograph"), "failed")
         job.warn(f"{len(faults)} of {len(faults) + len(table)} micrographs cannot be used; the first: {next(iter(faults.values()))}")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from firn.errors import ExposureError, InputError
-from firn.formats import exposures, gain
+from firn.formats import discovery, gain
 from firn.formats.movie import MovieHeader
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_batches, write_table
@@ -73,7 +73,7 @@ class Params(JobParams):
 def run(job: Job[Params]) -> None:
     """Write exposures.star, its batches, failed.star, the gain as it will be applied, and one figure."""
     told = _read_source(job)
-    files = list(told["movie"]) if told is not None else exposures.expand_files(job.params.files or [])
+    files = list(told["movie"]) if told is not None else discovery.expand_files(job.params.files or [])
     headers, faults = _check_files(job, files)
     if not headers:
         raise InputError(f"job {job.name}: none of {len(files)} movies can be used; the first: {next(iter(faults.values()))}")
@@ -90,9 +90,9 @@ def _read_source(job: Job[Params]) -> pd.DataFrame | None:
 def _check_files(job: Job[Params], files: list[str]) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
     eer = (job.params.eer_fractions, job.params.eer_upsampling)
     if job.params.skip_header_check:
-        return exposures.first_like_all(files, *eer), {}
-    sound, faults = exposures.check_headers(job.over(files, "movies"), *eer)
-    good, odd = exposures.split_odd_ones(sound)
+        return discovery.first_like_all(files, *eer), {}
+    sound, faults = discovery.check_headers(job.over(files, "movies"), *eer)
+    good, odd = discovery.split_odd_ones(sound)
     return good, faults | odd
 
 
@@ -100,7 +100,7 @@ def _describe(job: Job[Params], headers: dict[str, MovieHeader], told: pd.DataFr
     paths = list(headers)
     first = headers[paths[0]]
     table = pd.DataFrame(
-        {"exposure_id": [exposures.identify(path) for path in paths], "batch": exposures.batch_names(len(paths), job.params.batch_size)}
+        {"exposure_id": [discovery.identify(path) for path in paths], "batch": discovery.batch_names(len(paths), job.params.batch_size)}
     )
     table = table.assign(movie=paths, frames=first.frames, width_px=first.width, height_px=first.height)
     if first.format == "eer":
@@ -169,7 +169,7 @@ def _write(job: Job[Params], table: pd.DataFrame, faults: dict[str, ExposureErro
     write_table(job.folder / "exposures.star", table, "exposures")
     write_batches(job.folder, table, "exposures", job.batches)
     if faults:
-        write_table(job.folder / "failed.star", exposures.failed_rows(faults, "movie"), "failed")
+        write_table(job.folder / "failed.star", discovery.failed_rows(faults, "movie"), "failed")
         job.warn(f"{len(faults)} of {len(faults) + len(table)} movies cannot be used; the first: {next(iter(faults.values()))}")
 
 

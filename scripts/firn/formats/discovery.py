@@ -1,0 +1,87 @@
+"""From patterns of file names to checked exposures in batches: what every import of images shares."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from firn.errors import ExposureError, InputError
+from firn.formats.ids import exposure_id
+from firn.formats.movie import MovieHeader, movie_format, read_header
+
+
+def expand_files(patterns: str | Sequence[str]) -> list[str]:
+    """Files that match the pattern or patterns (`*`, `?`, `[]`, `**`), sorted, each once.
+
+    Raises InputError naming a pattern that matches no file.
+    """
+    found: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matches = {str(Path(name)) for name in glob.glob(pattern, recursive=True) if Path(name).is_file()}
+        if not matches:
+            raise InputError(f"files: nothing matches '{pattern}' (looked in {Path(pattern).parent.resolve()})")
+        found |= matches
+    return sorted(found)
+
+
+def check_headers(
+    paths: Iterable[str], eer_fractions: int = 40, eer_upsampling: int = 2
+) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
+    """(headers of sound files, faults of the others), by path, each in the order of the paths."""
+    headers: dict[str, MovieHeader] = {}
+    faults: dict[str, ExposureError] = {}
+    for path in paths:
+        try:
+            headers[path] = read_header(path, eer_fractions, eer_upsampling)
+        except ExposureError as fault:
+            faults[path] = fault
+    return headers, faults
+
+
+def split_odd_ones(headers: dict[str, MovieHeader]) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
+    """(files like the majority, faults SHAPE or FRAMES of the others): first by image size, then by number of frames."""
+    if not headers:
+        return {}, {}
+    shape, _ = Counter((header.width, header.height) for header in headers.values()).most_common(1)[0]
+    alike = {path: header for path, header in headers.items() if (header.width, header.height) == shape}
+    frames, _ = Counter(header.frames for header in alike.values()).most_common(1)[0]
+    good = {path: header for path, header in alike.items() if header.frames == frames}
+    return good, {path: _odd_fault(path, header, shape, frames) for path, header in headers.items() if path not in good}
+
+
+def first_like_all(paths: Sequence[str], eer_fractions: int = 40, eer_upsampling: int = 2) -> dict[str, MovieHeader]:
+    """The header of the first file, taken for all of them; raises ExposureError when that one is bad."""
+    header = read_header(paths[0], eer_fractions, eer_upsampling)
+    kind = movie_format(paths[0])
+    return {path: header for path in paths if movie_format(path) == kind}
+
+
+def batch_names(count: int, batch_size: int) -> list[str]:
+    """Batch id of each of count exposures in a row: `0001` for the first batch_size, and so on."""
+    return [f"{number // batch_size + 1:04d}" for number in range(count)]
+
+
+def identify(path: str | os.PathLike) -> str:
+    """Stable id of an exposure from its path relative to the working (run) folder."""
+    return exposure_id(os.path.relpath(path))
+
+
+def failed_rows(faults: dict[str, ExposureError], column: str) -> pd.DataFrame:
+    """Table of kind `failed`; column is `movie` or `micrograph`."""
+    return pd.DataFrame(
+        {
+            "exposure_id": [identify(path) for path in faults],
+            column: list(faults),
+            "reason_code": [fault.code for fault in faults.values()],
+            "reason": [str(fault) for fault in faults.values()],
+        }
+    )
+
+
+def _odd_fault(path: str, header: MovieHeader, shape: tuple[int, int], frames: int) -> ExposureError:
+    if (header.width, header.height) != shape:
+        return ExposureError("SHAPE", f"{path}: is {header.width} x {header.height} pixels, but most others are {shape[0]} x {shape[1]}")
+    return ExposureError("FRAMES", f"{path}: has {header.frames} frames, but most others have {frames}")
