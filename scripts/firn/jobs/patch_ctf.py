@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from firn.errors import ExposureError, InputError
 from firn.formats.mrc import read_mrc
-from firn.formats.tables import read_table, write_table
+from firn.formats.tables import read_table, require_columns, write_table
 from firn.kernels.ctf_fit import Optics
 from firn.kernels.defocus_surface import NAMES
 from firn.preprocess.ctf import CtfEstimate, CtfSettings, estimate_ctf
@@ -62,7 +62,9 @@ class Params(JobParams):
 
 def run(job: Job[Params]) -> None:
     """Fit every exposure of the batch; one that cannot be fitted goes to failed.star with its reason."""
-    table = read_table(job.input("exposures", "exposures.star"), "exposures", needs=NEEDS if _has_rows(job) else ())
+    path = job.input("exposures", "exposures.star")
+    table = read_table(path, "exposures")
+    require_columns(table, NEEDS if len(table) else (), path)
     fitted: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     for _, row in job.over(table.iterrows(), "exposures", total=len(table)):
@@ -79,10 +81,6 @@ def run(job: Job[Params]) -> None:
     if failed:
         write_table(job.folder / "failed.star", pd.DataFrame(failed), "failed")
     _record(job, pd.DataFrame(fitted), len(failed))
-
-
-def _has_rows(job: Job[Params]) -> bool:
-    return not read_table(job.input("exposures", "exposures.star"), "exposures").empty
 
 
 def _fit(job: Job[Params], row: pd.Series) -> CtfEstimate:

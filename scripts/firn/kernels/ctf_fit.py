@@ -16,6 +16,9 @@ from torch import Tensor
 
 from firn.kernels.ctf import ctf_phase, wavelength
 
+ASTIGMATISM_A = 500.0
+"""Standard deviation in Å expected of the two astigmatism parameters."""
+
 
 @dataclass(frozen=True)
 class Optics:
@@ -112,32 +115,41 @@ def local_maxima(scores: Float[Tensor, "n"], count: int) -> list[int]:
     return [int(index) for index in order[:count] if peak[index]]
 
 
+def posterior(scores: Float[Tensor, "*n"], parameters: Float[Tensor, "*n 4"], power: float) -> Float[Tensor, "*n"]:
+    """Log-posterior of parameters from their correlations; power: the projected data's squared norm over their noise variance."""
+    return 0.5 * power * scores.clamp(min=0) ** 2 - 0.5 * (parameters[..., 1:3] / ASTIGMATISM_A).square().sum(dim=-1)
+
+
 def refine(
     samples: Samples,
     project: Projector,
     values: Float[Tensor, "n"],
     parameters: Float[Tensor, "4"],
     b_factor: float,
+    noise: float,
     free: tuple[int, ...] = (0, 1, 2),
     steps: int = 12,
 ) -> Float[Tensor, "4"]:
-    """Parameters after damped Gauss-Newton steps that fit amplitude times ring pattern to the values; only `free` ones move."""
+    """Parameters after damped Gauss-Newton steps that fit amplitude times ring pattern to the values; only `free` ones move.
+
+    noise: variance of the values per unit weight; it sets how strongly weak data are drawn towards no astigmatism.
+    """
     damping = 1e-2
     chosen = torch.tensor(free, device=values.device)
-    misfit, step = _step(samples, project, values, parameters, b_factor, chosen, damping)
+    misfit, step = _step(samples, project, values, parameters, b_factor, noise, chosen, damping)
     for _ in range(steps):
         trial = parameters.index_add(0, chosen, step)
-        new_misfit, new_step = _step(samples, project, values, trial, b_factor, chosen, damping)
+        new_misfit, new_step = _step(samples, project, values, trial, b_factor, noise, chosen, damping)
         if new_misfit < misfit:
             parameters, misfit, step, damping = trial, new_misfit, new_step, damping / 3
         else:
             damping *= 5
-            step = _step(samples, project, values, parameters, b_factor, chosen, damping)[1]
+            step = _step(samples, project, values, parameters, b_factor, noise, chosen, damping)[1]
     return parameters
 
 
 def _step(
-    samples: Samples, project: Projector, values: Tensor, parameters: Tensor, b_factor: float, free: Tensor, damping: float
+    samples: Samples, project: Projector, values: Tensor, parameters: Tensor, b_factor: float, noise: float, free: Tensor, damping: float
 ) -> tuple[float, Tensor]:
     target = project(values)
     pattern = project(rings(samples, parameters, b_factor))
@@ -145,10 +157,12 @@ def _step(
     residual = target - amplitude * pattern
     slope = 2 * amplitude * torch.sin(2 * phases(samples, parameters)) * torch.exp(-b_factor * samples.s2 / 4)
     jacobian = project(slope * samples.terms[:, free].mT)
-    normal = (jacobian @ jacobian.mT).double()
-    gradient = (jacobian @ residual).double()
+    precision = parameters.new_tensor((0.0, ASTIGMATISM_A**-2, ASTIGMATISM_A**-2, 0.0)).double()
+    normal = (jacobian @ jacobian.mT).double() / noise + torch.diag(precision[free])
+    gradient = (jacobian @ residual).double() / noise - (precision * parameters)[free]
     damped = normal + torch.diag(damping * normal.diagonal() + 1e-12)
-    return float(residual.square().sum()), torch.linalg.solve(damped, gradient).to(parameters.dtype)
+    misfit = float(residual.square().sum()) / noise + float((precision * parameters**2).sum())
+    return misfit, torch.linalg.solve(damped, gradient).to(parameters.dtype)
 
 
 def equivalent_s2(s2: Float[Tensor, "*n"], defocus: Float[Tensor, "*n"], mean: float | Tensor, optics: Optics) -> Float[Tensor, "*n"]:

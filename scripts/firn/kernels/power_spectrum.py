@@ -10,9 +10,6 @@ from torch import Tensor
 
 from firn.kernels.fourier import plain_rfft2
 
-HANN_REDUNDANCY = 3.78
-"""Pixels of a Hann-windowed spectrum per independent one: (1 + 2 (2/3)^4... summed squared correlations, 1.944 per axis) squared."""
-
 
 def tile_corners(shape: tuple[int, int], tile: int) -> Int[Tensor, "n 2"]:
     """Upper corners yx of evenly spaced tiles that cover an image of the shape, neighbours overlapping by about half."""
@@ -23,6 +20,16 @@ def tile_corners(shape: tuple[int, int], tile: int) -> Int[Tensor, "n 2"]:
 def _starts(side: int, tile: int) -> Int[Tensor, "n"]:
     count = round(2 * (side - tile) / tile) + 1
     return torch.linspace(0, side - tile, count).round().long()
+
+
+def spectral_redundancy(shape: tuple[int, int], tile: int) -> float:
+    """Pixels of all tile spectra per independent one.
+
+    Neighbouring pixels of a Hann-windowed power spectrum correlate by 4/9 and 1/36, which makes 1 + 2 (4/9 + 1/36) = 1.94 per
+    axis; tiles are independent up to an overlap of half (Welch 1967), and more of them add nothing.
+    """
+    surplus = [max(1.0, len(_starts(side, tile)) / max(2 * side / tile - 1, 1.0)) for side in shape]
+    return (1 + 2 * (4 / 9 + 1 / 36)) ** 2 * surplus[0] * surplus[1]
 
 
 def tile_spectra(image: Float[Tensor, "y x"], corners: Int[Tensor, "n 2"], tile: int) -> Float[Tensor, "n tile half"]:

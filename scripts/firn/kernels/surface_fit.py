@@ -1,7 +1,7 @@
 """Fit one defocus surface to the spectra of all tiles of a micrograph at once.
 
 Convention: tile spectra are rows of values over the same samples, background divided out, of unit variance per pixel where
-there is only noise; surface coefficients are those of kernels.defocus_surface. The fit is a maximum a posteriori estimate:
+there is only noise, `redundancy` pixels making one independent one; surface coefficients are those of kernels.defocus_surface. The fit is a maximum a posteriori estimate:
 coefficients are drawn towards zero by Gaussian priors, so that noise gives a flat surface.
 """
 
@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from firn.kernels.ctf_fit import Projector, Samples, phases
-from firn.kernels.power_spectrum import HANN_REDUNDANCY
+from firn.kernels.ctf_fit import ASTIGMATISM_A, Projector, Samples, phases
 
 PRIOR_A = (1000.0, 1000.0, 200.0, 200.0, 200.0)
 """Standard deviations in Å expected of the five coefficients."""
@@ -25,6 +24,7 @@ def offset_likelihoods(
     parameters: Float[Tensor, "4"],
     envelope: Float[Tensor, "r"],
     offsets: Float[Tensor, "d"],
+    redundancy: float,
 ) -> Float[Tensor, "t d"]:
     """Log-likelihood of each defocus offset (Å) for the ring profile of each tile; samples are rings without astigmatism."""
     candidates = parameters.repeat(len(offsets), 1)
@@ -32,7 +32,7 @@ def offset_likelihoods(
     candidates[:, 1:3] = 0.0
     patterns = project(-torch.cos(2 * phases(samples, candidates)) * envelope)
     cross = project(profiles) @ patterns.mT
-    return (cross - 0.5 * patterns.square().sum(dim=-1)) / HANN_REDUNDANCY
+    return (cross - 0.5 * patterns.square().sum(dim=-1)) / redundancy
 
 
 def best_plane(
@@ -57,6 +57,7 @@ def fit_surface(
     basis: Float[Tensor, "t 5"],
     state: Float[Tensor, "9"],
     b_factor: float,
+    redundancy: float,
     terms: int,
     steps: int = 8,
 ) -> tuple[Float[Tensor, "9"], float]:
@@ -67,10 +68,10 @@ def fit_surface(
     """
     free = torch.arange(4 + terms, device=values.device)
     damping = 1e-3
-    score, step = _surface_step(samples, project, values, basis, state, b_factor, free, damping)
+    score, step = _surface_step(samples, project, values, basis, state, b_factor, redundancy, free, damping)
     for _ in range(steps):
         trial = state.index_add(0, free, step)
-        new_score, new_step = _surface_step(samples, project, values, basis, trial, b_factor, free, damping)
+        new_score, new_step = _surface_step(samples, project, values, basis, trial, b_factor, redundancy, free, damping)
         if new_score > score:
             gained, damping = new_score - score, damping / 3
             state, score, step = trial, new_score, new_step
@@ -78,12 +79,20 @@ def fit_surface(
                 break
         else:
             damping *= 10
-            step = _surface_step(samples, project, values, basis, state, b_factor, free, damping)[1]
+            step = _surface_step(samples, project, values, basis, state, b_factor, redundancy, free, damping)[1]
     return state, score
 
 
 def _surface_step(
-    samples: Samples, project: Projector, values: Tensor, basis: Tensor, state: Tensor, b_factor: float, free: Tensor, damping: float
+    samples: Samples,
+    project: Projector,
+    values: Tensor,
+    basis: Tensor,
+    state: Tensor,
+    b_factor: float,
+    redundancy: float,
+    free: Tensor,
+    damping: float,
 ) -> tuple[float, Tensor]:
     envelope = torch.exp(-b_factor * samples.s2 / 4)
     normal = values.new_zeros(len(free), len(free), dtype=torch.float64)
@@ -96,9 +105,9 @@ def _surface_step(
         gradient += (jacobian @ residual).double()
         misfit += float(residual.square().sum())
     precision = _prior_precision(len(free), values.device)
-    normal = normal / HANN_REDUNDANCY + torch.diag(precision)
-    gradient = gradient / HANN_REDUNDANCY - precision * state[free].double()
-    score = -0.5 * misfit / HANN_REDUNDANCY - 0.5 * float((precision * state[free].double() ** 2).sum())
+    normal = normal / redundancy + torch.diag(precision)
+    gradient = gradient / redundancy - precision * state[free].double()
+    score = -0.5 * misfit / redundancy - 0.5 * float((precision * state[free].double() ** 2).sum())
     damped = normal + torch.diag(damping * normal.diagonal() + 1e-12)
     return score, torch.linalg.solve(damped, gradient).to(state.dtype)
 
@@ -117,5 +126,5 @@ def _tile_system(
 
 def _prior_precision(count: int, device: torch.device) -> Tensor:
     """Inverse prior variances: none for amplitude and defocus, a weak one for astigmatism, PRIOR_A for the surface."""
-    deviations = torch.tensor((math.inf, math.inf, 2000.0, 2000.0, *PRIOR_A), dtype=torch.float64, device=device)
+    deviations = torch.tensor((math.inf, math.inf, ASTIGMATISM_A, ASTIGMATISM_A, *PRIOR_A), dtype=torch.float64, device=device)
     return deviations[:count] ** -2

@@ -16,10 +16,10 @@ from firn.kernels.ctf_fit import Optics, Projector, Samples
 from firn.kernels.defocus_surface import normalised_points, surface_basis
 from firn.kernels.fourier import fast_size, frequencies2
 from firn.kernels.power_spectrum import (
-    HANN_REDUNDANCY,
     band,
     radial_means,
     ring_means,
+    spectral_redundancy,
     spline_basis,
     tile_corners,
     tile_spectra,
@@ -29,8 +29,8 @@ from firn.kernels.power_spectrum import (
 TILE_A = 800.0
 SECTORS = 36
 B_FACTORS = (0.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
-BACKGROUND_INTERVALS = 5
-RINGS_GAIN, PLANE_GAIN, BEND_GAIN = 15.0, 6.0, 8.0
+BACKGROUND_INTERVALS = 3
+RINGS_GAIN, PLANE_GAIN, BEND_GAIN = 15.0, 8.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,13 @@ class _Spectrum:
     background: Tensor
     points: Tensor
     tiles: int
+    redundancy: float
     ice_ring: float
+
+    @property
+    def noise(self) -> float:
+        """Variance of the average spectrum's noise per independent pixel."""
+        return self.redundancy / len(self.values)
 
     @property
     def mean(self) -> Float[Tensor, "n"]:
@@ -109,7 +115,7 @@ def estimate_ctf(image: Float[Tensor, "y x"], pixel_size: float, optics: Optics,
 
 def choose_tile(shape: tuple[int, int], pixel_size: float) -> int:
     """Side of the tiles in pixels: about 800 Å, which resolves rings at 4 Å up to 30000 Å of defocus, within the image."""
-    largest = int(0.75 * min(shape)) // 2 * 2
+    largest = int(min(shape) / 1.5) // 2 * 2
     return min(max(fast_size(round(TILE_A / pixel_size)), 128), largest)
 
 
@@ -141,6 +147,7 @@ def _measure(image: Tensor, pixel_size: float, optics: Optics, settings: CtfSett
         background=background,
         points=normalised_points(centres[:, 1], centres[:, 0], shape[1], shape[0]),
         tiles=len(corners),
+        redundancy=spectral_redundancy(shape, tile),
         ice_ring=_ice_ring((spectra / level[:, None, None]).mean(dim=0), grid * pixel_size, tile, pixel_size),
     )
 
@@ -191,7 +198,7 @@ def _search(spectrum: _Spectrum, optics: Optics, settings: CtfSettings) -> tuple
     cells, cell_values = _cells(spectrum, values, SECTORS, optics)
     project = ctf_fit.make_projector(cells.weights, _background_basis(cells.s2.sqrt()))
     found = [
-        _search_astigmatism(cells, project, cell_values, start, b_factor, settings)
+        _search_astigmatism(cells, project, cell_values, start, b_factor, spectrum.noise, settings)
         for start, b_factor in _search_defocus(spectrum, values, optics, settings)
     ]
     _, parameters, b_factor = max(found, key=lambda entry: entry[0])
@@ -233,9 +240,9 @@ def _search_defocus(
 
 
 def _search_astigmatism(
-    cells: Samples, project: Projector, values: Tensor, start: Tensor, b_factor: float, settings: CtfSettings
+    cells: Samples, project: Projector, values: Tensor, start: Tensor, b_factor: float, noise: float, settings: CtfSettings
 ) -> tuple[float, Tensor, float]:
-    """(correlation, parameters, B-factor) near a start: a grid of astigmatism and defocus, then Gauss-Newton steps."""
+    """(log-posterior, parameters, B-factor) near a start: a grid of astigmatism and defocus, then Gauss-Newton steps."""
     axis = torch.arange(-900.0, 901.0, 150.0, device=values.device)
     astigmatism = torch.cartesian_prod(axis, axis)
     astigmatism = astigmatism[astigmatism.norm(dim=-1) <= 901]
@@ -244,15 +251,16 @@ def _search_astigmatism(
     trials[..., 0] += shifts[:, None]
     trials[..., 1:3] = astigmatism
     trials = trials.reshape(-1, 4)
+    power = float(project(values).square().sum()) / noise
     scores = ctf_fit.correlations(cells, project, values, trials, torch.tensor([b_factor]))[:, 0]
-    parameters = trials[scores.argmax()]
+    parameters = trials[ctf_fit.posterior(scores, trials, power).argmax()]
     free = (0, 1, 2, 3) if settings.phase_shift else (0, 1, 2)
     for _ in range(2):
-        parameters = ctf_fit.refine(cells, project, values, parameters, b_factor, free)
-        scores, best = ctf_fit.correlations(cells, project, values, parameters[None], torch.tensor(B_FACTORS))[0].max(dim=-1)
+        parameters = ctf_fit.refine(cells, project, values, parameters, b_factor, noise, free)
+        score, best = ctf_fit.correlations(cells, project, values, parameters[None], torch.tensor(B_FACTORS))[0].max(dim=-1)
         b_factor = B_FACTORS[int(best)]
     inside = settings.min_defocus <= float(parameters[0]) <= settings.max_defocus
-    return (float(scores) if inside else -1.0), parameters, b_factor
+    return (float(ctf_fit.posterior(score, parameters, power)) if inside else -math.inf), parameters, b_factor
 
 
 def _fit_surface(spectrum: _Spectrum, parameters: Tensor, b_factor: float, optics: Optics) -> tuple[Tensor, Tensor]:
@@ -263,10 +271,12 @@ def _fit_surface(spectrum: _Spectrum, parameters: Tensor, b_factor: float, optic
     plane = flat.clone()
     plane[4:] = _plane_start(spectrum, parameters, amplitude, b_factor, basis, optics)
     samples = replace(spectrum.samples, base=spectrum.samples.base + parameters[3])
-    state, score = surface_fit.fit_surface(samples, spectrum.project, spectrum.values, basis, flat, b_factor, terms=0)
+    state, score = surface_fit.fit_surface(samples, spectrum.project, spectrum.values, basis, flat, b_factor, spectrum.redundancy, terms=0)
     for start, terms, gain in ((plane, 2, PLANE_GAIN), (None, 5, BEND_GAIN)):
         begin = state if start is None else start
-        trial, trial_score = surface_fit.fit_surface(samples, spectrum.project, spectrum.values, basis, begin, b_factor, terms)
+        trial, trial_score = surface_fit.fit_surface(
+            samples, spectrum.project, spectrum.values, basis, begin, b_factor, spectrum.redundancy, terms
+        )
         if trial_score < score + gain:
             break
         state, score = trial, trial_score
@@ -284,7 +294,7 @@ def _plane_start(spectrum: _Spectrum, parameters: Tensor, amplitude: Tensor, b_f
     project = ctf_fit.make_projector(samples.weights, _background_basis(samples.s2.sqrt()))
     offsets = torch.arange(-3000.0, 3001.0, 60.0, device=basis.device)
     envelope = amplitude * torch.exp(-b_factor * samples.s2 / 4)
-    likelihoods = surface_fit.offset_likelihoods(samples, project, profiles, parameters, envelope, offsets)
+    likelihoods = surface_fit.offset_likelihoods(samples, project, profiles, parameters, envelope, offsets, spectrum.redundancy)
     return surface_fit.best_plane(likelihoods, offsets, basis, reach=2000.0, step=100.0)
 
 
@@ -329,7 +339,7 @@ def _describe(
         surface=tuple(surface.tolist()),
         score=score,
         fit_resolution=fit_resolution(frequency, correlation, settings.min_resolution)
-        if _is_significant(score, target)
+        if _is_significant(score, target, spectrum.redundancy)
         else settings.min_resolution,
         ice_ring=spectrum.ice_ring,
         frequency=frequency,
@@ -342,9 +352,9 @@ def _describe(
     )
 
 
-def _is_significant(score: float, target: Tensor) -> bool:
+def _is_significant(score: float, target: Tensor, redundancy: float) -> bool:
     """Whether the rings explain more than the best of all searched parameters would in noise, by log-likelihood."""
-    return score > 0 and 0.5 * score**2 * len(target) / HANN_REDUNDANCY > RINGS_GAIN
+    return score > 0 and 0.5 * score**2 * len(target) / redundancy > RINGS_GAIN
 
 
 def _ring_periods(rings: Samples, parameters: Tensor) -> Tensor:
