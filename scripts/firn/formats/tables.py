@@ -77,6 +77,7 @@ NAMES = {
     "class_resolution": "rlnEstimatedResolution",
     "class_count": "firnClassCount",
     "class_ess": "firnClassEss",
+    "class_gain": "firnClassGain",
     # faults
     "reason_code": "firnReasonCode",
     "reason": "firnReason",

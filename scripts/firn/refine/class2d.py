@@ -1,0 +1,315 @@
+"""2D classification: online expectation-maximisation over class, in-plane angle and shift, then full passes.
+
+Early references are averages of random subsets, early scores are tempered and of low resolution; the Fourier radius grows
+with what the classes' FRC supports and never faster than a schedule. Class priors stay flat, so that a big class does not
+attract particles by its size. Noise is a radial spectrum, re-estimated from the residuals inside the particle mask.
+Units: images whose background has unit variance; `radius` is in Fourier pixels of the particle box.
+Source: Scheres et al., J. Mol. Biol. 348, 139 (2005); online EM: Cappe & Moulines, J. R. Stat. Soc. B 71, 593 (2009);
+Punjani et al., Nat. Methods 14, 290 (2017).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from firn.kernels.fourier import fast_size
+from firn.kernels.grid import shell_sums
+from firn.kernels.rotate2d import HalfDisc, add_rotated, prefix_length, read_rotated
+from firn.kernels.sampling import shift_grid
+from firn.refine.class2d_average import Averages, ClassSums, average, recentred, reseeded, resolved_shell, soft_circle
+from firn.refine.class2d_search import Batch, Grid, Match, Search, Sums, search_batch
+
+DENSE_RADIUS = 14
+"""Largest Fourier radius of the exhaustive search; what lies beyond is compared in the fine search only."""
+PARTICLES_AT_ONCE = 256
+SAMPLE = 2000
+"""Particles from which the first noise spectrum is estimated."""
+
+
+class Particles(Protocol):
+    """Masked particle spectra by number; at most PARTICLES_AT_ONCE are asked for at once."""
+
+    half: Int[Tensor, " n"]
+    """Half-set, 0 or 1."""
+
+    def take(self, rows: Int[Tensor, " b"]) -> tuple[Complex[Tensor, "b f"], Float[Tensor, "b f"]]:
+        """(spectra divided by the box side, CTFs) at the points of the plan's disc."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do; see the parameters of classify_2d."""
+
+    disc: HalfDisc
+    box_px: int
+    classes: int
+    iterations: int
+    final_iterations: int
+    batch_size: int
+    first_radius: float
+    mask_radius_px: float
+    mask_edge_px: float
+    shift_reach_px: float
+    angular_step: float | None = None
+    least_radius: float = 0.0
+    uncertainty: float = 2.0
+    anneal_start: int = 2
+    anneal_length: int = 15
+    recentre: bool = True
+    recentre_threshold: float = 0.2
+    use_frc: bool = True
+    pad: int = 2
+    candidates: int = 24
+
+    @property
+    def last_radius(self) -> int:
+        """Radius of the whole disc."""
+        return int(self.disc.shells[-1])
+
+    @property
+    def side(self) -> int:
+        """Side of the references: the particle's box, Fourier-cropped to the disc."""
+        return min(fast_size(2 * self.last_radius + 4), self.box_px)
+
+    def mask(self) -> Float[Tensor, "n n"]:
+        """Circular mask of the references."""
+        ratio = self.side / self.box_px
+        return soft_circle(self.side, self.mask_radius_px * ratio, self.mask_edge_px * ratio, self.disc.points.device)
+
+
+class Step(NamedTuple):
+    """How one iteration went."""
+
+    radius: int
+    resolved_radius: float
+    """Count-weighted mean of the classes' resolved shells."""
+    changed: float
+    """Fraction of the particles seen that are in another class than when seen before."""
+    effective_classes: float
+    """Mean over particles of 1 / sum of squared class probabilities."""
+    temper: float
+
+
+@dataclass
+class State:
+    """Everything that an iteration hands to the next."""
+
+    sums: ClassSums
+    noise: Float[Tensor, " s"]
+    """Variance per shell of a spectral component of unmasked noise."""
+    averages: Averages
+    radius: int
+    steps: list[Step] = field(default_factory=list)
+
+
+@dataclass
+class Assignment:
+    """One row per particle; class_number is 0-based and -1 before the particle was seen."""
+
+    class_number: Int[Tensor, " n"]
+    probability: Float[Tensor, " n"]
+    effective_classes: Float[Tensor, " n"]
+    angle: Float[Tensor, " n"]
+    shift: Float[Tensor, "n 2"]
+    """yx pixels of the particle from the centre of its image."""
+    gain: Float[Tensor, " n"]
+    """Nats by which the average explains the particle better than nothing does."""
+
+    @classmethod
+    def empty(cls, count: int, device: torch.device) -> "Assignment":
+        """Nobody assigned."""
+        zeros = torch.zeros(count, device=device)
+        return cls(
+            torch.full((count,), -1, device=device),
+            zeros,
+            zeros.clone(),
+            zeros.clone(),
+            torch.zeros(count, 2, device=device),
+            zeros.clone(),
+        )
+
+    def store(self, rows: Int[Tensor, " b"], match: Match) -> float:
+        """Write a batch's matches; the number of particles whose class changed."""
+        probability, number = match.class_probability.max(-1)
+        changed = int((self.class_number[rows] != number).sum())
+        self.class_number[rows], self.probability[rows] = number, probability
+        self.effective_classes[rows] = 1 / match.class_probability.square().sum(-1)
+        self.angle[rows], self.shift[rows], self.gain[rows] = match.angle, match.shift, match.gain
+        return changed
+
+
+def classify(particles: Particles, plan: Plan, generator: torch.Generator, steps: Iterable[int]) -> tuple[State, Assignment]:
+    """Run the iterations counted by `steps`, `0 ... iterations + final_iterations - 1`; the last ones are full passes.
+
+    Returns the final state, whose averages are those of the assignment. Draws from the generator only.
+    """
+    count, device = len(particles.half), plan.disc.points.device
+    assignment = Assignment.empty(count, device)
+    state = initial_state(particles, plan, generator)
+    queue = torch.empty(0, dtype=torch.long)
+    for step in steps:
+        final = step >= plan.iterations
+        size = count if final else min(plan.batch_size, count)
+        if len(queue) < size:
+            queue = torch.cat((queue, torch.randperm(count, generator=generator)))
+        rows, queue = queue[:size].sort().values, queue[size:]
+        state = iterate(particles, plan, state, rows.to(device), assignment, step)
+    return state, assignment
+
+
+def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:
+    """One expectation-maximisation step over the particles `rows`; writes their matches into the assignment."""
+    temper = 1 / uncertainty_at(plan, step) ** 2
+    search = build_search(plan, state, temper)
+    sums, noise, changed = _expectation(particles, plan, state, search, rows, assignment)
+    full = len(rows) == len(particles.half)
+    rate = 1.0 if full or step == 0 else max(len(rows) / len(particles.half), (step + 1) ** -0.7)
+    total = state.sums.blended(sums, rate)
+    if step < 0.75 * plan.iterations:
+        total = reseeded(total, smallest=max(3.0, 0.05 * float(total.count.sum()) / plan.classes))
+    averages = average(total, plan.mask(), state.radius, plan.use_frc)
+    if plan.recentre and step < plan.iterations:
+        total = recentred(total, averages.images, plan.recentre_threshold, reach_px=0.1 * plan.side)
+        averages = average(total, plan.mask(), state.radius, plan.use_frc)
+    resolved = resolved_shell(averages.frc[:, : state.radius + 1])
+    record = Step(
+        state.radius,
+        float((resolved * total.count).sum() / total.count.sum()),
+        changed / len(rows),
+        float(assignment.effective_classes[rows].mean()),
+        temper,
+    )
+    return State(total, noise, averages, next_radius(plan, resolved, total.count, state.radius, step + 1), [*state.steps, record])
+
+
+def next_radius(plan: Plan, resolved: Int[Tensor, " k"], count: Float[Tensor, " k"], radius: int, step: int) -> int:
+    """Radius of the next iteration: a little beyond the best resolved of the larger classes, within the schedule."""
+    larger = count >= 0.5 * count.mean()
+    supported = float(resolved[larger].max())
+    progress = min(1.0, step / max(1.0, 0.6 * plan.iterations))
+    allowed = plan.first_radius * (plan.last_radius / plan.first_radius) ** progress
+    wanted = min(allowed, supported * 1.15 + 3)
+    return int(min(plan.last_radius, max(wanted, 0.8 * radius, plan.first_radius)))
+
+
+def uncertainty_at(plan: Plan, step: int) -> float:
+    """Factor on the noise's standard deviation: falls from `uncertainty` to 1 over the annealing iterations."""
+    progress = min(max((step - plan.anneal_start) / max(plan.anneal_length, 1), 0.0), 1.0)
+    return 1.0 if step >= plan.iterations else plan.uncertainty ** (1 - progress)
+
+
+def initial_state(particles: Particles, plan: Plan, generator: torch.Generator) -> State:
+    """Unaligned averages of random subsets, and the noise as the particles' mean power, which includes their signal."""
+    count, device = len(particles.half), plan.disc.points.device
+    order = torch.randperm(count, generator=generator)
+    shells = plan.side // 2 + 1
+    power = torch.zeros(shells, device=device)
+    sample = order[:SAMPLE].to(device)
+    for rows in sample.split(PARTICLES_AT_ONCE):
+        spectra, _ = particles.take(rows)
+        power += shell_sums(spectra.abs().square(), plan.disc.shells, shells).sum(0)
+    noise = (power / (_points_per_shell(plan) * len(sample) * _mask_share(plan))).clamp(min=1e-8)
+    sums = _random_sums(particles, plan, noise, order)
+    radius = int(plan.first_radius)
+    return State(sums, noise, average(sums, plan.mask(), radius, use_frc=False), radius)
+
+
+def _random_sums(particles: Particles, plan: Plan, noise: Float[Tensor, " s"], order: Int[Tensor, " n"]) -> ClassSums:
+    device = order.device if plan.disc.points.device.type == "cpu" else plan.disc.points.device
+    each = max(2, min(len(order) // plan.classes, plan.batch_size // plan.classes))
+    sums = _empty_sums(plan, 1, len(plan.disc.points))
+    weight = noise[plan.disc.shells].rsqrt()
+    for number in range(plan.classes):
+        start = (number * each) % max(1, len(order) - each + 1)
+        for rows in order[start : start + each].to(device).split(PARTICLES_AT_ONCE):
+            spectra, ctf = particles.take(rows)
+            half = particles.half[rows]
+            sums.numerator[number, :, 0].index_add_(0, half, spectra * ctf * weight**2)
+            sums.denominator[number].index_add_(0, half, shell_sums((ctf * weight).square(), plan.disc.shells, plan.side // 2 + 1))
+            sums.count[number] += len(rows)
+    return _as_images(plan, sums, torch.zeros(1, device=device), plan.disc.points, noise)
+
+
+def build_search(plan: Plan, state: State, temper: float) -> Search:
+    """References turned over the grid of the current radius."""
+    radius = state.radius
+    dense = min(radius, DENSE_RADIUS)
+    grid = build_grid(plan, dense, radius)
+    points = plan.disc.points[: prefix_length(plan.disc, radius)]
+    shells = plan.disc.shells[: len(points)]
+    visible = points.norm(dim=-1) >= plan.least_radius
+    bank = read_rotated(state.averages.images, grid.fine_angles, points, plan.pad) * visible
+    middle = grid.divisions // 2
+    coarse = bank[:, middle :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
+    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, plan.candidates)
+
+
+def build_grid(plan: Plan, dense: int, radius: int) -> Grid:
+    """Steps at which the phase at the edge of the particle and of the dense disc is off by at most a quarter turn."""
+    device = plan.disc.points.device
+    divisions = 1 if radius <= dense else 3
+    coarse_step = 360 * plan.box_px / (4 * math.pi * dense * plan.mask_radius_px)
+    if plan.angular_step is not None and divisions > 1:
+        coarse_step = plan.angular_step * divisions
+    angles = torch.arange(max(12, math.ceil(360 / coarse_step)), device=device)
+    step = min(max(plan.box_px / (2 * dense), 0.5), max(plan.shift_reach_px, 0.5))
+    shifts = shift_grid(plan.shift_reach_px, step).to(device)
+    prior = -shifts.square().sum(-1) / (2 * max(plan.shift_reach_px / 2, 0.5) ** 2)
+    reach = max(2, round(radius / dense)) if divisions > 1 else 0
+    axis = torch.arange(-reach, reach + 1, device=device) * (step / max(2 * reach, 1))
+    return Grid(angles * (360 / len(angles)), shifts, prior, divisions, torch.cartesian_prod(axis, axis).reshape(-1, 2))
+
+
+def _expectation(
+    particles: Particles, plan: Plan, state: State, search: Search, rows: Int[Tensor, " b"], assignment: Assignment
+) -> tuple[ClassSums, Float[Tensor, " s"], float]:
+    points = len(search.points)
+    angles = search.grid.fine_angles
+    sums = _empty_sums(plan, len(angles), points)
+    weight = state.noise[search.shells].rsqrt()
+    power, changed = torch.zeros_like(state.noise), 0.0
+    for part in rows.split(PARTICLES_AT_ONCE):
+        spectra, ctf = (values[:, :points] * weight for values in particles.take(part))
+        power += shell_sums(spectra.abs().square(), search.shells, len(power)).sum(0)
+        match = search_batch(search, Batch(spectra * ctf, ctf.square(), particles.half[part]), sums)
+        changed += assignment.store(part, match)
+    noise = state.noise * _residual(plan, search, sums, power, len(rows))
+    return _as_images(plan, sums, angles, plan.disc.points[:points], state.noise), noise, changed
+
+
+def _residual(plan: Plan, search: Search, sums: Sums, power: Float[Tensor, " s"], count: int) -> Float[Tensor, " s"]:
+    cross = shell_sums((sums.numerator.sum(1) * search.fine.conj()).real.sum((0, 1)), search.shells, len(power))
+    model = shell_sums(search.fine[:, 0].abs().square(), search.shells, len(power)) / _points_per_shell(plan)
+    explained = 2 * cross - (sums.denominator.sum(1) * model).sum(0)
+    ratio = (power - explained) / (_points_per_shell(plan) * count * _mask_share(plan))
+    return torch.where(power > 0, ratio.clamp(0.5, 2.0), 1.0)
+
+
+def _as_images(plan: Plan, sums: Sums, angles: Tensor, points: Tensor, noise: Float[Tensor, " s"]) -> ClassSums:
+    classes, halves, turned, size = sums.numerator.shape
+    flat = sums.numerator.reshape(classes * halves, turned, size)
+    images = add_rotated(flat, angles, points, plan.side, plan.pad) * (2 / plan.side**2)
+    return ClassSums(images.reshape(classes, halves, plan.side, plan.side), sums.denominator / _points_per_shell(plan), sums.count)
+
+
+def _empty_sums(plan: Plan, angles: int, points: int) -> Sums:
+    device, shells = plan.disc.points.device, plan.side // 2 + 1
+    return Sums(
+        torch.zeros(plan.classes, 2, angles, points, dtype=torch.complex64, device=device),
+        torch.zeros(plan.classes, 2, shells, device=device),
+        torch.zeros(plan.classes, device=device),
+    )
+
+
+def _points_per_shell(plan: Plan) -> Float[Tensor, " s"]:
+    return torch.bincount(plan.disc.shells, minlength=plan.side // 2 + 1).clamp(min=1).float()
+
+
+def _mask_share(plan: Plan) -> float:
+    return float(soft_circle(plan.box_px, plan.mask_radius_px, plan.mask_edge_px).square().mean())

@@ -1,0 +1,145 @@
+"""From accumulated sums to class averages: Wiener or FRC filter, recentring, reseeding of empty classes.
+
+Sums are kept as real images: numerators `(k, 2, n, n)` per class and half-set, mean c² per Fourier shell
+`(k, 2, s)`, s = n // 2 + 1.
+Both are whitened, so that a denominator is a signal-to-noise weight.
+Source of the filter: Rosenthal & Henderson, J. Mol. Biol. 333, 721 (2003): the full average has FRC 2 F / (1 + F), which is
+also its Wiener filter; SSNR of the average is one at F = 1/3 (Scheres, J. Struct. Biol. 180, 519, 2012).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from firn.kernels.fourier import frequencies2, irfft2, rfft2, shift_phases
+from firn.kernels.fsc import correlate_spectra, shell_average, shell_indices
+from firn.kernels.mask import centre_distance
+
+UNRESOLVED = 1 / 3
+"""FRC of half averages at which the signal-to-noise ratio of the full average is one."""
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Decayed sums of everything seen so far."""
+
+    numerator: Float[Tensor, "k 2 n n"]
+    denominator: Float[Tensor, "k 2 s"]
+    count: Float[Tensor, " k"]
+
+    def blended(self, new: "ClassSums", rate: float) -> "ClassSums":
+        """`(1 - rate) old + rate new`."""
+        return ClassSums(*(torch.lerp(getattr(self, name), getattr(new, name), rate) for name in ("numerator", "denominator", "count")))
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Class averages and what is known about them."""
+
+    images: Float[Tensor, "k n n"]
+    """Filtered, masked: the references of the next search."""
+    frc: Float[Tensor, "k s"]
+    """Correlation of the two half-set averages per shell, smoothed; 1 at the origin."""
+
+
+def average(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int, use_frc: bool = True) -> Averages:
+    """Averages within a radius of Fourier pixels.
+
+    use_frc: filter by the classes' own FRC; otherwise by a Wiener filter with each class's radial power as prior.
+    """
+    n, shells = sums.numerator.shape[-1], sums.denominator.shape[-1]
+    index = shell_indices((n, n), mask.device)
+    halves = rfft2(irfft2(_divide(rfft2(sums.numerator), sums.denominator, index), (n, n)) * mask)
+    frc = smooth_frc(correlate_spectra(halves[:, 0], halves[:, 1], index, n))
+    total, weight = rfft2(sums.numerator.sum(1)), sums.denominator.sum(1)
+    factor = frc_filter(frc) if use_frc else _wiener_filter(_divide(total, weight, index), weight, index)
+    factor = factor * (torch.arange(shells, device=mask.device) <= radius)
+    spectra = _divide(total, weight, index) * _on_grid(factor, index)
+    return Averages(irfft2(spectra, (n, n)) * mask, frc)
+
+
+def frc_filter(frc: Float[Tensor, "k s"]) -> Float[Tensor, "k s"]:
+    """Wiener weights 2 F / (1 + F), zero beyond the first shell at which F falls below 1/7."""
+    alive = torch.cumprod((frc > 1 / 7).float(), dim=-1)
+    return alive * 2 * frc / (1 + frc).clamp(min=0.5)
+
+
+def smooth_frc(frc: Float[Tensor, "k s"]) -> Float[Tensor, "k s"]:
+    """FRC averaged over three shells by their number of points; the innermost three shells, which hold few, share one value."""
+    points = torch.arange(frc.shape[-1], device=frc.device).clamp(min=1).float()
+    padded = torch.nn.functional.pad(frc * points, (1, 1))
+    weight = torch.nn.functional.pad(points, (1, 1))
+    smooth = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / (weight[:-2] + weight[1:-1] + weight[2:])
+    smooth[:, 1:4] = ((frc * points)[:, 1:6].sum(-1) / points[1:6].sum())[:, None].clamp(min=0)
+    smooth[:, 0] = 1.0
+    return smooth
+
+
+def resolved_shell(frc: Float[Tensor, "k s"], threshold: float = UNRESOLVED) -> Tensor:
+    """Last shell `(k,)` before the FRC first falls below the threshold."""
+    return torch.cumprod((frc >= threshold).long(), dim=-1).sum(-1) - 1
+
+
+def recentred(sums: ClassSums, images: Float[Tensor, "k n n"], threshold: float, reach_px: float) -> ClassSums:
+    """Sums moved so that each average's centre of mass (of what exceeds threshold times its maximum) comes to the centre.
+
+    A move is limited to reach_px, one below half a pixel is left out.
+    """
+    n = images.shape[-1]
+    shifts = -centre_of_mass(images, threshold)
+    shifts = shifts * (reach_px / shifts.norm(dim=-1, keepdim=True).clamp(min=1e-6)).clamp(max=1)
+    shifts = shifts * (shifts.norm(dim=-1, keepdim=True) > 0.5)
+    phases = shift_phases(frequencies2((n, n), images.device), shifts)
+    return replace(sums, numerator=irfft2(rfft2(sums.numerator) * phases[:, None], (n, n)))
+
+
+def centre_of_mass(images: Float[Tensor, "k n n"], threshold: float) -> Float[Tensor, "k 2"]:
+    """yx pixels from index n // 2 of the density above threshold times the maximum; 0 for an empty image."""
+    n = images.shape[-1]
+    weight = images.clamp(min=0) * (images > threshold * images.amax(dim=(-2, -1), keepdim=True))
+    axis = torch.arange(n, device=images.device, dtype=images.dtype) - n // 2
+    total = weight.sum(dim=(-2, -1)).clamp(min=1e-12)
+    return torch.stack(((weight.sum(-1) * axis).sum(-1), (weight.sum(-2) * axis).sum(-1)), dim=-1) / total[:, None]
+
+
+def reseeded(sums: ClassSums, smallest: float) -> ClassSums:
+    """Sums in which each class of fewer than `smallest` particles is replaced by one part of the fullest class, split in two.
+
+    The two parts lean on different half-sets of the particles, so that noise, and then structure, can drive them apart.
+    """
+    numerator, denominator, count = sums.numerator.clone(), sums.denominator.clone(), sums.count.clone()
+    for empty in (count < smallest).nonzero().flatten().tolist():
+        full = int(count.argmax())
+        if count[full] < 2 * smallest:
+            break
+        for lean, target in ((1, empty), (0, full)):
+            numerator[target], denominator[target] = _leaning(sums.numerator[full], lean), _leaning(sums.denominator[full], lean)
+        count[empty] = count[full] = count[full] / 2
+        sums = ClassSums(numerator.clone(), denominator.clone(), count.clone())
+    return ClassSums(numerator, denominator, count)
+
+
+def _leaning(pair: Float[Tensor, "2 *r"], towards: int) -> Float[Tensor, "2 *r"]:
+    return 0.5 * torch.stack([0.8 * pair[towards] + 0.2 * part for part in pair])
+
+
+def soft_circle(n: int, radius_px: float, edge_px: float, device: torch.device | str = "cpu") -> Float[Tensor, "n n"]:
+    """Circular mask, one half at the radius, with a cosine edge edge_px wide about it."""
+    beyond = (centre_distance((n, n), device) - radius_px) / edge_px + 0.5
+    return 0.5 + 0.5 * torch.cos(torch.pi * beyond.clamp(0, 1))
+
+
+def _divide(spectra: Tensor, denominator: Tensor, index: Tensor) -> Tensor:
+    floor = 1e-3 * denominator.amax(dim=-1, keepdim=True).clamp(min=1e-6)
+    return spectra * _on_grid(torch.where(denominator > floor, 1 / denominator.clamp(min=1e-12), 0.0), index)
+
+
+def _on_grid(values: Tensor, index: Tensor) -> Tensor:
+    return torch.nn.functional.pad(values, (0, 1))[..., index.clamp(max=values.shape[-1])]
+
+
+def _wiener_filter(spectra: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+    snr = shell_average(spectra.abs().square(), index, spectra.shape[-2]) * weight
+    return snr / (snr + 1)

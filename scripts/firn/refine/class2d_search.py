@@ -1,0 +1,239 @@
+"""Expectation and accumulation for one batch of particles against rotated 2D references.
+
+The log-likelihood of particle y (CTF c, noise variance s² per component, shifted by t) against a turned reference p is
+`2 Re<c y / s² shifted by -t, p> - |c p|² / s²` summed over one point of each Friedel pair.
+All shifts of a particle are the rows and all turned references the columns of one matrix product; the norm is a second,
+smaller product with c². A fine search then visits only the (class, angle) pairs that the first pass left alive.
+Source: Sigworth, J. Struct. Biol. 122, 328 (1998); Scheres et al., J. Mol. Biol. 348, 139 (2005).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from firn.kernels.fourier import shift_phases
+
+ELEMENTS_AT_ONCE = 2**23
+LOWEST = -1e30
+
+
+class Batch(NamedTuple):
+    """Noise-weighted particles at the points of the current disc."""
+
+    weighted: Complex[Tensor, "b f"]
+    """c y / sigma²: the spectrum times the CTF over the noise variance."""
+    squared: Float[Tensor, "b f"]
+    """c² / sigma²."""
+    half: Int[Tensor, " b"]
+    """Half-set, 0 or 1."""
+
+
+class Grid(NamedTuple):
+    """Where to look: a coarse grid of angles and shifts, and a local one around each coarse pose."""
+
+    angles: Float[Tensor, " r"]
+    shifts: Float[Tensor, "s 2"]
+    shift_prior: Float[Tensor, " s"]
+    divisions: int
+    """Fine angles per coarse angle, odd; 1 means no fine search."""
+    local_shifts: Float[Tensor, "l 2"]
+
+    @property
+    def fine_angles(self) -> Float[Tensor, " q"]:
+        """All angles of the fine bank: `divisions` about each coarse angle, in order."""
+        step = 360.0 / len(self.angles) / self.divisions
+        offsets = (torch.arange(self.divisions, device=self.angles.device) - self.divisions // 2) * step
+        return (self.angles[:, None] + offsets).reshape(-1)
+
+
+class Match(NamedTuple):
+    """What the search says of each particle."""
+
+    class_probability: Float[Tensor, "b k"]
+    angle: Float[Tensor, " b"]
+    """psi in degrees of the best pose in the best class."""
+    shift: Float[Tensor, "b 2"]
+    """yx shift in pixels of the particle from the centre, in the best pose."""
+    gain: Float[Tensor, " b"]
+    """Log-likelihood of the best pose above that of an empty reference, in nats."""
+
+
+@dataclass
+class Sums:
+    """Accumulated numerators per class, half and angle, and c² per shell."""
+
+    numerator: Complex[Tensor, "k 2 q f"]
+    denominator: Float[Tensor, "k 2 s"]
+    count: Float[Tensor, " k"]
+
+
+class Search(NamedTuple):
+    """References and grid of one iteration, ready for any number of batches."""
+
+    grid: Grid
+    points: Float[Tensor, "f 2"]
+    """yx frequencies in cycles per particle pixel."""
+    shells: Int[Tensor, " f"]
+    coarse: Complex[Tensor, "k r e"]
+    """Turned references at the first e points, e <= f."""
+    fine: Complex[Tensor, "k q f"]
+    temper: float
+    """Scores are multiplied by this before they become probabilities; below 1 while annealing."""
+    candidates: int
+    """Largest number of (class, angle) pairs per particle that the fine search visits."""
+
+
+def search_batch(search: Search, batch: Batch, sums_: Sums | None) -> Match:
+    """Match every particle of a batch and, when sums_ is given, add its weighted discs to the sums.
+
+    Works in chunks, one half-set at a time, so that memory stays bounded.
+    """
+    count = len(batch.half)
+    classes, angles, _ = search.coarse.shape
+    size = max(1, ELEMENTS_AT_ONCE // (classes * angles * len(search.grid.shifts)))
+    matches, order = [], []
+    for half in (0, 1):
+        rows = (batch.half == half).nonzero().squeeze(-1)
+        for chunk in rows.split(size) if len(rows) else ():
+            part = Batch(batch.weighted[chunk], batch.squared[chunk], batch.half[chunk])
+            matches.append(_search_chunk(search, part, sums_, half))
+            order.append(chunk)
+    back = torch.argsort(torch.cat(order)) if count else torch.empty(0, dtype=torch.long)
+    return Match(*(torch.cat(column)[back] for column in zip(*matches, strict=True)))
+
+
+def _search_chunk(search: Search, batch: Batch, sums_: Sums | None, half: int) -> Match:
+    rows = _shifted(search, batch.weighted[:, : search.coarse.shape[-1]])
+    scores = coarse_scores(search, rows, batch.squared)
+    if search.grid.divisions == 1:
+        match, weights = _dense_match(search, scores)
+        if sums_ is not None:
+            _add_dense(sums_, weights, rows, half)
+    else:
+        match, found = _fine_match(search, batch, scores)
+        if sums_ is not None:
+            _add_fine(sums_, search, batch, found, half)
+    if sums_ is not None:
+        shells = batch.squared.new_zeros(len(batch.half), sums_.denominator.shape[-1]).index_add_(1, search.shells, batch.squared)
+        sums_.denominator[:, half] += match.class_probability.T @ shells
+        sums_.count += match.class_probability.sum(0)
+    return match
+
+
+def coarse_scores(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Tensor, "b f"]) -> Float[Tensor, "b s kr"]:
+    """Log-likelihoods over the coarse grid: one product for the cross terms, one for the norms."""
+    bank = search.coarse.reshape(-1, search.coarse.shape[-1])
+    cross = torch.view_as_real(rows).flatten(-2) @ torch.view_as_real(bank).flatten(-2).T
+    norms = squared[:, : bank.shape[-1]] @ bank.abs().square().T
+    return cross.mul_(2).sub_(norms[:, None]).add_(search.grid.shift_prior[:, None])
+
+
+def _shifted(search: Search, weighted: Complex[Tensor, "b e"]) -> Complex[Tensor, "b s e"]:
+    phases = shift_phases(search.points[: weighted.shape[-1]], -search.grid.shifts)
+    return weighted[:, None] * phases
+
+
+def _dense_match(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Match, Float[Tensor, "b s kr"]]:
+    count, shifts, _ = scores.shape
+    classes, angles, _ = search.coarse.shape
+    weights = torch.softmax(scores.flatten(1) * search.temper, dim=-1)
+    probability = weights.reshape(count, shifts, classes, angles).sum(dim=(1, 3))
+    split = scores.reshape(count, shifts, classes, angles)
+    own = split[torch.arange(count, device=scores.device), :, probability.argmax(-1)]
+    gain, best = own.flatten(1).max(-1)
+    match = Match(probability, search.grid.angles[best % angles], search.grid.shifts[best // angles], gain)
+    return match, weights.reshape(scores.shape)
+
+
+def _add_dense(sums_: Sums, weights: Float[Tensor, "b s kr"], rows: Complex[Tensor, "b s e"], half: int) -> None:
+    data = torch.view_as_real(rows).flatten(-2).flatten(0, 1)
+    total = weights.flatten(0, 1).T @ data
+    target = sums_.numerator[:, half]
+    target += torch.view_as_complex(total.reshape(*target.shape, 2))
+
+
+class _Found(NamedTuple):
+    """Significant (particle, class, coarse angle) triples with the posterior of their local poses."""
+
+    particle: Int[Tensor, " t"]
+    row: Int[Tensor, " t"]
+    """Class times coarse angles, plus coarse angle."""
+    centred: Complex[Tensor, "t f"]
+    """The weighted particle, moved back by the coarse shift."""
+    weights: Float[Tensor, "t d l"]
+
+
+def _fine_match(search: Search, batch: Batch, scores: Float[Tensor, "b s kr"]) -> tuple[Match, _Found]:
+    count = len(scores)
+    particle, slot, row, coarse_shift = _candidates(search, scores)
+    phases = shift_phases(search.points, -search.grid.shifts)
+    centred = batch.weighted[particle] * phases[coarse_shift]
+    local = _local_scores(search, centred, batch.squared[particle], row) + search.grid.shift_prior[coarse_shift][:, None, None]
+    table = local.new_full((count, search.candidates, *local.shape[1:]), LOWEST)
+    table[particle, slot] = local
+    posterior = torch.softmax(table.flatten(1) * search.temper, dim=-1).reshape(table.shape)
+    weights = posterior[particle, slot]
+    match = _best_local(search, table, posterior, (particle, slot, row, coarse_shift))
+    return match, _Found(particle, row, centred, weights)
+
+
+def _candidates(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    best, shift = scores.max(dim=1)
+    top, row = best.topk(min(search.candidates, best.shape[-1]), dim=-1)
+    alive = (top - top[:, :1]) * search.temper > -12.0
+    particle, slot = alive.nonzero(as_tuple=True)
+    row = row[particle, slot]
+    return particle, slot, row, shift[particle, row]
+
+
+def _local_scores(search: Search, centred: Complex[Tensor, "t f"], squared: Float[Tensor, "t f"], row: Int[Tensor, " t"]) -> Tensor:
+    divisions, points = search.grid.divisions, search.points
+    phases = shift_phases(points, -search.grid.local_shifts)
+    wave = torch.cat((phases.real, -phases.imag), dim=-1)
+    bank = search.fine.reshape(-1, divisions, search.fine.shape[-1])
+    out = []
+    for part in torch.arange(len(row), device=row.device).split(max(1, ELEMENTS_AT_ONCE // (8 * divisions * len(points)))):
+        turned = bank[row[part]]
+        product = centred[part, None] * turned.conj()
+        cross = torch.cat((product.real, product.imag), dim=-1) @ wave.T
+        norm = (squared[part, None] * torch.view_as_real(turned).square().sum(-1)).sum(-1)
+        out.append(2 * cross - norm[..., None])
+    return torch.cat(out)
+
+
+def _best_local(search: Search, table: Tensor, posterior: Tensor, triples: tuple[Tensor, Tensor, Tensor, Tensor]) -> Match:
+    particle, slot, row, coarse_shift = triples
+    classes, angles, _ = search.coarse.shape
+    count = len(table)
+    own = table.new_zeros(count, classes).index_put_((particle, row // angles), posterior.sum((-2, -1))[particle, slot], accumulate=True)
+    rows = torch.zeros(count, search.candidates, dtype=torch.long, device=row.device)
+    shifts = torch.zeros_like(rows)
+    rows[particle, slot], shifts[particle, slot] = row, coarse_shift
+    inside = (rows // angles) == own.argmax(-1, keepdim=True)
+    masked = torch.where(inside[..., None, None], table, LOWEST).flatten(1)
+    gain, best = masked.max(-1)
+    steps, local = search.grid.divisions, len(search.grid.local_shifts)
+    each = torch.arange(count, device=row.device)
+    pick = best // (steps * local)
+    fine = (rows[each, pick] % angles) * steps + (best // local) % steps
+    shift = search.grid.shifts[shifts[each, pick]] + search.grid.local_shifts[best % local]
+    return Match(own, search.grid.fine_angles[fine].remainder(360), shift, gain)
+
+
+def _add_fine(sums_: Sums, search: Search, batch: Batch, found: _Found, half: int) -> None:
+    steps = search.grid.divisions
+    phases = shift_phases(search.points, -search.grid.local_shifts)
+    wave = torch.view_as_real(phases).flatten(-2)
+    significant = found.weights.sum(-1) > 1e-3
+    triple, step = significant.nonzero(as_tuple=True)
+    target = sums_.numerator[:, half]
+    flat = torch.view_as_real(sums_.numerator).reshape(-1, 2 * target.shape[-1])
+    angle = (found.row[triple] % len(search.grid.angles)) * steps + step
+    row = ((found.row[triple] // len(search.grid.angles)) * 2 + half) * target.shape[1] + angle
+    for part in torch.arange(len(triple), device=row.device).split(max(1, ELEMENTS_AT_ONCE // (4 * target.shape[-1]))):
+        blend = torch.view_as_complex((found.weights[triple[part], step[part]] @ wave).reshape(len(part), -1, 2))
+        values = torch.view_as_real(found.centred[triple[part]] * blend).flatten(-2)
+        flat.index_add_(0, row[part], values)
