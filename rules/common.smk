@@ -3,7 +3,7 @@
 
 wildcard_constraints:
     job=r"[a-z][a-z0-9_]*",
-    batch=r"\d{4,}",
+    batch=r"[0-9]+",
 
 
 graph = load_session(config, f"{workflow.basedir}/config/schema.json")
