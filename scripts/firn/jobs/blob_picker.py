@@ -53,7 +53,7 @@ class Params(JobParams):
     """Filter the blobs by each micrograph's CTF, where it has been estimated."""
     separation: float = Field(1.0, gt=0)
     """Smallest distance between picks, in smallest diameters."""
-    edge: float = Field(0.25, ge=0)
+    edge: float = Field(0.1, ge=0)
     """Smallest distance of a pick from the micrograph's edge, in smallest diameters."""
     max_picks: int = Field(4000, ge=1)
     """Picks kept per micrograph, best first."""
