@@ -10,7 +10,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize
 from scipy.ndimage import gaussian_filter
 
-from firn.report.style import BLUE, GREY, ORANGE, RED, new_figure, save, show_image
+from firn.report.style import BLUE, GREY, ORANGE, RED, new_figure, save, show_image, stretch
 
 SHOWN_PX = 700
 BRIGHT = "#4ade80"
@@ -68,14 +68,26 @@ def draw_counts(path: Path, counts: np.ndarray, odd: np.ndarray) -> None:
 
 def draw_montage(path: Path, images: np.ndarray, pixel_size: float) -> None:
     """Up to 64 particles `(n, y, x)`, smoothed for the eye, each grey-scaled by itself."""
-    columns = int(np.ceil(np.sqrt(max(len(images), 1))))
-    rows = int(np.ceil(max(len(images), 1) / columns))
-    figure, axes = new_figure(7.0, 7.0 * rows / columns, rows=rows, columns=columns)
-    for number, axis in enumerate(axes.ravel()):
-        axis.set_axis_off()
-        if number < len(images):
-            shown = gaussian_filter(images[number].astype(np.float32), max(SMOOTH / 3 / pixel_size, 0.5))
-            show_image(axis, shown, pixel_size if number == 0 else None)
+    side = images.shape[-1]
+    gap = max(1, side // 32)
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = int(np.ceil(len(images) / columns))
+    mosaic = np.ones((rows * (side + gap) - gap, columns * (side + gap) - gap), dtype=np.float32)
+    for number, image in enumerate(images):
+        top, left = (rows - 1 - number // columns) * (side + gap), number % columns * (side + gap)
+        blurred = gaussian_filter(image.astype(np.float32), max(SMOOTH / 3 / pixel_size, 0.5))
+        mosaic[top : top + side, left : left + side] = stretch(blurred)
+    figure, axes = new_figure(7.0, 7.0 * rows / columns)
+    show_image(axes[0, 0], mosaic, pixel_size)
+    save(figure, path)
+
+
+def draw_distances(path: Path, nearest: np.ndarray, distance: float, limit: float) -> None:
+    """Histogram of distances (Å) to the nearest neighbour, up to a limit, with the distance of duplicates."""
+    figure, axes = new_figure(6.0, 3.4)
+    axes[0, 0].hist(nearest[np.isfinite(nearest)], bins=np.linspace(0, limit, 81), color=BLUE)
+    axes[0, 0].axvline(distance, color=RED)
+    axes[0, 0].set(xlabel="distance to the nearest neighbour (Å)", ylabel="particles")
     save(figure, path)
 
 
