@@ -53,8 +53,8 @@ def run(job: Job[Params]) -> None:
 
 def _describe(job: Job[Params], volume: np.ndarray, smooth: np.ndarray, mask: np.ndarray, threshold: float, pixel_size: float) -> None:
     fraction = float(mask.mean())
-    job.metric("threshold", threshold)
     job.metric("mask_volume", float(mask.sum()) * (pixel_size / 10) ** 3, "nm³")
+    job.metric("threshold", threshold)
     job.metric("mask_fraction", fraction)
     rim = [np.take(mask, end, axis).max() for axis in range(3) for end in (0, -1)]
     if max(rim) > 0.01:

@@ -58,7 +58,7 @@ def spoken_number(value: float | None, unit: str = "") -> str:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["words"] = lambda name: str(name).replace("_at_05", " at 0.5").replace("_", " ")
     return environment
 
 
