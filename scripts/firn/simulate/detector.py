@@ -20,7 +20,7 @@ class Detector:
     hot: np.ndarray
 
 
-def random_detector(height: int, width: int, gain_sd: float, dead: int, hot: int, generator: np.random.Generator) -> Detector:
+def random_detector(height: int, width: int, gain_sd: float, dead_count: int, hot_count: int, generator: np.random.Generator) -> Detector:
     """A detector with mean gain 1: a smooth bow, stripes of read-out blocks and a pattern of pixels, together of standard deviation gain_sd."""
     v, u = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
     bow = np.cos(1.3 * u + 0.4) * np.cos(1.1 * v - 0.2)
@@ -28,10 +28,10 @@ def random_detector(height: int, width: int, gain_sd: float, dead: int, hot: int
     pattern = _unit(bow) + 0.5 * _unit(blocks) * np.ones_like(v) + _unit(generator.normal(size=(height, width)))
     gain = np.clip(1 + gain_sd * _unit(pattern), 0.5, 2.0)
     defects = np.zeros(height * width, dtype=np.int8)
-    chosen = generator.choice(height * width, size=min(dead + hot, height * width), replace=False)
-    defects[chosen[:dead]], defects[chosen[dead:]] = 1, 2
-    defects = defects.reshape(height, width)
-    return Detector((gain / gain.mean()).astype(np.float32), defects == 1, defects == 2)
+    chosen = generator.choice(height * width, size=min(dead_count + hot_count, height * width), replace=False)
+    defects[chosen[:dead_count]], defects[chosen[dead_count:]] = 1, 2
+    dead, hot = ((defects == kind).reshape(height, width) for kind in (1, 2))
+    return Detector((gain / gain.mean()).astype(np.float32), dead, hot)
 
 
 def gain_reference(detector: Detector) -> np.ndarray:

@@ -28,11 +28,13 @@ def project(
     specimen: Specimen, rotation: np.ndarray, box: int, pixel_size: float, shift_xy: tuple[float, float] = (0.0, 0.0)
 ) -> np.ndarray:
     """Projection `(y, x)` float32 at r_volume = R r_image; shift_xy in Å moves the particle in the image."""
-    function = molecule_projection if isinstance(specimen, Molecule) else phantom_projection
-    return function(specimen, rotation, box, pixel_size, shift_xy)
+    if isinstance(specimen, Molecule):
+        return molecule_projection(specimen, rotation, box, pixel_size, shift_xy)
+    return phantom_projection(specimen, rotation, box, pixel_size, shift_xy)
 
 
 def render(specimen: Specimen, box: int, pixel_size: float) -> np.ndarray:
     """Volume `(z, y, x)` float32."""
-    function = molecule_volume if isinstance(specimen, Molecule) else phantom_volume
-    return function(specimen, box, pixel_size)
+    if isinstance(specimen, Molecule):
+        return molecule_volume(specimen, box, pixel_size)
+    return phantom_volume(specimen, box, pixel_size)

@@ -41,7 +41,7 @@ def write_tiff_movie(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> N
 
 def write_mrc_movie(path: str | os.PathLike, frames: Iterable[np.ndarray], pixel_size: float, dtype: type = np.uint16) -> None:
     """Write frames `(y, x)` as an MRC stack; dtype int8, int16, uint16 or float32 gives mode 0, 1, 6 or 2; pixel_size in Å."""
-    stack = np.stack([frame.astype(dtype) for frame in frames])
+    stack: np.ndarray = np.stack([frame.astype(dtype) for frame in frames])
     with mrcfile.new(Path(path), overwrite=True) as mrc:
         mrc.set_data(stack)
         mrc.set_image_stack()
