@@ -13,7 +13,8 @@ from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table, require_columns, write_table
 from firn.kernels.ctf_fit import Optics
 from firn.kernels.defocus_surface import NAMES
-from firn.preprocess.ctf import CtfEstimate, CtfSettings, estimate_ctf
+from firn.preprocess.ctf import CtfEstimate, estimate_ctf
+from firn.preprocess.ctf_spectrum import CtfSettings
 from firn.report.ctf import CtfPicture, draw_ctf
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot

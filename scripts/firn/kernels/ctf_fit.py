@@ -2,8 +2,8 @@
 
 Convention: a spectrum is a list of samples; its phase is `base + terms @ parameters` with parameters (mean defocus, half the
 astigmatism times cos and sin of twice its angle, phase shift) in Å, Å, Å, rad; the ring pattern is -cos(2 chi) = 2 CTF^2 - 1,
-times an envelope exp(-B s^2 / 4). Backgrounds are spans of smooth radial functions, projected out of data and model alike.
-Source: Rohou & Grigorieff, J. Struct. Biol. 192, 216 (2015); Zhang, J. Struct. Biol. 193, 1 (2016), equi-phase averages;
+times an envelope. Backgrounds are spans of smooth radial functions, projected out of data and model alike.
+Source: Rohou & Grigorieff, J. Struct. Biol. 192, 216 (2015);
 variable projection: Golub & Pereyra, SIAM J. Numer. Anal. 10, 413 (1973).
 """
 
@@ -59,9 +59,14 @@ def phases(samples: Samples, parameters: Float[Tensor, "*b 4"]) -> Float[Tensor,
     return samples.base + parameters @ samples.terms.mT
 
 
-def rings(samples: Samples, parameters: Float[Tensor, "*b 4"], b_factor: float | Float[Tensor, "*b 1"]) -> Float[Tensor, "*b n"]:
-    """The ring pattern -cos(2 chi) under the envelope exp(-B s^2 / 4)."""
-    return -torch.cos(2 * phases(samples, parameters)) * torch.exp(-b_factor * samples.s2 / 4)
+def exponential(samples: Samples, b_factor: float) -> Float[Tensor, "n"]:
+    """Envelope exp(-B s^2 / 4) for a B-factor in Å^2."""
+    return torch.exp(-b_factor * samples.s2 / 4)
+
+
+def rings(samples: Samples, parameters: Float[Tensor, "*b 4"], envelope: Float[Tensor, "n"]) -> Float[Tensor, "*b n"]:
+    """The ring pattern -cos(2 chi) under an envelope."""
+    return -torch.cos(2 * phases(samples, parameters)) * envelope
 
 
 @dataclass(frozen=True)
@@ -88,18 +93,19 @@ def correlations(
     project: Projector,
     values: Float[Tensor, "n"],
     parameters: Float[Tensor, "b 4"],
-    b_factors: Float[Tensor, "e"],
+    envelopes: Float[Tensor, "e n"],
     floor: float = 0.05,
 ) -> Float[Tensor, "b e"]:
-    """Normalised correlation of the values with the ring pattern of each set of parameters and each envelope.
+    """Normalised correlation of the values with the ring pattern of each set of parameters under each envelope.
 
     floor: share of the pattern's norm added to its norm after projection, so that a pattern that the background could
     explain scores low.
     """
     target = project(values)
+    bare = -torch.cos(2 * phases(samples, parameters))
     columns = []
-    for b_factor in b_factors.tolist():
-        pattern = rings(samples, parameters, b_factor)
+    for envelope in envelopes:
+        pattern = bare * envelope
         full = (pattern * project.root).square().sum(dim=-1)
         projected = project(pattern)
         norm = (projected.square().sum(dim=-1) + floor * full).sqrt()
@@ -125,7 +131,7 @@ def refine(
     project: Projector,
     values: Float[Tensor, "n"],
     parameters: Float[Tensor, "4"],
-    b_factor: float,
+    envelope: Float[Tensor, "n"],
     noise: float,
     free: tuple[int, ...] = (0, 1, 2),
     steps: int = 12,
@@ -136,26 +142,26 @@ def refine(
     """
     damping = 1e-2
     chosen = torch.tensor(free, device=values.device)
-    misfit, step = _step(samples, project, values, parameters, b_factor, noise, chosen, damping)
+    misfit, step = _step(samples, project, values, parameters, envelope, noise, chosen, damping)
     for _ in range(steps):
         trial = parameters.index_add(0, chosen, step)
-        new_misfit, new_step = _step(samples, project, values, trial, b_factor, noise, chosen, damping)
+        new_misfit, new_step = _step(samples, project, values, trial, envelope, noise, chosen, damping)
         if new_misfit < misfit:
             parameters, misfit, step, damping = trial, new_misfit, new_step, damping / 3
         else:
             damping *= 5
-            step = _step(samples, project, values, parameters, b_factor, noise, chosen, damping)[1]
+            step = _step(samples, project, values, parameters, envelope, noise, chosen, damping)[1]
     return parameters
 
 
 def _step(
-    samples: Samples, project: Projector, values: Tensor, parameters: Tensor, b_factor: float, noise: float, free: Tensor, damping: float
+    samples: Samples, project: Projector, values: Tensor, parameters: Tensor, envelope: Tensor, noise: float, free: Tensor, damping: float
 ) -> tuple[float, Tensor]:
     target = project(values)
-    pattern = project(rings(samples, parameters, b_factor))
+    pattern = project(rings(samples, parameters, envelope))
     amplitude = (pattern @ target) / pattern.square().sum().clamp(min=1e-20)
     residual = target - amplitude * pattern
-    slope = 2 * amplitude * torch.sin(2 * phases(samples, parameters)) * torch.exp(-b_factor * samples.s2 / 4)
+    slope = 2 * amplitude * torch.sin(2 * phases(samples, parameters)) * envelope
     jacobian = project(slope * samples.terms[:, free].mT)
     precision = parameters.new_tensor((0.0, ASTIGMATISM_A**-2, ASTIGMATISM_A**-2, 0.0)).double()
     normal = (jacobian @ jacobian.mT).double() / noise + torch.diag(precision[free])
@@ -163,23 +169,6 @@ def _step(
     damped = normal + torch.diag(damping * normal.diagonal() + 1e-12)
     misfit = float(residual.square().sum()) / noise + float((precision * parameters**2).sum())
     return misfit, torch.linalg.solve(damped, gradient).to(parameters.dtype)
-
-
-def equivalent_s2(s2: Float[Tensor, "*n"], defocus: Float[Tensor, "*n"], mean: float | Tensor, optics: Optics) -> Float[Tensor, "*n"]:
-    """Squared frequency at which a defocus of `mean` has the phase that `defocus` has at s2 (Zhang 2016, eq. 8).
-
-    Beyond the turning point of the phase, where there is none, the turning point's.
-    """
-    c = 0.5 * optics.cs_mm * 1e7 * float(wavelength(optics.voltage_kv)) ** 2
-    q = defocus * s2 - c * s2**2
-    root = torch.sqrt((mean**2 - 4 * c * q).clamp(min=0))
-    return 2 * q / (mean + root)
-
-
-def parameters_from(defocus_u: float, defocus_v: float, angle: float, phase_shift_rad: float = 0.0) -> Float[Tensor, "4"]:
-    """Parameters of a fit from defocus in Å and the angle of defocus_u in degrees."""
-    half, double = (defocus_u - defocus_v) / 2, math.radians(2 * angle)
-    return torch.tensor([(defocus_u + defocus_v) / 2, half * math.cos(double), half * math.sin(double), phase_shift_rad])
 
 
 def defocus_from(parameters: Float[Tensor, "4"]) -> tuple[float, float, float]:

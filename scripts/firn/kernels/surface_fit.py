@@ -56,7 +56,7 @@ def fit_surface(
     values: Float[Tensor, "t n"],
     basis: Float[Tensor, "t 5"],
     state: Float[Tensor, "9"],
-    b_factor: float,
+    envelope: Float[Tensor, "n"],
     redundancy: float,
     terms: int,
     steps: int = 8,
@@ -68,10 +68,10 @@ def fit_surface(
     """
     free = torch.arange(4 + terms, device=values.device)
     damping = 1e-3
-    score, step = _surface_step(samples, project, values, basis, state, b_factor, redundancy, free, damping)
+    score, step = _surface_step(samples, project, values, basis, state, envelope, redundancy, free, damping)
     for _ in range(steps):
         trial = state.index_add(0, free, step)
-        new_score, new_step = _surface_step(samples, project, values, basis, trial, b_factor, redundancy, free, damping)
+        new_score, new_step = _surface_step(samples, project, values, basis, trial, envelope, redundancy, free, damping)
         if new_score > score:
             gained, damping = new_score - score, damping / 3
             state, score, step = trial, new_score, new_step
@@ -79,7 +79,7 @@ def fit_surface(
                 break
         else:
             damping *= 10
-            step = _surface_step(samples, project, values, basis, state, b_factor, redundancy, free, damping)[1]
+            step = _surface_step(samples, project, values, basis, state, envelope, redundancy, free, damping)[1]
     return state, score
 
 
@@ -89,12 +89,11 @@ def _surface_step(
     values: Tensor,
     basis: Tensor,
     state: Tensor,
-    b_factor: float,
+    envelope: Float[Tensor, "n"],
     redundancy: float,
     free: Tensor,
     damping: float,
 ) -> tuple[float, Tensor]:
-    envelope = torch.exp(-b_factor * samples.s2 / 4)
     normal = values.new_zeros(len(free), len(free), dtype=torch.float64)
     gradient = values.new_zeros(len(free), dtype=torch.float64)
     misfit = 0.0

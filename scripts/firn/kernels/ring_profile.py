@@ -1,0 +1,74 @@
+"""Ring profiles of a CTF: averages along lines of equal phase, how well they follow the model, and how far.
+
+Convention: profiles are over frequency pixels, evenly spaced in 1/Å; the model is -cos(2 chi) between -1 and 1.
+Source: Zhang, J. Struct. Biol. 193, 1 (2016), equi-phase averages; Rohou & Grigorieff, J. Struct. Biol. 192, 216 (2015).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from firn.kernels.ctf import wavelength
+from firn.kernels.ctf_fit import Optics
+
+LEAST_WINDOW = 5.0
+
+
+def equivalent_s2(s2: Float[Tensor, "*n"], defocus: Float[Tensor, "*n"], mean: float | Tensor, optics: Optics) -> Float[Tensor, "*n"]:
+    """Squared frequency at which a defocus of `mean` has the phase that `defocus` has at s2 (Zhang 2016, eq. 8).
+
+    Beyond the turning point of the phase, where there is none, the turning point's.
+    """
+    c = 0.5 * optics.cs_mm * 1e7 * float(wavelength(optics.voltage_kv)) ** 2
+    q = defocus * s2 - c * s2**2
+    root = torch.sqrt((mean**2 - 4 * c * q).clamp(min=0))
+    return 2 * q / (mean + root)
+
+
+def ring_windows(phase: Float[Tensor, "r"]) -> Float[Tensor, "r r"]:
+    """Rows of normalised Gaussian weights around each frequency pixel, of standard deviation one ring (pi of phase), at least five pixels."""
+    periods = math.pi / torch.gradient(phase)[0].abs().clamp(min=1e-3)
+    width = periods.clamp(LEAST_WINDOW, max(LEAST_WINDOW, len(phase) / 4))
+    index = torch.arange(len(phase), device=phase.device, dtype=phase.dtype)
+    window = torch.exp(-0.5 * ((index - index[:, None]) / width[:, None]) ** 2)
+    return window / window.sum(dim=-1, keepdim=True)
+
+
+def ring_correlation(profile: Float[Tensor, "r"], model: Float[Tensor, "r"], windows: Float[Tensor, "r r"]) -> Float[Tensor, "r"]:
+    """Correlation of a profile with its model in the window around each frequency."""
+    covariance, variance_m, variance_p = _moments(profile, model, windows)
+    return covariance / (variance_p * variance_m).sqrt()
+
+
+def ring_amplitudes(
+    profile: Float[Tensor, "r"], model: Float[Tensor, "r"], windows: Float[Tensor, "r r"], noise: Float[Tensor, "r"]
+) -> Float[Tensor, "r"]:
+    """Height of the rings around each frequency by regression on the model, never negative, shrunk where noise could explain it.
+
+    noise: variance of each value of the profile.
+    """
+    covariance, variance_m, _ = _moments(profile, model, windows)
+    amplitude = (covariance / variance_m).clamp(min=0)
+    variance = windows.square() @ noise / variance_m
+    return amplitude * (1 - variance / amplitude.square().clamp(min=1e-20)).clamp(min=0)
+
+
+def _moments(profile: Tensor, model: Tensor, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    mean_p, mean_m = windows @ profile, windows @ model
+    covariance = windows @ (profile * model) - mean_p * mean_m
+    variance_m = (windows @ model**2 - mean_m**2).clamp(min=1e-6)
+    variance_p = (windows @ profile**2 - mean_p**2).clamp(min=1e-20)
+    return covariance, variance_m, variance_p
+
+
+def fit_resolution(frequency: Float[Tensor, "r"], correlation: Float[Tensor, "r"], worst: float, threshold: float = 0.3) -> float:
+    """Resolution in Å at which the correlation first falls under the threshold; `worst` when it is never above it."""
+    above = correlation >= threshold
+    reached = torch.nonzero(above)
+    if len(reached) == 0:
+        return worst
+    below = torch.nonzero(~above & (torch.arange(len(above), device=above.device) > reached[0]))
+    last = int(below[0]) - 1 if len(below) else len(above) - 1
+    return float(1 / frequency[last])
