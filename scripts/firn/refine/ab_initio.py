@@ -1,0 +1,272 @@
+"""Ab-initio reconstruction: volumes from particles alone, by online EM from random starts.
+
+Several starts run a few cheap low-resolution batches each; the one that explains a common set of particles best goes on to
+growing batches and resolution, and ends in full passes over all particles. Orientations are always searched everywhere.
+Sources: Punjani et al., Nat. Methods 14, 290 (2017); online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from firn.kernels.grid import FourierDisc
+from firn.kernels.project import prepare_volume
+from firn.kernels.sampling import rotation_grid, shift_grid
+from firn.kernels.spectrum import cropped_side, resize_spectrum3
+from firn.kernels.symmetry import symmetry_matrices
+from firn.refine.initial_data import Geometry, Observations, shell_means, solvent_sphere
+from firn.refine.initial_model import Sums, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_search import Found, Outcome, Search, project_grid, rank_grid, search_grid, search_near
+
+FULL_PASSES = 2
+SCORING_PARTICLES = 300
+SHIFTS_PER_RESOLUTION = 3.5
+"""Coarse shifts are this many to one length of the resolution."""
+Note = Callable[[dict[str, float | int | str]], None]
+Snapshot = Callable[[str, list[Tensor]], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What does not change; resolutions, diameter and shifts in Å."""
+
+    diameter: float
+    classes: int = 1
+    group: str = "C1"
+    initial_resolution: float = 35.0
+    max_resolution: float = 12.0
+    initial_iterations: int = 30
+    final_iterations: int = 30
+    initial_minibatch: int = 90
+    final_minibatch: int = 300
+    class_similarity: float = 0.1
+    starts: int = 3
+    max_shift: float = 15.0
+    non_negative: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How one iteration is done."""
+
+    resolution: float
+    particles: int
+    share: float
+    """Weight of this batch in the running sums."""
+    class_mixing: float
+
+
+@dataclass
+class State:
+    """Volumes, their running sums, and the noise variance per shell."""
+
+    volumes: list[Tensor]
+    noise: Tensor
+    sums: list[Sums | None] = field(default_factory=list)
+    fitted: bool = False
+    """Whether the volumes have the grey scale of the images."""
+
+
+class AbInitio:
+    """The engine: everything that stays the same between iterations."""
+
+    def __init__(
+        self, observations: Observations, solvent_noise: Tensor, geometry: Geometry, settings: Settings, generator: torch.Generator
+    ):
+        self.observations, self.geometry, self.settings, self.generator = observations, geometry, settings, generator
+        device = observations.ctf.device
+        self.floor = solvent_noise
+        self.total_power = shell_means(observations.spectra.abs().square().mean(0), geometry.disc)
+        self.operators = symmetry_matrices(settings.group).float().to(device)
+        self.order = 2 if len(self.operators) < 8 else 3
+        self.rotations = rotation_grid(self.order, settings.group).to(device)
+        self.solvent = solvent_sphere(geometry.n, 0.55 * settings.diameter / geometry.pixel_size, device)
+
+    def __len__(self) -> int:
+        return len(self.observations.ctf)
+
+    @property
+    def step(self) -> float:
+        """Degrees between rotations of the coarse grid."""
+        return 60 / 2**self.order
+
+    def fresh(self) -> State:
+        """A random start."""
+        volumes = [
+            random_volume(self.geometry, self.solvent, self.settings.initial_resolution, self.settings.group, self.generator)
+            for _ in range(self.settings.classes)
+        ]
+        return State(volumes, self.total_power.clone(), [None] * self.settings.classes)
+
+    def draw(self, count: int) -> Tensor:
+        """Random particles, none twice."""
+        return torch.randperm(len(self), generator=self.generator)[: min(count, len(self))].to(self.floor.device)
+
+    def iterate(self, state: State, batch: Batch, rows: Tensor) -> Found:
+        """One expectation and maximisation over some particles; the state is updated."""
+        disc, outcome = self._expect(state, batch, rows)
+        radius = float(disc.points.norm(dim=-1).max())
+        n = self.geometry.n
+        for number in range(self.settings.classes):
+            new = gather_slices(outcome.slices, disc, number, n, self.operators)
+            state.sums[number] = kept = blend(state.sums[number], new, batch.share)
+            volume = solve(kept, n, radius, self.solvent, self.settings.non_negative)
+            move = centring_move(volume, free_axes(self.settings.group))
+            if any(move):
+                state.sums[number] = moved(kept, n, move)
+                volume = torch.roll(volume, move, dims=(0, 1, 2))
+            state.volumes[number] = volume
+        self._update_noise(state, outcome.residual / len(rows))
+        return outcome.found
+
+    def evidence(self, state: State, rows: Tensor, resolution: float) -> float:
+        """Mean log-likelihood of some particles under a state, all states with the same noise."""
+        fair = State(state.volumes, self.floor, fitted=True)
+        points, disc = self._disc(resolution)
+        projections = project_grid(self._cropped([prepare_volume(volume) for volume in state.volumes], disc), self.rotations, disc)
+        search = self._search(fair, disc, self._shifts(resolution), 0.0)
+        found = rank_grid(self.observations.pick(rows, points), projections, self.rotations, search)
+        return float(found.log_likelihood.mean())
+
+    def _expect(self, state: State, batch: Batch, rows: Tensor) -> tuple[FourierDisc, Outcome]:
+        """Coarse search at what the grid resolves, then, where finer detail is asked for, the fine one."""
+        supported = self.settings.diameter * math.radians(self.step) / 2
+        coarse_resolution = max(batch.resolution, supported)
+        points, disc = self._disc(coarse_resolution)
+        spectra = [prepare_volume(volume) for volume in state.volumes]
+        projections = project_grid(self._cropped(spectra, disc), self.rotations, disc)
+        observations = self.observations.pick(rows, points)
+        if not state.fitted:
+            projections = projections * self._grey_scale(projections, observations, disc)
+            state.fitted = True
+        search = self._search(state, disc, self._shifts(coarse_resolution), batch.class_mixing)
+        if batch.resolution > 0.95 * coarse_resolution:
+            return disc, search_grid(observations, projections, self.rotations, search)
+        coarse = rank_grid(observations, projections, self.rotations, search)
+        points, disc = self._disc(batch.resolution)
+        step = self._shift_step(coarse_resolution)
+        near = self._search(state, disc, shift_grid(0.75 * step, 0.5 * step), batch.class_mixing)
+        observations = self.observations.pick(rows, points)
+        return disc, search_near(observations, self._cropped(spectra, disc), coarse, self.rotations, self.step / 2, near)
+
+    def _shift_step(self, resolution: float) -> float:
+        return resolution / SHIFTS_PER_RESOLUTION / self.geometry.pixel_size
+
+    def _shifts(self, resolution: float) -> Tensor:
+        step = self._shift_step(resolution)
+        return shift_grid(max(self._reach, step), step)
+
+    @property
+    def _reach(self) -> float:
+        return self.settings.max_shift / self.geometry.pixel_size
+
+    def _search(self, state: State, disc: FourierDisc, shifts: Tensor, class_mixing: float) -> Search:
+        noise = state.noise[disc.shells]
+        return Search(self.geometry.n, disc, noise, shifts.to(noise.device), max(self._reach, 0.5), class_mixing)
+
+    def _disc(self, resolution: float) -> tuple[Tensor, FourierDisc]:
+        disc = self.geometry.disc
+        points = (disc.points.norm(dim=-1) <= self.geometry.radius(resolution)).nonzero()[:, 0]
+        return points, FourierDisc(*(column[points] for column in disc))
+
+    def _cropped(self, spectra: list[Tensor], disc: FourierDisc) -> list[Tensor]:
+        side = cropped_side(float(disc.points.norm(dim=-1).max()), 2, self.geometry.n)
+        return [resize_spectrum3(spectrum, side) for spectrum in spectra]
+
+    def _grey_scale(self, projections: Tensor, observations: Observations, disc: FourierDisc) -> Tensor:
+        """Factor that gives random projections the power that the images have above the solvent's."""
+        signal = (self.total_power - self.floor).clamp(min=0)[disc.shells].mean()
+        return (signal / (observations.ctf.square().mean() * projections.abs().square().mean()).clamp(min=1e-30)).sqrt()
+
+    def _update_noise(self, state: State, residual: Tensor) -> None:
+        known = len(residual)
+        noise = state.noise.clone()
+        noise[:known] = torch.maximum((noise[:known] + residual) / 2, self.floor[:known])
+        state.noise = noise
+
+
+@dataclass
+class Result:
+    """What came out: volumes `(n, n, n)` of the working box, poses of all particles, and how it went."""
+
+    volumes: list[Tensor]
+    found: Found
+    evidences: list[float]
+    """Mean log-likelihood of each start."""
+
+
+def reconstruct_ab_initio(engine: AbInitio, note: Note, snapshot: Snapshot) -> Result:
+    """Run the starts, continue the best one, end with full passes over all particles.
+
+    note is called once per iteration with its numbers, snapshot now and then with a title and the volumes.
+    """
+    settings = engine.settings
+    rows = engine.draw(SCORING_PARTICLES)
+    states, evidences = [], []
+    for start in range(settings.starts):
+        state = engine.fresh()
+        for number, batch in enumerate(starting_schedule(settings)):
+            _one(engine, state, batch, f"start {start + 1}", number, note)
+        evidences.append(engine.evidence(state, rows, middle_resolution(settings)))
+        note({"step": f"start {start + 1}", "log_likelihood": evidences[-1]})
+        states.append(state)
+        snapshot(f"start {start + 1}", state.volumes)
+    state = states[max(range(len(states)), key=evidences.__getitem__)]
+    schedule = final_schedule(settings)
+    for number, batch in enumerate(schedule):
+        _one(engine, state, batch, "growing", number, note)
+        if number == len(schedule) // 2:
+            snapshot(f"{batch.resolution:.0f} Å", state.volumes)
+    found = _full_passes(engine, state, note)
+    snapshot("final", state.volumes)
+    return Result(state.volumes, found, evidences)
+
+
+def middle_resolution(settings: Settings) -> float:
+    """Å at which starts end and are compared."""
+    return max(0.7 * settings.initial_resolution, settings.max_resolution)
+
+
+def starting_schedule(settings: Settings) -> list[Batch]:
+    """Initial resolution for half of the iterations, then finer to the middle one, linearly in frequency."""
+    count = settings.initial_iterations
+    batches = []
+    for number in range(count):
+        resolution = _between(settings.initial_resolution, middle_resolution(settings), 2 * number / count - 1)
+        share = max(0.4, 1 / math.sqrt(number + 1))
+        batches.append(Batch(resolution, settings.initial_minibatch, share, settings.class_similarity))
+    return batches
+
+
+def final_schedule(settings: Settings) -> list[Batch]:
+    """Resolution grows over two thirds of the iterations, batches over all; similarity of classes is given up in the first third."""
+    count = settings.final_iterations
+    batches = []
+    for number in range(count):
+        progress = number / max(count - 1, 1)
+        resolution = _between(middle_resolution(settings), settings.max_resolution, 1.5 * progress)
+        particles = round(settings.initial_minibatch + progress * (settings.final_minibatch - settings.initial_minibatch))
+        batches.append(Batch(resolution, particles, 0.4, settings.class_similarity * max(0.0, 1 - 3 * progress)))
+    return batches
+
+
+def _between(first: float, last: float, progress: float) -> float:
+    share = min(max(progress, 0.0), 1.0)
+    return 1 / ((1 - share) / first + share / last)
+
+
+def _one(engine: AbInitio, state: State, batch: Batch, step: str, number: int, note: Note) -> None:
+    found = engine.iterate(state, batch, engine.draw(batch.particles))
+    note({"step": step, "iteration": number + 1, "resolution": batch.resolution, "log_likelihood": float(found.log_likelihood.mean())})
+
+
+def _full_passes(engine: AbInitio, state: State, note: Note) -> Found:
+    everyone = torch.arange(len(engine), device=engine.floor.device)
+    batch = Batch(engine.settings.max_resolution, len(engine), 1.0, 0.0)
+    for number in range(FULL_PASSES):
+        found = engine.iterate(state, batch, everyone)
+        note({"step": "all particles", "iteration": number + 1, "log_likelihood": float(found.log_likelihood.mean())})
+    return found

@@ -1,0 +1,90 @@
+"""Maximisation step of ab-initio reconstruction: running Fourier sums of each class, turned into constrained volumes.
+
+The sums forget: each batch enters with a weight, the rest fades (online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593, 2009).
+Constraints follow Punjani et al., Nat. Methods 14, 290 (2017): a soft solvent sphere, density not below the solvent's.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, shell_weights, symmetrise_sums
+from firn.kernels.fourier import frequencies3, irfft3, rfft3, shift_phases
+from firn.kernels.grid import FourierDisc
+from firn.kernels.spectrum import cropped_side, resize_spectrum3
+from firn.kernels.symmetry import symmetrize_volume
+from firn.refine.initial_data import Geometry
+from firn.refine.initial_search import Slices
+
+PRIOR_SHARE = 0.1
+"""Wiener prior relative to the mean weight of each shell."""
+
+Sums = tuple[Tensor, Tensor]
+
+
+def random_volume(
+    geometry: Geometry, solvent: Float[Tensor, "n n n"], resolution: float, group: str, generator: torch.Generator
+) -> Float[Tensor, "n n n"]:
+    """Low-passed positive noise inside the solvent sphere, with the point group's symmetry."""
+    n = geometry.n
+    noise = torch.randn(n, n, n, generator=generator).to(solvent.device)
+    frequencies = frequencies3((n, n, n), solvent.device).norm(dim=-1) / geometry.pixel_size
+    smooth = irfft3(rfft3(noise) * torch.exp(-0.5 * (frequencies * resolution) ** 2), (n, n, n)) * solvent
+    return symmetrize_volume(smooth, group).clamp(min=0)
+
+
+def gather_slices(slices: Slices, disc: FourierDisc, number: int, n: int, operators: Float[Tensor, "g 3 3"]) -> Sums:
+    """Completed, symmetrised sums of one class, up to the disc's radius."""
+    radius = float(disc.points.norm(dim=-1).max())
+    sum_, weight_ = empty_sums(cropped_side(radius, 2, n), slices.sums.device)
+    own = slices.classes == number
+    if own.any():
+        half = disc.weights / 2
+        insert_points_(sum_, weight_, slices.sums[own] * half, slices.weights[own] * half, slices.rotations[own], disc.points)
+    total, weight = completed(sum_, weight_)
+    return (total, weight) if len(operators) == 1 else symmetrise_sums(total, weight, operators)
+
+
+def blend(old: Sums | None, new: Sums, share: float) -> Sums:
+    """(1 - share) old + share new; the larger frequency range of the two."""
+    if old is None or share >= 1:
+        return new
+    side = max(old[0].shape[0], new[0].shape[0])
+    total, weight = (
+        (1 - share) * resize_spectrum3(before, side) + share * resize_spectrum3(after, side) for before, after in zip(old, new, strict=True)
+    )
+    return total, weight
+
+
+def solve(sums: Sums, n: int, radius: float, solvent: Float[Tensor, "n n n"], non_negative: bool) -> Float[Tensor, "n n n"]:
+    """Volume from sums, its solvent at 0 and, with non_negative, nothing below."""
+    prior = PRIOR_SHARE * shell_weights(sums[1], n).clamp(min=1e-20)
+    volume = reconstruct(*sums, n, prior=prior, radius=radius)
+    level = (volume * (1 - solvent)).sum() / (1 - solvent).sum()
+    volume = (volume - level) * solvent
+    return volume.clamp(min=0) if non_negative else volume
+
+
+def centring_move(volume: Float[Tensor, "n n n"], free: tuple[bool, bool, bool]) -> tuple[int, int, int]:
+    """Whole pixels zyx that bring the centre of mass of the volume's dense part to the origin, along the free axes."""
+    n = volume.shape[-1]
+    dense = torch.where(volume > 0.3 * volume.max(), volume, torch.zeros_like(volume))
+    axis = (torch.arange(n, device=volume.device) - n // 2).to(volume.dtype)
+    total = dense.sum().clamp(min=1e-30)
+    centre = [float((dense.sum(others) * axis).sum() / total) for others in ((1, 2), (0, 2), (0, 1))]
+    z, y, x = (-round(value) if allowed else 0 for value, allowed in zip(centre, free, strict=True))
+    return z, y, x
+
+
+def moved(sums: Sums, n: int, move: tuple[int, int, int]) -> Sums:
+    """Sums of the volume moved by whole pixels zyx."""
+    d = sums[0].shape[0]
+    steps = frequencies3((d, d, d), sums[0].device) * (d / (2 * n))
+    return sums[0] * shift_phases(steps, torch.tensor(move, dtype=steps.dtype, device=steps.device)), sums[1]
+
+
+def free_axes(group: str) -> tuple[bool, bool, bool]:
+    """Axes (z, y, x) along which a point group leaves the origin free."""
+    if group.upper() == "C1":
+        return True, True, True
+    return (True, False, False) if group.upper().startswith("C") else (False, False, False)
