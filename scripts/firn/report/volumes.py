@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from firn.report.style import ORANGE, new_figure, save, show_image
 
-VIEW_PX = 180
-SPECK = 0.01
+VIEW_PX = 160
+SPECK = 0.02
 """Pieces smaller than this part of the largest are not drawn."""
 AXES = ("z", "y", "x")
 
@@ -90,7 +90,10 @@ def _cropped(volume: np.ndarray, level: float) -> np.ndarray:
     reach = longest // 2 + 3
     centres = [(span.start + span.stop) // 2 for span in spans[0]]
     part = volume[tuple(slice(max(centre - reach, 0), centre + reach) for centre in centres)]
-    return ndimage.zoom(part, VIEW_PX / max(part.shape), order=3 if max(part.shape) < VIEW_PX else 1)
+    scale = VIEW_PX / max(part.shape)
+    for axis, size in enumerate(part.shape):
+        part = signal.resample(part, round(size * scale), axis=axis)
+    return part
 
 
 def _outline(panel: Axes, mask: np.ndarray) -> None:
