@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save
 
+FEWEST_SHELLS = 8
 CURVE_LOOKS = {
     "unmasked": ("#a0aec0", "-", "no mask"),
     "spherical": ("#805ad5", "-", "spherical mask"),
@@ -48,9 +49,10 @@ def draw_guinier(
     if fit is not None:
         ends = np.array([1 / span[0] ** 2, 1 / span[1] ** 2])
         panel.plot(ends, fit[1] + fit[0] / 4 * ends, "--", color=RED, linewidth=2, label=f"fit: B = {fit[0]:.0f} Å²")
-    shown = np.concatenate([values[1:][s2[1:] <= 1.5 / span[1] ** 2] for values in curves.values()])
+    limit = min(max(1.5 / span[1] ** 2, s2[min(FEWEST_SHELLS, len(s2) - 1)]), s2[-1])
+    shown = np.concatenate([values[1:][s2[1:] <= limit] for values in curves.values()])
     shown = shown[shown > np.nanmax(shown) - 15]
-    panel.set(xlim=(0, min(1.5 / span[1] ** 2, s2[-1])), ylim=(shown.min() - 0.5, shown.max() + 0.5))
+    panel.set(xlim=(0, limit), ylim=(shown.min() - 0.5, shown.max() + 0.5))
     panel.set(xlabel="s² (1/Å²)", ylabel="ln amplitude")
     panel.legend()
     save(figure, path)
