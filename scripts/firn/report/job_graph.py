@@ -76,11 +76,11 @@ def _place_branch(records: list[JobRecord]) -> dict[str, Place]:
 
 def _edge(start: Place, end: Place, places: dict[str, Place]) -> str:
     """A straight curve to the next row; past other jobs, a line in the gap to the right of the column it starts from."""
-    x2, y2 = end.x + WIDTH / 2, end.y
+    x2, y2 = end.x + WIDTH / 2, float(end.y)
     if not _is_blocked(start, end, places):
-        x1, y1 = start.x + WIDTH / 2, start.y + HEIGHT
-        middle = (y1 + y2) / 2
-        return _path(f"M{x1:g} {y1:g} C{x1:g} {middle:g} {x2:g} {middle:g} {x2:g} {y2:g}")
+        x1, top = start.x + WIDTH / 2, start.y + HEIGHT
+        middle = (top + y2) / 2
+        return _path(f"M{x1:g} {top} C{x1:g} {middle:g} {x2:g} {middle:g} {x2:g} {y2:g}")
     side, y1 = start.x + WIDTH, start.y + HEIGHT * 0.6
     bend = side + min(GAP_X - 8, 10 + 4 * (end.row - start.row))
     out = f"M{side} {y1:g} C{bend} {y1:g} {bend} {y1:g} {bend} {y1 + 14:g}"

@@ -53,7 +53,7 @@ def surface_image(volume: np.ndarray, level: float, axis: int = 0) -> np.ndarray
     """
     lines = np.moveaxis(volume, axis, 0)[::-1]
     solid = np.asarray(lines > level)
-    depth, hit = solid.argmax(0), solid.any(0)
+    depth, hit = solid.argmax(0), np.asarray(solid.any(0))
     rows, columns = np.indices(depth.shape)
     gradient = np.stack([ndimage.sobel(lines, direction)[depth, rows, columns] for direction in range(3)])
     normal = -gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-12)
