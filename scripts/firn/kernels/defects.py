@@ -1,0 +1,55 @@
+"""Detector pixels that tell nothing: found in the sum of a movie's frames, replaced frame by frame with a good neighbour's value.
+
+Taking a neighbour's value, and not a mean, keeps the counting noise of the frame.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+HOT_SD, DEAD_SD = 7.0, 6.0
+LEAST_COUNTS = 14.0
+REACH_PX = 5
+TRIES = 8
+
+
+def find_defects(total: Float[Tensor, "y x"], box: int = 15) -> Bool[Tensor, "y x"]:
+    """Pixels of the sum of all frames that are hot (7 sd above their surroundings) or dead (6 sd below, or nothing where 14 are due).
+
+    The sd is robust (from the quartiles of the deviations), so that the defects themselves do not widen it.
+    """
+    surroundings = _box_mean(total, box)
+    deviation = total - surroundings
+    sample = deviation.flatten()[:: max(1, deviation.numel() // 200_000)]
+    quartiles = torch.quantile(sample, torch.tensor([0.25, 0.75], device=total.device, dtype=total.dtype))
+    sd = ((quartiles[1] - quartiles[0]) / 1.349).clamp(min=1e-6)
+    empty = (total <= 0) & (surroundings > LEAST_COUNTS)
+    return (deviation > HOT_SD * sd) | (deviation < -DEAD_SD * sd) | empty
+
+
+def choose_substitutes(defects: Bool[Tensor, "y x"], frames: int, generator: torch.Generator) -> Tensor:
+    """Flat index `(frames, d)` of a good pixel within 5 pixels of each defect, drawn anew for each frame; -1 where none was met."""
+    height, width = defects.shape
+    rows, columns = torch.nonzero(defects, as_tuple=True)
+    chosen = torch.full((frames, len(rows)), -1, dtype=torch.long, device=defects.device)
+    for _ in range(TRIES):
+        steps = torch.randint(-REACH_PX, REACH_PX + 1, (2, frames, len(rows)), generator=generator).to(defects.device)
+        y, x = (rows + steps[0]).clamp(0, height - 1), (columns + steps[1]).clamp(0, width - 1)
+        chosen = torch.where((chosen < 0) & ~defects[y, x], y * width + x, chosen)
+    return chosen
+
+
+def replace_defects(frame: Float[Tensor, "y x"], defects: Bool[Tensor, "y x"], substitutes: Tensor) -> Float[Tensor, "y x"]:
+    """The frame with each defect taking its substitute's value `(d,)`, or the mean of the good pixels where there is none."""
+    if not len(substitutes):
+        return frame
+    values = frame.flatten()[substitutes.clamp(min=0)]
+    mean = (frame.sum() - frame[defects].sum()) / (~defects).sum().clamp(min=1)
+    return frame.masked_scatter(defects, torch.where(substitutes < 0, mean, values))
+
+
+def _box_mean(image: Float[Tensor, "y x"], box: int) -> Float[Tensor, "y x"]:
+    pad = box // 2
+    padded = torch.nn.functional.pad(image[None, None], (pad, pad, pad, pad), mode="replicate")
+    rows = torch.nn.functional.avg_pool2d(padded, (1, box), stride=1)
+    return torch.nn.functional.avg_pool2d(rows, (box, 1), stride=1)[0, 0]

@@ -1,0 +1,45 @@
+"""Exposure filter: how much of the signal survives a dose, and weights for summing frames.
+
+Convention: doses in e/Å² at the end of each frame, pre-exposure included; frequencies in 1/Å; weights are normalised so that
+white noise keeps one variance at every frequency.
+Source: Grant & Grigorieff, eLife 4, e06980 (2015), eqs. 3 and 5-9.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+A, B, C = 0.245, -1.665, 2.81
+FACTOR_200_KV = 0.8
+LOWEST_FREQUENCY = 1e-6
+
+
+def critical_dose(frequencies: Float[Tensor, "*n"], voltage_kv: float) -> Float[Tensor, "*n"]:
+    """Dose in e/Å² after which the signal at a frequency has fallen to 1/e of its power; measured at 300 kV, 0.8 of it at 200 kV and below."""
+    critical = A * frequencies.clamp(min=LOWEST_FREQUENCY) ** B + C
+    return critical * (FACTOR_200_KV if voltage_kv < 250 else 1.0)
+
+
+def dose_weights(frequencies: Float[Tensor, "n"], doses: Float[Tensor, "f"], voltage_kv: float) -> Float[Tensor, "f n"]:
+    """Weight of each frame at each frequency, `q / sqrt(sum q^2)` with `q = exp(-dose / 2 critical_dose)`."""
+    exponents = -doses.double()[:, None] / (2 * critical_dose(frequencies.double(), voltage_kv)[None])
+    weights = torch.exp(exponents - exponents.max(dim=0, keepdim=True).values)
+    return (weights / weights.square().sum(dim=0, keepdim=True).sqrt()).float()
+
+
+def factorise(weights: Float[Tensor, "f n"], tolerance: float = 2e-5) -> tuple[Float[Tensor, "f r"], Float[Tensor, "r n"]]:
+    """(mixing, profiles) whose product is the weights to the tolerance, of the lowest rank: r sums of frames replace f transforms."""
+    u, s, v = torch.linalg.svd(weights.double(), full_matrices=False)
+    for rank in range(1, len(s) + 1):
+        mixing, profiles = u[:, :rank] * s[:rank], v[:rank]
+        if float((mixing @ profiles - weights).abs().max()) <= tolerance:
+            break
+    return mixing.float(), profiles.float()
+
+
+def radial_lookup(profiles: Float[Tensor, "r n"], radii: Float[Tensor, "*grid"], step: float) -> Float[Tensor, "r *grid"]:
+    """Profiles sampled at 0, step, 2 step, ... interpolated linearly at the radii of a grid; beyond the last sample its value."""
+    position = (radii / step).clamp(0, profiles.shape[1] - 1.001)
+    below = position.long()
+    share = position - below
+    return profiles[:, below] * (1 - share) + profiles[:, below + 1] * share
