@@ -4,9 +4,13 @@ Convention: spectra `(d, d, d // 2 + 1)` in the rfft layout, zero frequency firs
 zyx frequencies in units of one step of that layout. A point with x < 0 is read at its Friedel mate and conjugated.
 """
 
+import itertools
+
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
+
+HOST_CHUNK, DEVICE_CHUNK = 2**16, 2**22
 
 
 def read_spectrum(spectrum: Complex[Tensor, "d d h"], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
@@ -28,17 +32,19 @@ def add_to_spectrum_(
     """Add values and weights to the eight neighbours of each point: the adjoint of read_spectrum.
 
     A value near the plane x = 0 reaches that plane only from its own side; `with_friedel_mates` adds the other side afterwards.
+    Points must not lie beyond the largest frequency; what would fall on a neighbour beyond it is lost.
     """
     flat, mirrored = _half_points(points)
     values = values.reshape(-1)
-    packed = torch.stack((values.real, torch.where(mirrored, -values.imag, values.imag), weights.reshape(-1)))
-    table = packed.new_empty(1).expand(1, 3, *sum_.shape)
-    spread = torch.ops.aten.grid_sampler_3d_backward(
-        packed[None, :, None, None], table, _unit_coordinates(flat, sum_.shape[0]), 0, 0, True, [True, False]
-    )[0][0]
-    spread = _uncentred(spread.permute(1, 2, 3, 0))
-    sum_ += torch.view_as_complex(spread[..., :2].contiguous())
-    weight_ += spread[..., 2]
+    parts = (values.real.contiguous(), torch.where(mirrored, -values.imag, values.imag), weights.reshape(-1))
+    d = sum_.shape[0]
+    spread = [torch.zeros(d + 1, d + 1, d // 2 + 2, device=sum_.device) for _ in parts]
+    chunk = HOST_CHUNK if sum_.device.type == "cpu" else DEVICE_CHUNK
+    for start in range(0, len(flat), chunk):
+        _spread_([part.view(-1) for part in spread], [part[start : start + chunk] for part in parts], flat[start : start + chunk], d)
+    real, imaginary, total = (_uncentred(part[:d, :d, : d // 2 + 1]) for part in spread)
+    sum_ += torch.complex(real, imaginary)
+    weight_ += total
 
 
 def with_friedel_mates(values: Tensor) -> Tensor:
@@ -66,6 +72,21 @@ def resize_spectrum3(spectrum: Tensor, d: int) -> Tensor:
 def cropped_side(radius: float, padding: int, n: int) -> int:
     """Side of the half spectrum that holds all neighbours of points up to a radius in units of 1/n, at most padding * n."""
     return min(2 * int(padding * radius + 3), padding * n)
+
+
+def _spread_(spread_: list[Tensor], parts: list[Tensor], points: Tensor, d: int) -> None:
+    """Scatter parts `(p,)` into centred flat arrays, one plane larger than the spectrum at each far end."""
+    low = points.T.floor()
+    high_share = points.T - low
+    z, y, x = (low + torch.tensor([d // 2, d // 2, 0], device=points.device)[:, None]).long()
+    rows, width = d + 1, d // 2 + 2
+    base = (z * rows + y) * width + x
+    shares = tuple(zip(1 - high_share, high_share, strict=True))
+    for dz, dy, dx in itertools.product((0, 1), repeat=3):
+        share = shares[0][dz] * shares[1][dy] * shares[2][dx]
+        index = base + ((dz * rows + dy) * width + dx)
+        for target_, part in zip(spread_, parts, strict=True):
+            target_.scatter_add_(0, index, part * share)
 
 
 def _half_points(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,191 @@
+"""Expectation: the posterior of each particle's pose, from coarse to fine on nested grids of rotations and shifts.
+
+The coarsest level scores all orientations of the asymmetric unit (or those around the previous pose) with all shifts as a
+matrix product; each next level looks only into the cells that hold nearly all of the probability.
+Source: adaptive expectation, Tagare et al., J. Struct. Biol. 171, 197 (2010); Scheres, J. Struct. Biol. 180, 519 (2012).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firn.kernels.fourier import shift_phases
+from firn.kernels.grid import FourierDisc, fourier_disc
+from firn.kernels.pose_grid import all_nodes, child_nodes, nearby_nodes, node_rotations
+from firn.kernels.project import prepare_volume, project_points
+from firn.kernels.sampling import shift_grid
+from firn.kernels.score import score_poses, score_scale_free, shifted_rows, weigh_projections
+from firn.kernels.spectrum import cropped_side, resize_spectrum3
+from firn.refine.schedule import Level
+from firn.refine.state import HalfModel, on_disc
+
+KEPT_MASS = 0.999
+MAX_ORIENTATIONS = 96
+MAX_SHIFTS = 8
+COARSE_TEMPER = 0.5
+BATCH_BYTES = 2**25
+TABLE_POINTS = 2**24
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Orientations `(b, c)` (grid nodes) and shifts `(b, t, 2)` to try, with which of them are real and not padding."""
+
+    nodes: Tensor
+    node_ok: Tensor
+    shifts: Tensor
+    shift_ok: Tensor
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Probabilities `(b, t, c)` of candidates at the finest level; effective number of coarse orientations `(b,)`."""
+
+    candidates: Candidates
+    probability: Tensor
+    order: int
+    spread: Tensor
+
+
+class Reference:
+    """A half-map made ready for one level: its disc, cropped spectrum, and projections by grid node."""
+
+    def __init__(self, spectrum: Tensor, level: Level, side: int, nodes: Tensor | None):
+        self.level = level
+        self.disc: FourierDisc = fourier_disc(side, level.radius, spectrum.device)
+        self._spectrum = resize_spectrum3(spectrum, cropped_side(level.radius, 2, side))
+        self.nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
+        self.table = self._columns(self.nodes) if self.nodes is not None else None
+
+    def columns(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at grid nodes `(b, c)`."""
+        if self.table is not None and self.nodes is not None:
+            where = torch.searchsorted(self.nodes, nodes)
+            return self.table[0][where], self.table[1][where]
+        unique, where = torch.unique(nodes, return_inverse=True)
+        columns, powers = self._columns(unique)
+        return columns[where], powers[where]
+
+    def projections(self, nodes: Tensor) -> Tensor:
+        """Projections `(g, m)` at grid nodes `(g,)`."""
+        return project_points(self._spectrum, node_rotations(nodes, self.level.order), self.disc.points)
+
+    def _columns(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        return weigh_projections(self.projections(nodes), self.disc.weights)
+
+
+class Searcher:
+    """Pose search against one half-map; built once per iteration."""
+
+    def __init__(self, model: HalfModel, levels: list[Level], group: str, shift_reach: float, everywhere: bool):
+        self.model, self.levels, self.side, self.everywhere = model, levels, model.volume.shape[0], everywhere
+        spectrum = prepare_volume(model.volume)
+        self.references: list[Reference] = []
+        nodes = all_nodes(levels[0].order, group, spectrum.device) if everywhere else None
+        for level in levels:
+            self.references.append(Reference(spectrum, level, self.side, nodes))
+            nodes = child_nodes(nodes, level.order).flatten().sort().values if self.references[-1].table is not None else None
+        self.shifts = shift_grid(max(shift_reach, 1.5 * levels[0].shift_step), levels[0].shift_step).to(spectrum.device)
+        self._score = score_poses if model.scaled else score_scale_free
+
+    def batch_size(self) -> int:
+        """Particles at a time that keep memory bounded."""
+        widest = max(
+            8 * limit * len(reference.disc.points) for limit, reference in zip(_limits(len(self.levels)), self.references[1:], strict=True)
+        )
+        dense = len(self.shifts) * len(self.references[0].nodes) if self.references[0].nodes is not None else 0
+        return max(1, min(64, BATCH_BYTES // max(12 * widest, 8 * dense)))
+
+    def search(self, spectra: Tensor, ctf: list[Tensor], rotations: Tensor, log_prior_of: "OffsetPrior") -> Posterior:
+        """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, previous rotations `(b, 3, 3)`."""
+        data = [self._whitened(spectra, reference, values) for reference, values in zip(self.references, ctf, strict=True)]
+        candidates, scores = self._coarse(data[0], rotations, log_prior_of)
+        spread = torch.zeros(0)
+        for depth, limit in enumerate(_limits(len(self.levels)), start=1):
+            orientations, shifts = _marginals_(scores)
+            spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
+            candidates = self._refined(candidates, orientations, shifts, depth, limit)
+            scores = self._sparse(data[depth], candidates, self.references[depth], log_prior_of)
+        probability = torch.softmax(scores.flatten(1), dim=-1).reshape(scores.shape)
+        return Posterior(candidates, probability, self.levels[-1].order, spread)
+
+    def _whitened(self, spectra: Tensor, reference: Reference, ctf: Tensor) -> tuple[Tensor, Tensor]:
+        noise = self.model.noise[reference.disc.shells]
+        return on_disc(spectra, reference.disc) * (ctf / noise), ctf**2 / noise
+
+    def _coarse(self, data: tuple[Tensor, Tensor], rotations: Tensor, log_prior_of: "OffsetPrior") -> tuple[Candidates, Tensor]:
+        reference, count = self.references[0], len(data[0])
+        shifts = self.shifts.expand(count, -1, -1)
+        shift_ok = torch.ones(shifts.shape[:2], dtype=torch.bool, device=shifts.device)
+        if reference.nodes is None or reference.table is None:
+            nodes = nearby_nodes(rotations, self.levels[0].order)
+            candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
+            return candidates, self._sparse(data, candidates, reference, log_prior_of)
+        nodes = reference.nodes.expand(count, -1)
+        rows = shifted_rows(data[0], self._phases(self.shifts, reference))
+        scores = self._score(rows, data[1], *reference.table)
+        scores += log_prior_of(shifts)[:, :, None]
+        return Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok), scores
+
+    def _phases(self, shifts: Tensor, reference: Reference) -> Tensor:
+        return shift_phases(reference.disc.points / self.side, shifts)
+
+    def _sparse(self, data: tuple[Tensor, Tensor], candidates: Candidates, reference: Reference, log_prior_of: "OffsetPrior") -> Tensor:
+        """Scores `(b, t, c)` of each particle's own candidates, as one batched matrix product; padding scores -inf."""
+        columns, powers = reference.columns(candidates.nodes)
+        rows = torch.view_as_real(data[0][:, None] * self._phases(candidates.shifts, reference)).flatten(-2)
+        cross = rows @ columns.mT
+        norms = (powers @ data[1][:, :, None]).mT
+        scores = cross - norms if self.model.scaled else 0.25 * cross.clamp(min=0) ** 2 / norms.clamp(min=1e-30)
+        valid = candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]
+        return torch.where(valid, scores + log_prior_of(candidates.shifts)[:, :, None], -torch.inf)
+
+    def _refined(self, candidates: Candidates, orientations: Tensor, shifts: Tensor, depth: int, limit: int) -> Candidates:
+        """Children of the cells that hold KEPT_MASS of the marginal probabilities `(b, c)` and `(b, t)`."""
+        picked, node_ok = _significant(orientations, limit)
+        nodes = child_nodes(candidates.nodes.gather(1, picked), self.levels[depth - 1].order).flatten(1)
+        best, shift_ok = _significant(shifts, MAX_SHIFTS)
+        kept = candidates.shifts.gather(1, best[..., None].expand(-1, -1, 2))
+        step, finer = self.levels[depth - 1].shift_step, self.levels[depth].shift_step
+        if finer < 0.8 * step:
+            corners = torch.cartesian_prod(*[torch.tensor([-step / 4, step / 4], device=kept.device)] * 2)
+            kept = (kept[:, :, None] + corners).flatten(1, 2)
+            shift_ok = shift_ok.repeat_interleave(4, dim=1)
+        return Candidates(nodes, node_ok.repeat_interleave(8, dim=1), kept, shift_ok)
+
+
+class OffsetPrior:
+    """Gaussian log prior of the whole shift of a batch, the part already applied `(b, 2)` included; sigma in pixels."""
+
+    def __init__(self, applied: Tensor, sigma: float):
+        self._applied, self._sigma = applied, sigma
+
+    def __call__(self, shifts: Tensor) -> Tensor:
+        """Log prior `(b, t)` of further shifts `(b, t, 2)`."""
+        return -0.5 * ((shifts + self._applied[:, None]) ** 2).sum(-1) / self._sigma**2
+
+
+def _limits(levels: int) -> list[int]:
+    """How many orientations may be split at each level but the last: more where cells are large and cheap."""
+    return [2 * MAX_ORIENTATIONS, *[MAX_ORIENTATIONS] * (levels - 2)]
+
+
+def _marginals_(scores_: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of orientations `(b, c)` and of shifts `(b, t)` from scores `(b, t, c)`, which are used up.
+
+    Tempered, because a coarse grid misses the peak of the score by an unknown amount.
+    """
+    scores_ -= scores_.amax(dim=(1, 2), keepdim=True)
+    joint = scores_.mul_(COARSE_TEMPER).exp_()
+    orientations, shifts = joint.sum(1), joint.sum(2)
+    total = orientations.sum(1, keepdim=True)
+    return orientations / total, shifts / total
+
+
+def _significant(probability: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """(indices `(b, k)`, whether needed) of the most probable entries that together hold KEPT_MASS, at most `limit` of them."""
+    values, indices = probability.topk(min(limit, probability.shape[1]), dim=1)
+    needed = values.cumsum(1) - values < KEPT_MASS
+    count = int(needed.sum(1).max())
+    return indices[:, :count], needed[:, :count]

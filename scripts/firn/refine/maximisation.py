@@ -1,0 +1,118 @@
+"""Maximisation: back-projection weighted by the posterior, noise from residuals, and the Wiener-filtered reference.
+
+Convention: radii in units of 1/n; noise is the variance of one complex coefficient of an unmasked image, per shell.
+Source: Scheres, J. Struct. Biol. 180, 519 (2012), eqs. 5-7; signal-to-noise ratio from the half-map correlation as in
+Scheres & Chen, Nat. Methods 9, 853 (2012).
+"""
+
+import torch
+from torch import Tensor
+
+from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, shell_weights, symmetrise_sums
+from firn.kernels.fourier import shift_phases
+from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
+from firn.kernels.pose_grid import node_rotations
+from firn.kernels.spectrum import cropped_side
+from firn.refine.expectation import Posterior, Reference
+from firn.refine.state import on_disc
+
+KEPT_MASS = 0.99
+MAX_ORIENTATIONS = 64
+MAX_CORRELATION, MIN_CORRELATION = 0.999, 0.001
+
+
+class Accumulator:
+    """Fourier sums of one half-set up to a radius, and the residual power of its masked images."""
+
+    def __init__(self, side: int, radius: float, noise: Tensor):
+        self.side, self.radius, self.noise = side, radius, noise
+        self.disc: FourierDisc = fourier_disc(side, radius, noise.device)
+        self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), noise.device)
+        self._residual = torch.zeros_like(noise)
+        self._count = torch.zeros_like(noise)
+
+    def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor) -> None:
+        """Back-project centred spectra `(b, n, n // 2 + 1)` with their CTF `(b, m)` on this accumulator's disc, in all probable poses."""
+        nodes, probability = _strongest(posterior)
+        noise = self.noise[self.disc.shells]
+        means = _shifted_means(on_disc(spectra, self.disc) * (ctf / noise), posterior, probability, self.disc, self.side)
+        powers = probability.sum(1)[..., None] * (ctf**2 / noise)[:, None]
+        unique, inverse = torch.unique(nodes, return_inverse=True)
+        half = self.disc.weights / 2
+        values = torch.zeros(len(unique), means.shape[-1], 2, device=means.device)
+        values.index_add_(0, inverse.flatten(), torch.view_as_real(means).flatten(0, 1))
+        weights = torch.zeros(len(unique), means.shape[-1], device=means.device).index_add_(0, inverse.flatten(), powers.flatten(0, 1))
+        slices = torch.view_as_complex(values) * half
+        insert_points_(self.sum_, self.weight_, slices, weights * half, node_rotations(unique, posterior.order), self.disc.points)
+
+    def add_residuals(self, posterior: Posterior, masked: Tensor, ctf: Tensor, reference: Reference, mask_share: float) -> None:
+        """Gather the expected power per shell of what the model does not explain in masked images; beyond the disc, of the images."""
+        nodes, probability = _strongest(posterior)
+        disc = reference.disc
+        images = on_disc(masked, disc)
+        unique, inverse = torch.unique(nodes, return_inverse=True)
+        projections = reference.projections(unique)[inverse]
+        means = _shifted_means(images * ctf, posterior, probability, disc, self.side)
+        cross = (means * projections.conj()).real.sum(1)
+        explained = (probability.sum(1)[..., None] * (projections.real**2 + projections.imag**2)).sum(1) * ctf**2
+        residual = (images.real**2 + images.imag**2 - 2 * cross + explained) * disc.weights
+        shells = len(self.noise)
+        self._residual += shell_sums(residual.sum(0), disc.shells, shells) / mask_share
+        self._count += shell_sums(disc.weights * len(masked), disc.shells, shells)
+
+    def noise_spectrum(self) -> Tensor:
+        """Re-estimated noise per shell; shells that no residual reached keep their former noise."""
+        measured = self._residual / self._count.clamp(min=1)
+        floor = 0.05 * self.noise
+        return torch.where(self._count > 0, torch.maximum(measured, floor), self.noise)
+
+    def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums with Friedel mates, symmetrised over the operators `(g, 3, 3)`."""
+        total, weight = completed(self.sum_, self.weight_)
+        return (total, weight) if len(operators) == 1 else symmetrise_sums(total, weight, operators)
+
+
+def unfiltered_map(sums: tuple[Tensor, Tensor], side: int, radius: float) -> Tensor:
+    """Map `(n, n, n)` without regularisation, for the half-map correlation."""
+    return reconstruct(*sums, side, radius=radius)
+
+
+def filtered_map(sums: tuple[Tensor, Tensor], side: int, radius: float, curve: Tensor) -> Tensor:
+    """Wiener-filtered map, given the correlation `(n // 2 + 1,)` that speaks for these sums."""
+    safe = curve.clamp(MIN_CORRELATION, MAX_CORRELATION)
+    prior = shell_weights(sums[1], side) * (1 - safe) / safe
+    return reconstruct(*sums, side, prior=prior, radius=radius)
+
+
+def falling(curve: Tensor, threshold: float = 0.143) -> Tensor:
+    """The curve made to fall only, from the first shell below the threshold on: noise must not come back as signal."""
+    below = torch.nonzero(curve[1:] < threshold)
+    if not len(below):
+        return curve
+    start = int(below[0]) + 1
+    tail = torch.cummin(curve[start:].clamp(min=0), dim=0).values
+    return torch.cat((curve[:start], tail))
+
+
+def full_correlation(curve: Tensor) -> Tensor:
+    """Correlation of the map from all particles with the truth squared: 2 F / (1 + F) (Rosenthal & Henderson 2003)."""
+    return 2 * curve / (1 + curve).clamp(min=1e-6)
+
+
+def _strongest(posterior: Posterior) -> tuple[Tensor, Tensor]:
+    """Nodes `(b, k)` and probabilities `(b, t, k)`, summing to 1, of the orientations that matter."""
+    marginal = posterior.probability.sum(1)
+    values, picked = marginal.topk(min(MAX_ORIENTATIONS, marginal.shape[1]), dim=1)
+    needed = values.cumsum(1) - values < KEPT_MASS
+    picked, needed = picked[:, : int(needed.sum(1).max())], needed[:, : int(needed.sum(1).max())]
+    shifts = posterior.probability.shape[1]
+    kept = posterior.probability.gather(2, picked[:, None].expand(-1, shifts, -1)) * needed[:, None]
+    return posterior.candidates.nodes.gather(1, picked), kept / kept.sum(dim=(1, 2), keepdim=True)
+
+
+def _shifted_means(images: Tensor, posterior: Posterior, probability: Tensor, disc: FourierDisc, side: int) -> Tensor:
+    """Sums over shifts `(b, k, m)`, weighted by probability `(b, t, k)`, of images `(b, m)` moved by them."""
+    phases = shift_phases(disc.points / side, posterior.candidates.shifts)
+    rows = torch.view_as_real(images[:, None] * phases).flatten(-2)
+    means = probability.mT @ rows
+    return torch.view_as_complex(means.unflatten(-1, (-1, 2)))

@@ -1,0 +1,63 @@
+"""How finely to search at a given resolution: orders of the rotation grid, Fourier radii and shift steps of each level.
+
+Convention: radii in units of 1/n, lengths in pixels. A level finer in angle reads further out in Fourier space: the rim of
+a particle of diameter D moves by D * step / 2 between neighbouring orientations, which must stay below the finest detail used.
+"""
+
+import math
+from dataclasses import dataclass
+
+from firn.kernels.pose_grid import grid_step
+
+COARSE_ORDER = 2
+MIN_FINEST_ORDER, MAX_ORDER = 4, 7
+LOCAL_DEPTH = 2
+RIM_FRACTION = 0.8
+FINEST_STEP = 0.75
+MARGIN = 5
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the pose search."""
+
+    order: int
+    radius: float
+    shift_step: float
+
+
+def search_levels(side: int, diameter: float, radius: float, everywhere: bool) -> list[Level]:
+    """Levels from coarse to fine for scoring up to a Fourier radius; a local search leaves out the coarse ones."""
+    finest = finest_order(side, diameter, radius)
+    coarsest = COARSE_ORDER if everywhere else max(COARSE_ORDER, finest - LOCAL_DEPTH)
+    levels: list[Level] = []
+    for order in range(coarsest, finest + 1):
+        reach = radius if order == finest else min(radius, coarse_radius(side, diameter, order))
+        step = max(side / (4 * reach), 0.5) if not levels else levels[-1].shift_step / 2
+        levels.append(Level(order, reach, max(step, side / (10 * radius))))
+    return levels
+
+
+def finest_order(side: int, diameter: float, radius: float) -> int:
+    """Smallest order whose step is at most FINEST_STEP of the resolution over the diameter."""
+    wanted = FINEST_STEP * math.degrees(side / radius / diameter)
+    order = MIN_FINEST_ORDER
+    while grid_step(order) > wanted and order < MAX_ORDER:
+        order += 1
+    return order
+
+
+def coarse_radius(side: int, diameter: float, order: int) -> float:
+    """Fourier radius up to which orientations a grid step apart still look alike."""
+    return side / (RIM_FRACTION * diameter * math.radians(grid_step(order)))
+
+
+def next_radius(curve: list[float], side: int, initial: float, limit: float) -> float:
+    """Radius for the next search: some shells beyond where the correlation of the half-maps falls below 0.5."""
+    half, low = first_below(curve, 0.5), first_below(curve, 0.143)
+    return min(max(half + max(MARGIN, side // 16), low + 2, initial), limit)
+
+
+def first_below(curve: list[float], threshold: float) -> int:
+    """First shell from 1 on below a threshold; the number of shells when there is none."""
+    return next((shell for shell in range(1, len(curve)) if curve[shell] < threshold), len(curve))
