@@ -61,7 +61,7 @@ class Params(JobParams):
     anneal_start: int = Field(2, ge=0)
     """Iteration from which the uncertainty factor falls."""
     anneal_length: int = Field(15, ge=1)
-    """Iterations over which the uncertainty factor falls to 1."""
+    """Iterations over which the uncertainty factor falls to 1; shortened when there are fewer iterations."""
     recentre: bool = True
     """Move each average's centre of mass to the centre after every online iteration."""
     recentre_threshold: float = Field(0.2, ge=0, lt=1)
@@ -189,7 +189,7 @@ def _plan(job: Job[Params], count: int, box_px: int, pixel_size: float) -> Plan:
         least_radius=box / params.min_resolution if params.min_resolution else 0.0,
         uncertainty=params.uncertainty,
         anneal_start=params.anneal_start,
-        anneal_length=params.anneal_length,
+        anneal_length=min(params.anneal_length, max(1, int(0.8 * params.iterations) - params.anneal_start)),
         recentre=params.recentre,
         recentre_threshold=params.recentre_threshold,
         use_frc=params.frc_regulariser,
@@ -198,14 +198,16 @@ def _plan(job: Job[Params], count: int, box_px: int, pixel_size: float) -> Plan:
 
 
 def _class_table(job: Job[Params], plan: Plan, state: State, assignment: Assignment, pixel_size: float) -> tuple[np.ndarray, pd.DataFrame]:
+    """(engine's numbers of the classes with particles, largest first; their table)."""
     number = assignment.class_number.cpu().numpy()
     count = np.bincount(number, minlength=plan.classes)
     order = np.argsort(-count, kind="stable")
     shells = resolved_shell(state.averages.frc[:, : plan.last_radius + 1]).cpu().numpy()
     means = {name: _class_means(getattr(assignment, name), number, count) for name in ("effective_classes", "gain")}
+    order = order[count[order] > 0]
     columns = {
-        "class_number": np.arange(1, plan.classes + 1),
-        "class_image": image_names(job.output_path("classes.mrcs"), plan.classes),
+        "class_number": np.arange(1, len(order) + 1),
+        "class_image": image_names(job.output_path("classes.mrcs"), len(order)),
         "class_count": count[order],
         "class_fraction": count[order] / len(number),
         "class_resolution": (plan.box_px * pixel_size / np.maximum(shells, 1))[order],
@@ -226,7 +228,7 @@ def _full_size(plan: Plan, state: State) -> np.ndarray:
 
 
 def _assigned(table: pd.DataFrame, assignment: Assignment, order: np.ndarray, pixel_size: float) -> pd.DataFrame:
-    rank = np.empty(len(order), dtype=np.int64)
+    rank = np.zeros(order.max() + 1, dtype=np.int64)
     rank[order] = np.arange(1, len(order) + 1)
     origins = _origins(table) - assignment.shift.cpu().numpy() * pixel_size
     return table.assign(
@@ -246,12 +248,11 @@ def _report(job: Job[Params], plan: Plan, state: State, classes: pd.DataFrame, i
     box = plan.box_px * pixel_size
     history = pd.DataFrame(state.steps)
     history = history.assign(searched=box / history["radius"], resolved=box / history["resolved_radius"].clip(lower=1))
-    filled = classes[classes["class_count"] > 0]
-    job.metric("classes", len(filled))
+    job.metric("classes", len(classes))
     job.metric("particles", int(classes["class_count"].sum()))
-    job.metric("best_resolution", filled["class_resolution"].min(), "Å")
-    job.metric("mean_resolution", np.average(filled["class_resolution"], weights=filled["class_count"]), "Å")
-    job.metric("class_ess", np.average(filled["class_ess"], weights=filled["class_count"]))
+    job.metric("best_resolution", classes["class_resolution"].min(), "Å")
+    job.metric("mean_resolution", np.average(classes["class_resolution"], weights=classes["class_count"]), "Å")
+    job.metric("class_ess", np.average(classes["class_ess"], weights=classes["class_count"]))
     job.metric("changed", history["changed"].iloc[-1])
     caption = "Class averages by size: number, particles, resolution where the average's signal-to-noise ratio is one, effective classes."
     draw_mosaic(job.figure("classes", "2D classes", caption), images, classes, pixel_size)

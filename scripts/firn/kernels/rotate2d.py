@@ -38,9 +38,9 @@ def half_disc(n: int, radius: float, device: torch.device | str = "cpu") -> Half
     return HalfDisc(disc.points[order], disc.index[order], disc.shells[order])
 
 
-def prefix_length(disc: HalfDisc, radius: float) -> int:
-    """Number of points of the smaller disc of a radius."""
-    return int((disc.points.norm(dim=-1) <= radius).sum())
+def prefix_length(disc: HalfDisc, radius: int) -> int:
+    """Number of points in the shells up to a radius: whole shells, so that sums per shell are complete."""
+    return int((disc.shells <= radius).sum())
 
 
 def read_rotated(

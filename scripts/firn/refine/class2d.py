@@ -24,8 +24,10 @@ from firn.kernels.sampling import shift_grid
 from firn.refine.class2d_average import Averages, ClassSums, average, recentred, reseeded, resolved_shell, soft_circle
 from firn.refine.class2d_search import Batch, Grid, Match, Search, Sums, search_batch
 
-DENSE_RADIUS = 14
+DENSE_RADIUS = 16
 """Largest Fourier radius of the exhaustive search; what lies beyond is compared in the fine search only."""
+FINE_ELEMENTS = 40_000
+"""Candidates of the fine search times points of the disc: fewer candidates as the disc grows and posteriors sharpen."""
 PARTICLES_AT_ONCE = 256
 SAMPLE = 2000
 """Particles from which the first noise spectrum is estimated."""
@@ -65,7 +67,6 @@ class Plan:
     recentre_threshold: float = 0.2
     use_frc: bool = True
     pad: int = 2
-    candidates: int = 24
 
     @property
     def last_radius(self) -> int:
@@ -247,7 +248,8 @@ def build_search(plan: Plan, state: State, temper: float) -> Search:
     bank = read_rotated(state.averages.images, grid.fine_angles, points, plan.pad) * visible
     middle = grid.divisions // 2
     coarse = bank[:, middle :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
-    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, plan.candidates)
+    candidates = min(max(FINE_ELEMENTS // len(points), 24), 256, coarse.shape[0] * coarse.shape[1])
+    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates)
 
 
 def build_grid(plan: Plan, dense: int, radius: int) -> Grid:
@@ -261,7 +263,7 @@ def build_grid(plan: Plan, dense: int, radius: int) -> Grid:
     step = min(max(plan.box_px / (2 * dense), 0.5), max(plan.shift_reach_px, 0.5))
     shifts = shift_grid(plan.shift_reach_px, step).to(device)
     prior = -shifts.square().sum(-1) / (2 * max(plan.shift_reach_px / 2, 0.5) ** 2)
-    reach = max(2, round(radius / dense)) if divisions > 1 else 0
+    reach = max(1, round(radius / dense)) if divisions > 1 else 0
     axis = torch.arange(-reach, reach + 1, device=device) * (step / max(2 * reach, 1))
     return Grid(angles * (360 / len(angles)), shifts, prior, divisions, torch.cartesian_prod(axis, axis).reshape(-1, 2))
 

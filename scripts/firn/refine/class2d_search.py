@@ -18,6 +18,8 @@ from firn.kernels.fourier import shift_phases
 
 ELEMENTS_AT_ONCE = 2**23
 LOWEST = -1e30
+COVERED = 0.98
+"""Share of the coarse posterior that the fine search visits, up to the allowed number of candidates."""
 
 
 class Batch(NamedTuple):
@@ -182,8 +184,9 @@ def _fine_match(search: Search, batch: Batch, scores: Float[Tensor, "b s kr"]) -
 
 def _candidates(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     best, shift = scores.max(dim=1)
-    top, row = best.topk(min(search.candidates, best.shape[-1]), dim=-1)
-    alive = (top - top[:, :1]) * search.temper > -12.0
+    marginal = torch.softmax(torch.logsumexp(scores * search.temper, dim=1), dim=-1)
+    top, row = marginal.topk(min(search.candidates, best.shape[-1]), dim=-1)
+    alive = (top.cumsum(dim=-1) - top < COVERED) & (top > 1e-5 * top[:, :1])
     particle, slot = alive.nonzero(as_tuple=True)
     row = row[particle, slot]
     return particle, slot, row, shift[particle, row]
@@ -192,15 +195,15 @@ def _candidates(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Tensor
 def _local_scores(search: Search, centred: Complex[Tensor, "t f"], squared: Float[Tensor, "t f"], row: Int[Tensor, " t"]) -> Tensor:
     divisions, points = search.grid.divisions, search.points
     phases = shift_phases(points, -search.grid.local_shifts)
-    wave = torch.cat((phases.real, -phases.imag), dim=-1)
-    bank = search.fine.reshape(-1, divisions, search.fine.shape[-1])
+    wave = torch.view_as_real(phases.conj()).flatten(-2).T.contiguous()
+    bank = search.fine.reshape(-1, divisions, len(points))
+    power = torch.view_as_real(bank).square().sum(-1)
     out = []
     for part in torch.arange(len(row), device=row.device).split(max(1, ELEMENTS_AT_ONCE // (8 * divisions * len(points)))):
-        turned = bank[row[part]]
-        product = centred[part, None] * turned.conj()
-        cross = torch.cat((product.real, product.imag), dim=-1) @ wave.T
-        norm = (squared[part, None] * torch.view_as_real(turned).square().sum(-1)).sum(-1)
-        out.append(2 * cross - norm[..., None])
+        product = centred[part, None] * bank[row[part]].conj()
+        cross = torch.view_as_real(product).flatten(-2) @ wave
+        norm = power[row[part]] @ squared[part, :, None]
+        out.append(2 * cross - norm)
     return torch.cat(out)
 
 

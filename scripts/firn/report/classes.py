@@ -76,7 +76,7 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
     other.set_ylim(bottom=0)
     for axis in (left, right):
         axis.set_xlabel("iteration")
-    left.legend()
+    left.legend(frameon=False)
     save(figure, path)
 
 
