@@ -1,5 +1,6 @@
 """Decide which picks are particles, by limits on correlation and power set for the whole data set."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from firn.errors import ExposureError, InputError
 from firn.formats.exposures import load_micrograph
 from firn.formats.tables import read_table, write_batches, write_table
-from firn.preprocess.thresholds import calibrate_power, divide_scores, far_counts, power_limits
+from firn.preprocess.thresholds import PickLine, calibrate_power, divide_picks, far_counts, largest_power
 from firn.report.picks import draw_counts, draw_decisions, draw_thresholds
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot
@@ -24,8 +25,8 @@ LIMITS = ("min_ncc", "min_power", "max_power")
 class Params(JobParams):
     """Keep the picks that are particles.
 
-    Limits not given are found from all picks together: the correlation that divides the two parts of its distribution, and
-    the powers that particles have, after correction for defocus. A decisions file of yours wins over both.
+    What is not given is found from all picks together: the line that divides them into two parts in the plane of correlation
+    and local power, after correction for defocus, and the power beyond which they are dirt. A decisions file of yours wins.
     """
 
     stage: ClassVar[str] = "pick"
@@ -37,13 +38,22 @@ class Params(JobParams):
     picks: str = slot("picks")
     """Picks with their scores."""
     min_ncc: float | None = Field(None, ge=-1, le=1)
-    """Smallest correlation; found from the data when not given."""
+    """Smallest correlation; when not given, a line in correlation and power is found from the data."""
     min_power: float | None = Field(None, ge=0)
-    """Smallest local power, in units of the noise; found from the data when not given."""
+    """Smallest local power, in units of the noise."""
     max_power: float | None = Field(None, gt=0)
     """Largest local power, in units of the noise; found from the data when not given."""
     decisions: str | None = None
     """YAML file with any of min_ncc, min_power, max_power, and `reject`, a list of exposures to refuse; it wins over all else."""
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """Limits (None: no limit), the line in score and log power (None: limits only), and where each came from."""
+
+    limits: dict[str, float | None]
+    line: PickLine | None
+    reasons: dict[str, str]
 
 
 def run(job: Job[Params]) -> None:
@@ -54,53 +64,44 @@ def run(job: Job[Params]) -> None:
     picks = read_table(job.input("picks", "picks.star"), "picks", needs=("exposure_id", "x_px", "y_px", "pick_score"))
     picks = picks[picks["exposure_id"].isin(exposures["exposure_id"])].reset_index(drop=True)
     human = _read_decisions(job.params.decisions)
-    picks, limits, reasons = _decide(picks, exposures, job.params, human)
-    _write_decisions(job.folder / "decisions.yaml", limits, reasons, human)
+    picks, decision = _decide(picks, exposures, job.params, human)
+    _write_decisions(job.folder / "decisions.yaml", decision, human)
     kept = picks[picks["kept"]].drop(columns="kept")
     job.batches = sorted({str(batch) for batch in exposures["batch"]})
     write_table(job.folder / "picks.star", kept, "picks")
     write_batches(job.folder, kept, "picks", job.batches)
     counts = exposures["exposure_id"].map(kept["exposure_id"].value_counts()).fillna(0).to_numpy(dtype=float)
-    _report(job, exposures, picks, limits, reasons, counts)
+    _report(job, exposures, picks, decision, counts)
 
 
-def _decide(
-    picks: pd.DataFrame, exposures: pd.DataFrame, params: Params, human: dict[str, Any]
-) -> tuple[pd.DataFrame, dict[str, float | None], dict[str, str]]:
-    """Picks with their calibrated power and `kept`, the limits, and where each came from."""
-    given = {name: getattr(params, name) for name in LIMITS} | {name: human[name] for name in LIMITS if name in human}
+def _decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: Params, human: dict[str, Any]) -> tuple[pd.DataFrame, _Decision]:
+    """Picks with their calibrated power and `kept`, and what decided."""
+    limits = {name: getattr(params, name) for name in LIMITS} | {name: human[name] for name in LIMITS if name in human}
     reasons = {
-        name: "given in the decisions file" if name in human else "given in the config" for name in LIMITS if given[name] is not None
+        name: "given in the decisions file" if name in human else "given in the config" for name in LIMITS if limits[name] is not None
     }
     score = torch.tensor(picks["pick_score"].to_numpy(dtype=np.float64))
-    if given["min_ncc"] is None:
-        division = divide_scores(score)
-        given["min_ncc"], reasons["min_ncc"] = division.value, division.reason
-    passed = score >= given["min_ncc"]
-    if "pick_power" in picks.columns and len(picks):
-        power = _calibrated(picks, exposures, passed)
-        _fill_power_limits(given, reasons, power_limits(power, passed))
-        passed = passed & _within(power, given["min_power"], given["max_power"])
-        picks = picks.assign(pick_power_calibrated=power.numpy())
+    power = torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64)) if "pick_power" in picks.columns else torch.ones_like(score)
+    power = _calibrated(power, divide_picks(score, power).passes(score, power), picks, exposures)
+    line = divide_picks(score, power) if limits["min_ncc"] is None else None
+    passed = line.passes(score, power) if line else torch.ones_like(score, dtype=torch.bool)
+    largest = largest_power(power, passed & _within(score, limits["min_ncc"], None))
+    if limits["max_power"] is None and largest is not None:
+        limits["max_power"], reasons["max_power"] = (
+            largest,
+            "five robust standard deviations above the particles' median (of the logarithm)",
+        )
+    passed = passed & _within(score, limits["min_ncc"], None) & _within(power, limits["min_power"], limits["max_power"])
     refused = picks["exposure_id"].isin([str(name) for name in human.get("reject", [])]).to_numpy()
-    return picks.assign(kept=passed.numpy() & ~refused), given, reasons
+    return picks.assign(pick_power_calibrated=power.numpy(), kept=passed.numpy() & ~refused), _Decision(limits, line, reasons)
 
 
-def _calibrated(picks: pd.DataFrame, exposures: pd.DataFrame, passed: Tensor) -> Tensor:
-    power = torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64))
+def _calibrated(power: Tensor, particles: Tensor, picks: pd.DataFrame, exposures: pd.DataFrame) -> Tensor:
     if "defocus_u" not in exposures.columns or "defocus_v" not in exposures.columns:
         return power
     number = pd.Index(exposures["exposure_id"]).get_indexer(picks["exposure_id"])
     defocus = (exposures["defocus_u"] + exposures["defocus_v"]).to_numpy(dtype=np.float64) / 2
-    return calibrate_power(power, passed, torch.from_numpy(number.astype(np.int64)), torch.tensor(defocus))
-
-
-def _fill_power_limits(given: dict[str, float | None], reasons: dict[str, str], found: tuple[float, float] | None) -> None:
-    if found is None:
-        return
-    for name, value in zip(("min_power", "max_power"), found, strict=True):
-        if given[name] is None:
-            given[name], reasons[name] = value, "five robust standard deviations from the particles' median (of the logarithm)"
+    return calibrate_power(power, particles, torch.from_numpy(number.astype(np.int64)), torch.tensor(defocus))
 
 
 def _within(values: Tensor, low: float | None, high: float | None) -> Tensor:
@@ -119,7 +120,7 @@ def _read_decisions(path: str | None) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"decisions file {path}: cannot be read ({error})") from error
-    unknown = set(content) - {*LIMITS, "reject", "author", "reasons"} if isinstance(content, dict) else {"?"}
+    unknown = set(content) - {*LIMITS, "reject", "line", "author", "reasons"} if isinstance(content, dict) else {"?"}
     if unknown:
         raise InputError(
             f"decisions file {path}: expected min_ncc, min_power, max_power or reject, got {', '.join(map(str, sorted(unknown)))}"
@@ -130,26 +131,23 @@ def _read_decisions(path: str | None) -> dict[str, Any]:
     return content
 
 
-def _write_decisions(path: Path, limits: dict[str, float | None], reasons: dict[str, str], human: dict[str, Any]) -> None:
-    values = {name: None if value is None else round(float(value), 6) for name, value in limits.items()}
+def _write_decisions(path: Path, decision: _Decision, human: dict[str, Any]) -> None:
+    values: dict[str, Any] = {name: None if value is None else round(float(value), 6) for name, value in decision.limits.items()}
+    reasons = dict(decision.reasons)
+    if decision.line:
+        values["line"] = {"ncc": 1.0, "log_power": round(decision.line.per_log_power, 6), "least": round(decision.line.least, 6)}
+        reasons["line"] = decision.line.reason
     content = {**values, "reject": list(human.get("reject", [])), "author": "human" if human else "rule", "reasons": reasons}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def _report(
-    job: Job[Params],
-    exposures: pd.DataFrame,
-    picks: pd.DataFrame,
-    limits: dict[str, float | None],
-    reasons: dict[str, str],
-    counts: np.ndarray,
-) -> None:
+def _report(job: Job[Params], exposures: pd.DataFrame, picks: pd.DataFrame, decision: _Decision, counts: np.ndarray) -> None:
     far = far_counts(torch.tensor(counts)).numpy()
     job.metric("picks", len(picks))
     job.metric("picks kept", int(picks["kept"].sum()))
     job.metric("picks kept per exposure", float(np.median(counts)) if len(counts) else 0.0)
     job.metric("exposures with few or many picks", int(far.sum()))
-    for name, value in limits.items():
+    for name, value in decision.limits.items():
         if value is not None:
             job.metric(name, value)
     if far.any():
@@ -158,22 +156,7 @@ def _report(
     if picks.empty:
         job.warn("no picks came in, so none could be kept")
         return
-    _draw(job, exposures, picks, limits, reasons, counts, far)
-
-
-def _draw(
-    job: Job[Params],
-    exposures: pd.DataFrame,
-    picks: pd.DataFrame,
-    limits: dict[str, float | None],
-    reasons: dict[str, str],
-    counts: np.ndarray,
-    far: np.ndarray,
-) -> None:
-    if "pick_power_calibrated" in picks.columns:
-        score, power = picks["pick_score"].to_numpy(dtype=float), picks["pick_power_calibrated"].to_numpy(dtype=float)
-        path = job.figure("thresholds", "Correlation and power of all picks", f"Red: limits. Smallest correlation: {reasons['min_ncc']}.")
-        draw_thresholds(path, score, power, picks["kept"].to_numpy(), limits)
+    _draw(job, picks, decision)
     draw_counts(job.figure("counts", "Picks in each exposure", "Exposures far from the median deserve a look."), counts, far)
     panels = _panels(exposures, picks, counts)
     if panels:
@@ -181,6 +164,14 @@ def _draw(
             "micrographs", "Kept and refused picks", "The exposures with most, median and fewest picks kept; green: kept, red: refused."
         )
         draw_decisions(path, panels, float(exposures["micrograph_pixel_size"].iloc[0]))
+
+
+def _draw(job: Job[Params], picks: pd.DataFrame, decision: _Decision) -> None:
+    columns = [picks[name].to_numpy(dtype=float) for name in ("pick_score", "pick_power_calibrated")]
+    line = (decision.line.per_log_power, decision.line.least) if decision.line else None
+    reason = decision.line.reason if decision.line else decision.reasons["min_ncc"]
+    path = job.figure("thresholds", "Correlation and power of all picks", f"Red: limits. {reason[0].upper()}{reason[1:]}.")
+    draw_thresholds(path, *columns, picks["kept"].to_numpy(), decision.limits, line)
 
 
 def _panels(exposures: pd.DataFrame, picks: pd.DataFrame, counts: np.ndarray) -> list[tuple[str, np.ndarray, pd.DataFrame]]:

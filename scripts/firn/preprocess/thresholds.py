@@ -9,16 +9,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from firn.kernels.mixture import fit_two_normals
+from firn.kernels.mixture import divide, fit_two_normals
 
 USUAL_NCC = 0.3
 """Correlation below which picks are refused when the data do not show where to divide."""
 CLEAR = 2.0
 """Ashman's D above which two distributions are clearly two."""
-SMALLEST_SHARE = 0.01
-"""Share of picks that either distribution must have."""
+SMALLEST_SHARES = (0.03, 0.01)
+"""Shares of all picks that noise and particles must have at least."""
+SMALLEST_PART = 15
+"""Picks that noise and particles must have at least."""
 POWER_SD = 5.0
-"""Powers this many robust sd (of their logarithm) from the median of the particles are dirt or empty ice."""
+"""Powers this many robust sd (of their logarithm) above the median of the particles are dirt."""
 FEWEST = 30
 """Picks needed for a distribution, exposures times picks needed for a regression."""
 DEFOCUS_RANGE = 1.1
@@ -26,23 +28,43 @@ DEFOCUS_RANGE = 1.1
 
 
 @dataclass(frozen=True)
-class ScoreLimit:
-    """A threshold on the score and why it was chosen."""
+class PickLine:
+    """Picks with `score + per_log_power * ln(power) >= least` are particles; reason says where the line came from."""
 
-    value: float
+    per_log_power: float
+    least: float
     reason: str
 
+    def passes(self, score: Tensor, power: Tensor) -> Tensor:
+        """Whether each pick lies on the particles' side."""
+        return score + self.per_log_power * _log(power) >= self.least
 
-def divide_scores(scores: Float[Tensor, "n"]) -> ScoreLimit:
-    """Score that divides noise maxima from particles, when the distribution of all picks has two clear parts."""
-    if len(scores) < FEWEST:
-        return ScoreLimit(USUAL_NCC, f"only {len(scores)} picks: the usual {USUAL_NCC:g}")
-    fit = fit_two_normals(scores)
-    clear = fit.separation >= CLEAR and min(fit.weights) >= SMALLEST_SHARE
-    if not clear:
-        return ScoreLimit(USUAL_NCC, f"scores do not fall into two parts (separation {fit.separation:.1f}): the usual {USUAL_NCC:g}")
-    reason = f"scores fall into two parts, around {fit.means[0]:.2f} and {fit.means[1]:.2f} (separation {fit.separation:.1f})"
-    return ScoreLimit(fit.crossing, reason)
+
+def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLine:
+    """The line that divides noise from particles in the plane of score and log power, when the picks fall into two clear parts.
+
+    Particles are the part whose amplitude (score times the root of the power, the matched filter's output) is larger.
+    """
+    level = _log(power)
+    ordinary = _ordinary(level)
+    if int(ordinary.sum()) < FEWEST:
+        return PickLine(0.0, USUAL_NCC, f"only {len(score)} picks: the usual {USUAL_NCC:g}")
+    plane = torch.stack((score, level), dim=-1)[ordinary]
+    amplitude = torch.log(score.clamp(min=0.02))[ordinary] + 0.5 * level[ordinary]
+    if bool(level[ordinary].std() < 1e-9):
+        plane = plane[:, :1]
+    fit = fit_two_normals(plane, torch.cat((plane, amplitude[:, None]), dim=-1))
+    found = divide(fit)
+    enough = all(
+        float(weight) >= max(share, SMALLEST_PART / len(plane)) for weight, share in zip(fit.weights, SMALLEST_SHARES, strict=True)
+    )
+    if not enough or found.separation < CLEAR or float(found.direction[0]) < 0:
+        return PickLine(
+            0.0, USUAL_NCC, f"the picks do not fall into two clear parts (separation {found.separation:.1f}): the usual {USUAL_NCC:g}"
+        )
+    low, high = fit.means[:, 0].tolist()
+    reason = f"the picks fall into two parts, with correlations around {low:.2f} and {high:.2f} (separation {found.separation:.1f})"
+    return PickLine(float(found.direction[1]) if plane.shape[1] == 2 else 0.0, found.level, reason)
 
 
 def calibrate_power(
@@ -53,7 +75,7 @@ def calibrate_power(
     The slope of log median power of the kept picks of an exposure over its log defocus is the median of the slopes of all
     pairs (Theil 1950, Sen 1968); exposures without a defocus (NaN) keep their powers.
     """
-    level = torch.log(power.clamp(min=1e-12))
+    level = _log(power)
     medians = torch.stack([_median_of(level[kept & (exposure == number)]) for number in range(len(defocus))])
     usable = torch.isfinite(medians) & torch.isfinite(defocus) & (defocus > 0)
     if int(usable.sum()) < 5 or bool(defocus[usable].max() < DEFOCUS_RANGE * defocus[usable].min()):
@@ -64,14 +86,14 @@ def calibrate_power(
     return torch.exp(level - slope * offset[exposure])
 
 
-def power_limits(power: Float[Tensor, "n"], kept: Bool[Tensor, "n"]) -> tuple[float, float] | None:
-    """(least, greatest) plausible power of a particle, from the powers of the picks that pass the score; None when they are few."""
+def largest_power(power: Float[Tensor, "n"], kept: Bool[Tensor, "n"]) -> float | None:
+    """Largest plausible power of a particle, from the powers of the picks kept so far; None when they are few."""
     if int(kept.sum()) < FEWEST:
         return None
-    level = torch.log(power[kept].clamp(min=1e-12)).double()
+    level = _log(power[kept]).double()
     middle = level.median()
     spread = POWER_SD * max(1.4826 * float((level - middle).abs().median()), 0.05)
-    return float(torch.exp(middle - spread)), float(torch.exp(middle + spread))
+    return float(torch.exp(middle + spread))
 
 
 def far_counts(counts: Float[Tensor, "e"]) -> Bool[Tensor, "e"]:
@@ -79,6 +101,16 @@ def far_counts(counts: Float[Tensor, "e"]) -> Bool[Tensor, "e"]:
     root = torch.sqrt(counts + 0.375)
     spread = torch.clamp(1.4826 * (root - root.median()).abs().median(), min=0.5)
     return (root - root.median()).abs() > 4 * spread
+
+
+def _log(power: Tensor) -> Tensor:
+    return torch.log(power.clamp(min=1e-12))
+
+
+def _ordinary(level: Tensor) -> Tensor:
+    """Values within POWER_SD robust sd of the median: dirt must not be taken for one of the two parts."""
+    away = (level - level.median()).abs() if len(level) else level
+    return away <= POWER_SD * 1.4826 * away.median() + 1e-9 if len(level) else away > 0
 
 
 def _median_of(values: Tensor) -> Tensor:

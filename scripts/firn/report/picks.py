@@ -39,18 +39,23 @@ def draw_decisions(path: Path, panels: list[tuple[str, np.ndarray, pd.DataFrame]
     save(figure, path)
 
 
-def draw_thresholds(path: Path, score: np.ndarray, power: np.ndarray, kept: np.ndarray, limits: dict[str, float | None]) -> None:
-    """Correlation against local power of all picks, with the thresholds and the distribution of each."""
+def draw_thresholds(
+    path: Path, score: np.ndarray, power: np.ndarray, kept: np.ndarray, limits: dict[str, float | None], line: tuple[float, float] | None
+) -> None:
+    """Correlation against local power of all picks with the limits, and the distribution of the correlation.
+
+    line: (weight w of ln(power), least) of the limit score + w ln(power) >= least.
+    """
     figure, axes = new_figure(9.0, 4.2, columns=2)
     level = np.log10(np.maximum(power, 1e-12))
-    axes[0, 0].hist2d(score, level, bins=80, cmap="Blues", norm="symlog")
+    low, high = np.percentile(level, [0.2, 99.8])
+    span = (float(low) - 0.1, float(high) + 0.1)
+    axes[0, 0].hist2d(score, level, bins=80, range=[(float(score.min()), float(score.max()) + 1e-6), span], cmap="Blues", norm="symlog")
     axes[0, 0].set(xlabel="normalised cross-correlation", ylabel="log10 local power (noise = 0)", title="All picks")
     axes[0, 0].grid(False)
-    _lines(axes[0, 0], limits)
+    _limits(axes[0, 0], limits, line)
     bins = np.linspace(float(score.min()), float(score.max()) + 1e-6, 70)
     axes[0, 1].hist([score[kept], score[~kept]], bins=bins, stacked=True, color=[BLUE, GREY], label=["kept", "refused"])
-    if limits.get("min_ncc") is not None:
-        axes[0, 1].axvline(float(limits["min_ncc"] or 0), color=RED)
     axes[0, 1].set(xlabel="normalised cross-correlation", ylabel="picks", title=f"{int(kept.sum())} of {len(kept)} picks kept")
     axes[0, 1].legend()
     save(figure, path)
@@ -118,10 +123,14 @@ def _step(micrograph: np.ndarray) -> int:
     return max(1, round(max(micrograph.shape) / SHOWN_PX))
 
 
-def _lines(axis: Axes, limits: dict[str, float | None]) -> None:
-    ncc, low, high = limits.get("min_ncc"), limits.get("min_power"), limits.get("max_power")
-    if ncc is not None:
-        axis.axvline(ncc, color=RED)
-    for power in (low, high):
+def _limits(axis: Axes, limits: dict[str, float | None], line: tuple[float, float] | None) -> None:
+    across, along = axis.get_xlim(), np.array(axis.get_ylim())
+    if limits.get("min_ncc") is not None:
+        axis.axvline(float(limits["min_ncc"] or 0), color=RED)
+    if line is not None:
+        axis.plot(line[1] - line[0] * along * np.log(10), along, color=RED)
+    for power in (limits.get("min_power"), limits.get("max_power")):
         if power is not None and power > 0:
             axis.axhline(float(np.log10(power)), color=RED)
+    axis.set_xlim(across)
+    axis.set_ylim(along[0], along[1])
