@@ -47,10 +47,14 @@ def tile_spectra(image: Float[Tensor, "y x"], corners: Int[Tensor, "n 2"], tile:
 
 
 def band(frequencies: Float[Tensor, "y x 2"], low: float, high: float) -> Bool[Tensor, "y x"]:
-    """Which pixels of an rfft grid lie between two radii, each pair of Friedel mates once, without the two axes."""
+    """Which pixels of an rfft grid lie between two radii, each pair of Friedel mates once, without the two axes and their neighbours.
+
+    The axes carry the edges of the field and stripes of the detector.
+    """
     radius = frequencies.norm(dim=-1)
     fy, fx = frequencies.unbind(-1)
-    return (radius >= low) & (radius <= high) & (fx > 0) & (fy != 0)
+    margin = 1.5 * frequencies[0, 1, 1]
+    return (radius >= low) & (radius <= high) & (fx > margin) & (fy.abs() > margin)
 
 
 def ring_means(values: Float[Tensor, "*b n"], rings: Int[Tensor, "n"], count: int) -> Float[Tensor, "*b r"]:

@@ -16,7 +16,7 @@ from firn.kernels.ctf_fit import Optics
 LEAST_WINDOW = 5.0
 
 
-def equivalent_s2(s2: Float[Tensor, "*n"], defocus: Float[Tensor, "*n"], mean: float | Tensor, optics: Optics) -> Float[Tensor, "*n"]:
+def equivalent_s2(s2: Float[Tensor, "n"], defocus: Float[Tensor, "*t n"], mean: float, optics: Optics) -> Float[Tensor, "*t n"]:
     """Squared frequency at which a defocus of `mean` has the phase that `defocus` has at s2 (Zhang 2016, eq. 8).
 
     Beyond the turning point of the phase, where there is none, the turning point's.
