@@ -10,9 +10,9 @@ from torch import Tensor
 
 def crop_boxes(image: Float[Tensor, "y x"], centres: Int[Tensor, "n 2"], box: int) -> Float[Tensor, "n box box"]:
     """Boxes of side `box` around integer centres yx, all of which must fit (see boxes_fit)."""
-    line = torch.arange(box, device=image.device) - box // 2
-    rows, columns = centres[:, :1] + line, centres[:, 1:] + line
-    return image[rows[:, :, None], columns[:, None, :]]
+    windows = image.unfold(0, box, 1).unfold(1, box, 1)
+    first = centres - box // 2
+    return windows[first[:, 0], first[:, 1]]
 
 
 def boxes_fit(centres: Int[Tensor, "n 2"], box: int, shape: tuple[int, int]) -> Bool[Tensor, "n"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from firn.kernels.crop import crop_boxes
-from firn.kernels.fourier import resize_images
+from firn.kernels.fourier import plain_irfft2, plain_rfft2, resize_spectra2
 
 REPAIR_PX = 11
 """Side of the neighbourhood whose mean replaces an outlier."""
@@ -41,11 +41,12 @@ def cut_particles(
 ) -> Float[Tensor, "n crop crop"]:
     """Normalised particle images of side `crop`, from boxes of side `box` around integer centres; all boxes must fit.
 
+    Both sides are even, so that the origin `n // 2` stays the origin without moving it to index 0 and back.
     circle: diameter of the particle circle in box sides. plane: level the background by a plane rather than a constant.
     """
     step = max(1, AT_ONCE_PX // box**2)
     sign = -1.0 if invert else 1.0
-    parts = [resize_images(sign * crop_boxes(micrograph, chunk, box), (crop, crop)) for chunk in centres.split(step)]
+    parts = [_fourier_crop(crop_boxes(micrograph, chunk, box), crop) * sign for chunk in centres.split(step)]
     images = torch.cat(parts) if parts else micrograph.new_zeros(0, crop, crop)
     return normalise_background(images, circle, plane)
 
@@ -58,13 +59,18 @@ def normalise_background(images: Float[Tensor, "n m m"], circle: float, plane: b
     n = images.shape[-1]
     line = (torch.arange(n, device=images.device, dtype=torch.float64) - n // 2) / n
     y, x = torch.meshgrid(line, line, indexing="ij")
-    outside = (y**2 + x**2 > (circle / 2) ** 2).flatten()
+    outside = (y**2 + x**2 > (circle / 2) ** 2).flatten().double()
     basis = torch.stack((torch.ones_like(y), y, x), dim=-1).reshape(-1, 3)[:, : 3 if plane else 1]
-    solver = torch.linalg.pinv(basis[outside]).to(images.dtype)
+    solver = outside[:, None] * basis @ torch.linalg.inv((outside[:, None] * basis).T @ basis)
     flat = images.reshape(len(images), -1)
-    level = flat - (flat[:, outside] @ solver.T) @ basis.T.to(images.dtype)
-    spread = level[:, outside].square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
-    return (level / spread).reshape(images.shape)
+    level = torch.addmm(flat, flat @ solver.to(images.dtype), basis.T.to(images.dtype), alpha=-1)
+    spread = (level.square() @ (outside / outside.sum()).to(images.dtype)).sqrt().clamp(min=1e-12)
+    return (level / spread[:, None]).reshape(images.shape)
+
+
+def _fourier_crop(boxes: Tensor, crop: int) -> Tensor:
+    box = boxes.shape[-1]
+    return boxes if crop == box else plain_irfft2(resize_spectra2(plain_rfft2(boxes), (box, box), (crop, crop)), (crop, crop))
 
 
 def _mean_of_good(image: Tensor, good: Tensor, fallback: Tensor) -> Tensor:
