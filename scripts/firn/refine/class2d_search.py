@@ -195,7 +195,7 @@ def _candidates(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Tensor
 def _local_scores(search: Search, centred: Complex[Tensor, "t f"], squared: Float[Tensor, "t f"], row: Int[Tensor, " t"]) -> Tensor:
     divisions, points = search.grid.divisions, search.points
     phases = shift_phases(points, -search.grid.local_shifts)
-    wave = torch.view_as_real(phases.conj()).flatten(-2).T.contiguous()
+    wave = torch.view_as_real(phases.conj().resolve_conj()).flatten(-2).T.contiguous()
     bank = search.fine.reshape(-1, divisions, len(points))
     power = torch.view_as_real(bank).square().sum(-1)
     out = []
