@@ -81,17 +81,20 @@ class AbInitio:
         self.floor = solvent_noise
         self.total_power = shell_means(observations.spectra.abs().square().mean(0), geometry.disc)
         self.operators = symmetry_matrices(settings.group).float().to(device)
-        self.order = 2 if len(self.operators) < 8 else 3
-        self.rotations = rotation_grid(self.order, settings.group).to(device)
+        self.finest_order = 2 if len(self.operators) < 8 else 3
+        self._grids: dict[int, Tensor] = {}
         self.solvent = solvent_sphere(geometry.n, 0.55 * settings.diameter / geometry.pixel_size, device)
 
     def __len__(self) -> int:
         return len(self.observations.ctf)
 
-    @property
-    def step(self) -> float:
-        """Degrees between rotations of the coarse grid."""
-        return 60 / 2**self.order
+    def grid(self, resolution: float) -> tuple[Tensor, float]:
+        """Rotations of the coarsest grid that resolves the particle's rim at a resolution, or the finest one, and their step in degrees."""
+        needed = math.ceil(math.log2(math.radians(60) * self.settings.diameter / 2 / resolution) - 0.15)
+        order = min(max(needed, 1), self.finest_order)
+        if order not in self._grids:
+            self._grids[order] = rotation_grid(order, self.settings.group).to(self.floor.device)
+        return self._grids[order], 60 / 2**order
 
     def fresh(self) -> State:
         """A random start."""
@@ -126,31 +129,32 @@ class AbInitio:
         """Mean log-likelihood of some particles under a state, all states with the same noise."""
         fair = State(state.volumes, self.floor, fitted=True)
         points, disc = self._disc(resolution)
-        projections = project_grid(self._cropped([prepare_volume(volume) for volume in state.volumes], disc), self.rotations, disc)
+        rotations, _ = self.grid(resolution)
+        projections = project_grid(self._cropped([prepare_volume(volume) for volume in state.volumes], disc), rotations, disc)
         search = self._search(fair, disc, self._shifts(resolution), 0.0)
-        found = rank_grid(self.observations.pick(rows, points), projections, self.rotations, search)
+        found = rank_grid(self.observations.pick(rows, points), projections, rotations, search)
         return float(found.log_likelihood.mean())
 
     def _expect(self, state: State, batch: Batch, rows: Tensor) -> tuple[FourierDisc, Outcome]:
         """Coarse search at what the grid resolves, then, where finer detail is asked for, the fine one."""
-        supported = self.settings.diameter * math.radians(self.step) / 2
-        coarse_resolution = max(batch.resolution, supported)
+        rotations, rotation_step = self.grid(batch.resolution)
+        coarse_resolution = max(batch.resolution, self.settings.diameter * math.radians(rotation_step) / 2)
         points, disc = self._disc(coarse_resolution)
         spectra = [prepare_volume(volume) for volume in state.volumes]
-        projections = project_grid(self._cropped(spectra, disc), self.rotations, disc)
+        projections = project_grid(self._cropped(spectra, disc), rotations, disc)
         observations = self.observations.pick(rows, points)
         if not state.fitted:
             projections = projections * self._grey_scale(projections, observations, disc)
             state.fitted = True
         search = self._search(state, disc, self._shifts(coarse_resolution), batch.class_mixing)
-        if batch.resolution > 0.95 * coarse_resolution:
-            return disc, search_grid(observations, projections, self.rotations, search)
-        coarse = rank_grid(observations, projections, self.rotations, search)
+        if batch.resolution > 0.88 * coarse_resolution:
+            return disc, search_grid(observations, projections, rotations, search)
+        coarse = rank_grid(observations, projections, rotations, search)
         points, disc = self._disc(batch.resolution)
         step = self._shift_step(coarse_resolution)
         near = self._search(state, disc, shift_grid(0.75 * step, 0.5 * step), batch.class_mixing)
         observations = self.observations.pick(rows, points)
-        return disc, search_near(observations, self._cropped(spectra, disc), coarse, self.rotations, self.step / 2, near)
+        return disc, search_near(observations, self._cropped(spectra, disc), coarse, rotations, rotation_step / 2, near)
 
     def _shift_step(self, resolution: float) -> float:
         return resolution / SHIFTS_PER_RESOLUTION / self.geometry.pixel_size

@@ -19,10 +19,12 @@ from firn.kernels.sampling import rotations_from_vectors
 from firn.kernels.score import shifted_rows, weigh_projections
 from firn.refine.initial_data import Observations
 
-MAX_SCORES = 8_000_000
+MAX_SCORES = 4_000_000
 """Numbers held at once in one temporary; particles are worked through in chunks."""
 CANDIDATES = 10
 """Coarse rotations per particle around which the fine step looks."""
+LOG_NOTHING = -60.0
+"""Log-probabilities below this count as this: exponentials stay in the range that processors handle fast."""
 LEAST_PROBABILITY = 2e-3
 """Fine poses less probable than this are not back-projected."""
 
@@ -178,7 +180,7 @@ def _grid_posterior(scores: Tensor, rotations: Tensor, classes: int, search: Sea
     """Posterior `(b, t, k p)`, made in place of the scores."""
     b, t, columns = scores.shape
     peak, best = scores.flatten(1).max(1)
-    posterior = scores.sub_(peak[:, None, None]).exp_()
+    posterior = scores.sub_(peak[:, None, None]).clamp_(min=LOG_NOTHING).exp_()
     mass = posterior.view(b, t, classes, -1).sum((1, 3))
     total = mass.sum(1)
     share = mass / total[:, None]
@@ -199,7 +201,7 @@ def _candidate_posterior(
     """Posterior `(b, t, c)` over each particle's candidates."""
     b, t, c = scores.shape
     peak, best = scores.flatten(1).max(1)
-    posterior = torch.exp(scores - peak[:, None, None])
+    posterior = torch.exp((scores - peak[:, None, None]).clamp(min=LOG_NOTHING))
     mass = posterior.new_zeros(b, class_count).scatter_add_(1, classes, posterior.sum(1))
     total = mass.sum(1)
     share = mass / total[:, None]
