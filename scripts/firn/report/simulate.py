@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.patches import Circle
 from scipy.ndimage import gaussian_filter
 
-from firn.report.style import ORANGE, new_figure, save, show_image
+from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image
 
 
 def draw_movie(path: Path, total: np.ndarray, centres_xy: np.ndarray, radius: float, pixel_size: float) -> None:
@@ -49,4 +50,52 @@ def draw_gallery(path: Path, images: np.ndarray, pixel_size: float, titles: list
         axis.set_axis_off()
     for axis, image, title in zip(axes.ravel(), images, titles, strict=False):
         show_image(axis, image, pixel_size, title)
+    save(figure, path)
+
+
+def draw_defocus_score(path: Path, table: pd.DataFrame) -> None:
+    """Errors of mean defocus and of astigmatism in Å over the true defocus; columns as compare_defocus gives them."""
+    figure, axes = new_figure(7.6, 3.2, columns=2)
+    for axis, name, title in zip(axes[0], ("defocus_error", "astigmatism_error"), ("mean defocus", "astigmatism"), strict=True):
+        axis.scatter(table["defocus"] / 1e4, table[name], color=BLUE, s=18)
+        axis.axhline(0, color=GREY, linewidth=0.8)
+        axis.set(xlabel="true defocus (µm)", ylabel="error (Å)", title=title)
+    save(figure, path)
+
+
+def draw_pick_score(path: Path, shown: Mapping[str, np.ndarray]) -> None:
+    """True positions, hits and misses of one exposure; points xy in Å."""
+    figure, axes = new_figure(5.2, 5.2)
+    axis, hit = axes[0, 0], shown["hit"]
+    axis.scatter(*(shown["true"].T / 10), s=90, facecolors="none", edgecolors=GREY, label=f"true ({len(shown['true'])})")
+    axis.scatter(*(shown["found"][hit].T / 10), s=12, color=GREEN, label=f"matched picks ({int(hit.sum())})")
+    axis.scatter(*(shown["found"][~hit].T / 10), s=16, color=RED, marker="x", label=f"false picks ({int((~hit).sum())})")
+    axis.set(xlabel="x (nm)", ylabel="y (nm)")
+    axis.set_aspect("equal")
+    figure.legend(loc="outside upper center", ncols=3)
+    save(figure, path)
+
+
+def draw_pose_score(path: Path, angles: np.ndarray, shifts: np.ndarray) -> None:
+    """Histograms of pose errors (degrees) and centre errors (Å)."""
+    figure, axes = new_figure(7.6, 3.0, columns=2)
+    for axis, values, label in zip(axes[0], (angles, shifts), ("orientation error (degrees)", "centre error (Å)"), strict=True):
+        top = max(float(np.percentile(values, 98)), 1e-3)
+        axis.hist(np.minimum(values, top), bins=50, color=BLUE)
+        axis.axvline(float(np.median(values)), color=ORANGE, label=f"median {np.median(values):.2g}")
+        axis.set(xlabel=label, ylabel="particles")
+        axis.legend()
+    save(figure, path)
+
+
+def draw_map_score(path: Path, curve: np.ndarray, aligned: np.ndarray, reference: np.ndarray, pixel_size: float) -> None:
+    """FSC with the truth, and the middle slices of both maps `(z, y, x)`."""
+    figure, axes = new_figure(9.6, 3.2, columns=3)
+    n = aligned.shape[0]
+    axes[0, 0].plot(np.arange(len(curve)) / (n * pixel_size), curve, color=BLUE)
+    for threshold in (0.5, 0.143):
+        axes[0, 0].axhline(threshold, color=GREY, linewidth=0.8)
+    axes[0, 0].set(xlabel="spatial frequency (1/Å)", ylabel="FSC with the truth", ylim=(-0.1, 1.02))
+    show_image(axes[0, 1], aligned[n // 2], pixel_size, "map, aligned")
+    show_image(axes[0, 2], reference[n // 2], pixel_size, "truth")
     save(figure, path)

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates, spline_filter
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from firn.simulate.resample import grid_points, low_pass, mirror_z, resample, sample, turn
+from firn.simulate.resample import correlation_by_shell, grid_points, low_pass, mirror_z, resample, resolution_at, sample, turn
 
 COARSE_BOX = 40
 COARSE_RESOLUTION = 20.0
@@ -46,7 +46,8 @@ def align_map(volume: np.ndarray, reference: np.ndarray, pixel_size: float, both
     coarse = _Pair.make(volume, reference, pixel_size, COARSE_RESOLUTION, COARSE_BOX, 4000)
     ranked = sorted(_coarse_candidates(coarse, hands), key=lambda found: -found[0])
     best = [max((_refine(coarse, found, [6.0]) for found in _best_of(ranked, hand)), key=lambda found: found[0]) for hand in hands]
-    fine = _Pair.make(volume, reference, pixel_size, max(FINE_RESOLUTION, 2.5 * pixel_size), min(volume.shape[0], 80), 15000)
+    shared = _shared_resolution(volume, reference, pixel_size, max(best, key=lambda found: found[0]), coarse.pixel_size)
+    fine = _Pair.make(volume, reference, pixel_size, shared, min(volume.shape[0], 80), 15000)
     finals = sorted((_refine(fine, _rescaled(found, coarse, fine), [1.5, 0.3]) for found in best), key=lambda found: -found[0])
     correlation, rotation, shift_px, mirrored = finals[0]
     return Alignment(rotation, shift_px * fine.pixel_size, mirrored, correlation, finals[1][0] if both_hands else float("nan"))
@@ -171,6 +172,14 @@ def _best_shift(volume: np.ndarray, target: np.ndarray, rotation: np.ndarray, mi
     peak = np.unravel_index(int(correlation.argmax()), correlation.shape)
     moved = np.array([(p + n // 2) % n - n // 2 for p in peak])[::-1]
     return float(correlation.max()), rotation, -rotation @ moved, mirrored
+
+
+def _shared_resolution(volume: np.ndarray, reference: np.ndarray, pixel_size: float, found: Found, unit: float) -> float:
+    """Å to which two roughly aligned maps agree (correlation by shell 0.3), between FINE_RESOLUTION and COARSE_RESOLUTION."""
+    n = volume.shape[0]
+    laid = turn(volume, found[1], found[2] * unit / pixel_size, found[3])
+    agreed = resolution_at(correlation_by_shell(laid, reference), 0.3, n, pixel_size)
+    return float(np.clip(agreed, max(FINE_RESOLUTION, 2.5 * pixel_size), COARSE_RESOLUTION))
 
 
 def _best_of(ranked: list[Found], hand: bool) -> list[Found]:
