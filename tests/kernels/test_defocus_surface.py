@@ -1,6 +1,7 @@
 """The defocus surface: what its terms mean, and that they do not move the mean."""
 
 import torch
+
 from firn.kernels.defocus_surface import normalised_points, surface_offset
 
 

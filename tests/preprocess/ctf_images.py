@@ -11,7 +11,9 @@ def electron_wavelength(voltage_kv: float) -> float:
     return HC_EV_A / np.sqrt(energy * (energy + 2 * ELECTRON_REST_EV))
 
 
-def ctf_grid(shape: tuple[int, int], pixel_size: float, u: float, v: float, angle: float, kv: float, cs: float, ac: float, phase: float = 0.0) -> np.ndarray:
+def ctf_grid(
+    shape: tuple[int, int], pixel_size: float, u: float, v: float, angle: float, kv: float, cs: float, ac: float, phase: float = 0.0
+) -> np.ndarray:
     """sin(chi) on the rfft grid of the shape."""
     fy, fx = np.meshgrid(np.fft.fftfreq(shape[0], pixel_size), np.fft.rfftfreq(shape[1], pixel_size), indexing="ij")
     s2, azimuth, wave = fx**2 + fy**2, np.arctan2(fy, fx), electron_wavelength(kv)
@@ -20,8 +22,21 @@ def ctf_grid(shape: tuple[int, int], pixel_size: float, u: float, v: float, angl
 
 
 def noisy_micrograph(
-    shape: tuple[int, int], pixel_size: float, u: float, v: float, angle: float, kv: float = 300.0, cs: float = 2.7, ac: float = 0.1, *,
-    b_factor: float = 100.0, signal: float = 0.6, seed: int = 0, slope: tuple[float, float] = (0.0, 0.0), cut: float = 0.0, phase: float = 0.0
+    shape: tuple[int, int],
+    pixel_size: float,
+    u: float,
+    v: float,
+    angle: float,
+    kv: float = 300.0,
+    cs: float = 2.7,
+    ac: float = 0.1,
+    *,
+    b_factor: float = 100.0,
+    signal: float = 0.6,
+    seed: int = 0,
+    slope: tuple[float, float] = (0.0, 0.0),
+    cut: float = 0.0,
+    phase: float = 0.0,
 ) -> np.ndarray:
     """White noise through |CTF| exp(-B s^2 / 4) with strong low frequencies, plus white noise of variance 1.
 
@@ -34,7 +49,9 @@ def noisy_micrograph(
         envelope = envelope * (s2 < cut**-2)
     source = np.fft.rfft2(rng.standard_normal(shape)) * envelope
     noise = rng.standard_normal(shape)
-    return noise + _through_surface(source, shape, slope, lambda offset: ctf_grid(shape, pixel_size, u + offset, v + offset, angle, kv, cs, ac, phase))
+    return noise + _through_surface(
+        source, shape, slope, lambda offset: ctf_grid(shape, pixel_size, u + offset, v + offset, angle, kv, cs, ac, phase)
+    )
 
 
 def _through_surface(source: np.ndarray, shape: tuple[int, int], slope: tuple[float, float], ctf) -> np.ndarray:

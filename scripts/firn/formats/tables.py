@@ -82,9 +82,14 @@ NAMES = {
     "class_count": "firnClassCount",
     "class_ess": "firnClassEss",
     "class_gain": "firnClassGain",
+    "class_quality": "firnClassQuality",
     # faults
     "reason_code": "firnReasonCode",
     "reason": "firnReason",
+    # curation
+    "rule_verdict": "firnRuleVerdict",
+    "human_verdict": "firnHumanVerdict",
+    "verdict": "firnVerdict",
 }
 OPTICS = {
     "optics_name": "rlnOpticsGroupName",
@@ -105,6 +110,7 @@ BLOCKS = {
     "particles": "particles",
     "classes": "model_classes",
     "failed": "failed",
+    "decisions": "decisions",
 }
 _TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
 _TO_LABEL = NAMES | OPTICS
