@@ -94,3 +94,34 @@ rule sharpen:
         inputs=job_folders,
     script:
         "../scripts/sharpen.py"
+
+
+rule volume_tools:
+    """Filter, crop, pad, resample or mirror a map."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/volume_tools.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("volume_tools"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/volume_tools.py"

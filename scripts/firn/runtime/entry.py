@@ -65,7 +65,7 @@ def open_job(
     start = time.monotonic()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     staging = _fresh_staging(home)
-    params = params_class(**_parameters(params_class, settings))
+    params = params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
     log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
     job = Job(
         name=name,
@@ -84,11 +84,6 @@ def open_job(
     (staging / "figures").mkdir(exist_ok=True)
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
     publish(staging, home, last="job.json")
-
-
-def _parameters(params_class: type[JobParams], settings: dict[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in settings.items() if key not in NOT_PARAMETERS}
-    return given | ({"type_name": settings["type"]} if "type_name" in params_class.model_fields else {})
 
 
 def _fresh_staging(home: Path) -> Path:
