@@ -20,9 +20,10 @@ def local_correlation(
     templates: Float[Tensor, "t h w"],
     mask: Bool[Tensor, "h w"],
     overlap: float = 0.5,
-) -> tuple[Float[Tensor, "y x"], Int[Tensor, "y x"]]:
-    """(best score, index of the template that reached it) at every pixel; -1 where less than `overlap` of the mask is known.
+) -> tuple[Float[Tensor, "y x"], Int[Tensor, "y x"], Float[Tensor, "y x"]]:
+    """(best score, index of the template that reached it, variance under the mask) at every pixel.
 
+    The score is -1 where less than `overlap` of the mask lies on known pixels.
     Where the mask is cut by unknown pixels, the templates' mean and energy over the rest are taken as those of all
     templates together: exact for one template, and for rotations of one shape nearly so.
     """

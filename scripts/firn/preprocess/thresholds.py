@@ -15,6 +15,8 @@ USUAL_NCC = 0.3
 """Correlation below which picks are refused when the data do not show where to divide."""
 CLEAR = 2.0
 """Ashman's D above which two distributions are clearly two."""
+STRONG = 5.0
+"""Evidence for two distributions rather than one."""
 SMALLEST_SHARES = (0.03, 0.01)
 """Shares of all picks that noise and particles must have at least."""
 SMALLEST_PART = 15
@@ -58,7 +60,7 @@ def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLi
     enough = all(
         float(weight) >= max(share, SMALLEST_PART / len(plane)) for weight, share in zip(fit.weights, SMALLEST_SHARES, strict=True)
     )
-    if not enough or found.separation < CLEAR or float(found.direction[0]) < 0:
+    if not enough or fit.evidence < STRONG or found.separation < CLEAR or float(found.direction[0]) < 0:
         return PickLine(
             0.0, USUAL_NCC, f"the picks do not fall into two clear parts (separation {found.separation:.1f}): the usual {USUAL_NCC:g}"
         )
