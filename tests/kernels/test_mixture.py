@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from firn.kernels.mixture import divide, fit_two_normals
+from firn.kernels.mixture import Division, discriminant, divide, fit_two_normals
 
 
 def _cloud(counts: tuple[int, int], means: list[list[float]], sds: list[list[float]], seed: int = 1) -> torch.Tensor:
@@ -13,6 +13,11 @@ def _cloud(counts: tuple[int, int], means: list[list[float]], sds: list[list[flo
         for count, mean, sd in zip(counts, means, sds, strict=True)
     ]
     return torch.cat(parts)
+
+
+def _divide(points: torch.Tensor) -> Division:
+    fit = fit_two_normals(points, points)
+    return divide(fit, discriminant(fit))
 
 
 def test_weights_means_and_widths_are_found_again():
@@ -31,19 +36,19 @@ def test_a_part_of_two_percent_is_found():
 
 def test_equal_parts_are_divided_half_way():
     points = _cloud((4000, 4000), [[0.2], [0.6]], [[0.08], [0.08]])
-    division = divide(fit_two_normals(points, points))
+    division = _divide(points)
     assert division.level == pytest.approx(0.4, abs=0.02)
     assert division.separation == pytest.approx(5, abs=0.3)
 
 
 def test_the_rarer_part_has_the_smaller_side():
     points = _cloud((9000, 500), [[0.2], [0.6]], [[0.1], [0.1]])
-    assert divide(fit_two_normals(points, points)).level > 0.41
+    assert _divide(points).level > 0.41
 
 
 def test_the_direction_follows_the_coordinate_that_tells_parts_apart():
     points = _cloud((2000, 2000), [[0.4, 1.0], [0.41, 4.0]], [[0.1, 0.4], [0.1, 0.4]])
-    division = divide(fit_two_normals(points, points))
+    division = _divide(points)
     found = points.double() @ division.direction >= division.level
     truth = torch.arange(4000) >= 2000
     assert float((found == truth).double().mean()) > 0.99

@@ -135,7 +135,11 @@ def _write_decisions(path: Path, decision: _Decision, human: dict[str, Any]) -> 
     values: dict[str, Any] = {name: None if value is None else round(float(value), 6) for name, value in decision.limits.items()}
     reasons = dict(decision.reasons)
     if decision.line:
-        values["line"] = {"ncc": 1.0, "log_power": round(decision.line.per_log_power, 6), "least": round(decision.line.least, 6)}
+        values["line"] = {
+            "ncc": round(decision.line.per_score, 6),
+            "log_power": round(decision.line.per_log_power, 6),
+            "least": round(decision.line.least, 6),
+        }
         reasons["line"] = decision.line.reason
     content = {**values, "reject": list(human.get("reject", [])), "author": "human" if human else "rule", "reasons": reasons}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -168,7 +172,7 @@ def _report(job: Job[Params], exposures: pd.DataFrame, picks: pd.DataFrame, deci
 
 def _draw(job: Job[Params], picks: pd.DataFrame, decision: _Decision) -> None:
     columns = [picks[name].to_numpy(dtype=float) for name in ("pick_score", "pick_power_calibrated")]
-    line = (decision.line.per_log_power, decision.line.least) if decision.line else None
+    line = (decision.line.per_score, decision.line.per_log_power, decision.line.least) if decision.line else None
     reason = decision.line.reason if decision.line else decision.reasons["min_ncc"]
     path = job.figure("thresholds", "Correlation and power of all picks", f"Red: limits. {reason[0].upper()}{reason[1:]}.")
     draw_thresholds(path, *columns, picks["kept"].to_numpy(), decision.limits, line)

@@ -70,17 +70,22 @@ def fit_two_normals(points: Float[Tensor, "n d"], directions: Float[Tensor, "n k
     return fit if bool(ranked[1] >= ranked[0]) else fit.swapped()
 
 
-def divide(fit: TwoNormals) -> Division:
-    """Fisher's discriminant of the two parts, its first component 1 or -1, at the level where both are equally likely."""
-    difference = fit.means[1] - fit.means[0]
-    direction = torch.linalg.solve(fit.covariances.mean(0), difference)
-    separation = float((direction @ difference).clamp(min=0).sqrt())
-    direction = direction / direction[0].abs().clamp(min=1e-12)
+def discriminant(fit: TwoNormals) -> Float[Tensor, " d"]:
+    """Fisher's direction of length 1, along which the two parts are farthest apart for their widths."""
+    direction = torch.linalg.solve(fit.covariances.mean(0), fit.means[1] - fit.means[0])
+    return direction / direction.norm().clamp(min=1e-300)
+
+
+def divide(fit: TwoNormals, direction: Float[Tensor, " d"]) -> Division:
+    """The plane across a direction where both parts are equally likely, between their means."""
     low, high = (fit.means @ direction).tolist()
-    sds = torch.einsum("d,kde,e->k", direction, fit.covariances, direction).sqrt()
+    variances = torch.einsum("d,kde,e->k", direction, fit.covariances, direction).clamp(min=1e-300)
     line = torch.linspace(low, high, 2001, dtype=torch.float64)
-    parts = [torch.log(fit.weights[k]) - torch.log(sds[k]) - 0.5 * ((line - middle) / sds[k]) ** 2 for k, middle in enumerate((low, high))]
-    return Division(direction, float(line[(parts[0] - parts[1]).abs().argmin()]), separation)
+    parts = [
+        torch.log(fit.weights[k]) - 0.5 * torch.log(variances[k]) - 0.5 * (line - middle) ** 2 / variances[k]
+        for k, middle in enumerate((low, high))
+    ]
+    return Division(direction, float(line[(parts[0] - parts[1]).abs().argmin()]), (high - low) / float(variances.mean().sqrt()))
 
 
 def _terms(points: Tensor) -> Tensor:

@@ -44,10 +44,11 @@ def cut_particles(
     Both sides are even, so that the origin `n // 2` stays the origin without moving it to index 0 and back.
     circle: diameter of the particle circle in box sides. plane: level the background by a plane rather than a constant.
     """
-    step = max(1, AT_ONCE_PX // box**2)
+    if len(centres) == 0:
+        return micrograph.new_zeros(0, crop, crop)
     sign = -1.0 if invert else 1.0
-    parts = [_fourier_crop(crop_boxes(micrograph, chunk, box), crop) * sign for chunk in centres.split(step)]
-    images = torch.cat(parts) if parts else micrograph.new_zeros(0, crop, crop)
+    chunks = centres.split(max(1, AT_ONCE_PX // box**2))
+    images = torch.cat([_fourier_crop(crop_boxes(micrograph, chunk, box), crop) * sign for chunk in chunks])
     return normalise_background(images, circle, plane)
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from firn.kernels.mixture import divide, fit_two_normals
+from firn.kernels.mixture import discriminant, divide, fit_two_normals
 
 USUAL_NCC = 0.3
 """Correlation below which picks are refused when the data do not show where to divide."""
@@ -23,6 +23,8 @@ SMALLEST_PART = 15
 """Picks that noise and particles must have at least."""
 POWER_SD = 5.0
 """Powers this many robust sd (of their logarithm) above the median of the particles are dirt."""
+GROSS = 3.0
+"""Log powers less than this above the median of all picks are never gross dirt: particles may be that much stronger than noise."""
 FEWEST = 30
 """Picks needed for a distribution, exposures times picks needed for a regression."""
 DEFOCUS_RANGE = 1.1
@@ -31,15 +33,16 @@ DEFOCUS_RANGE = 1.1
 
 @dataclass(frozen=True)
 class PickLine:
-    """Picks with `score + per_log_power * ln(power) >= least` are particles; reason says where the line came from."""
+    """Picks with `per_score * score + per_log_power * ln(power) >= least` are particles; reason says where the line came from."""
 
+    per_score: float
     per_log_power: float
     least: float
     reason: str
 
     def passes(self, score: Tensor, power: Tensor) -> Tensor:
         """Whether each pick lies on the particles' side."""
-        return score + self.per_log_power * _log(power) >= self.least
+        return self.per_score * score + self.per_log_power * _log(power) >= self.least
 
 
 def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLine:
@@ -50,23 +53,24 @@ def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLi
     level = _log(power)
     ordinary = _ordinary(level)
     if int(ordinary.sum()) < FEWEST:
-        return PickLine(0.0, USUAL_NCC, f"only {len(score)} picks: the usual {USUAL_NCC:g}")
+        return PickLine(1.0, 0.0, USUAL_NCC, f"only {len(score)} picks: the usual {USUAL_NCC:g}")
     plane = torch.stack((score, level), dim=-1)[ordinary]
     amplitude = torch.log(score.clamp(min=0.02))[ordinary] + 0.5 * level[ordinary]
     if bool(level[ordinary].std() < 1e-9):
         plane = plane[:, :1]
     fit = fit_two_normals(plane, torch.cat((plane, amplitude[:, None]), dim=-1))
-    found = divide(fit)
+    found = divide(fit, discriminant(fit).clamp(min=0))
     enough = all(
         float(weight) >= max(share, SMALLEST_PART / len(plane)) for weight, share in zip(fit.weights, SMALLEST_SHARES, strict=True)
     )
-    if not enough or fit.evidence < STRONG or found.separation < CLEAR or float(found.direction[0]) < 0:
+    if not enough or fit.evidence < STRONG or found.separation < CLEAR:
         return PickLine(
-            0.0, USUAL_NCC, f"the picks do not fall into two clear parts (separation {found.separation:.1f}): the usual {USUAL_NCC:g}"
+            1.0, 0.0, USUAL_NCC, f"the picks do not fall into two clear parts (separation {found.separation:.1f}): the usual {USUAL_NCC:g}"
         )
     low, high = fit.means[:, 0].tolist()
     reason = f"the picks fall into two parts, with correlations around {low:.2f} and {high:.2f} (separation {found.separation:.1f})"
-    return PickLine(float(found.direction[1]) if plane.shape[1] == 2 else 0.0, found.level, reason)
+    per_score, per_log_power = (*found.direction.tolist(), 0.0)[:2]
+    return PickLine(per_score, per_log_power, found.level, reason)
 
 
 def calibrate_power(
@@ -110,9 +114,11 @@ def _log(power: Tensor) -> Tensor:
 
 
 def _ordinary(level: Tensor) -> Tensor:
-    """Values within POWER_SD robust sd of the median: dirt must not be taken for one of the two parts."""
-    away = (level - level.median()).abs() if len(level) else level
-    return away <= POWER_SD * 1.4826 * away.median() + 1e-9 if len(level) else away > 0
+    """Values not far above the median: gross dirt must not be taken for one of the two parts."""
+    if len(level) == 0:
+        return torch.zeros(0, dtype=torch.bool)
+    above = level - level.median()
+    return above <= torch.clamp(8 * 1.4826 * above.abs().median(), min=GROSS)
 
 
 def _median_of(values: Tensor) -> Tensor:

@@ -40,11 +40,16 @@ def draw_decisions(path: Path, panels: list[tuple[str, np.ndarray, pd.DataFrame]
 
 
 def draw_thresholds(
-    path: Path, score: np.ndarray, power: np.ndarray, kept: np.ndarray, limits: dict[str, float | None], line: tuple[float, float] | None
+    path: Path,
+    score: np.ndarray,
+    power: np.ndarray,
+    kept: np.ndarray,
+    limits: dict[str, float | None],
+    line: tuple[float, float, float] | None,
 ) -> None:
     """Correlation against local power of all picks with the limits, and the distribution of the correlation.
 
-    line: (weight w of ln(power), least) of the limit score + w ln(power) >= least.
+    line: (a, b, c) of the limit a score + b ln(power) >= c.
     """
     figure, axes = new_figure(9.0, 4.2, columns=2)
     level = np.log10(np.maximum(power, 1e-12))
@@ -123,12 +128,17 @@ def _step(micrograph: np.ndarray) -> int:
     return max(1, round(max(micrograph.shape) / SHOWN_PX))
 
 
-def _limits(axis: Axes, limits: dict[str, float | None], line: tuple[float, float] | None) -> None:
+def _limits(axis: Axes, limits: dict[str, float | None], line: tuple[float, float, float] | None) -> None:
     across, along = axis.get_xlim(), np.array(axis.get_ylim())
     if limits.get("min_ncc") is not None:
         axis.axvline(float(limits["min_ncc"] or 0), color=RED)
     if line is not None:
-        axis.plot(line[1] - line[0] * along * np.log(10), along, color=RED)
+        per_score, per_log_power, least = line[0], line[1] * np.log(10), line[2]
+        ends = np.array(across), along
+        upright = per_score * np.ptp(ends[0]) > per_log_power * np.ptp(ends[1])
+        x = (least - per_log_power * ends[1]) / per_score if upright else ends[0]
+        y = ends[1] if upright else (least - per_score * ends[0]) / per_log_power
+        axis.plot(x, y, color=RED)
     for power in (limits.get("min_power"), limits.get("max_power")):
         if power is not None and power > 0:
             axis.axhline(float(np.log10(power)), color=RED)
