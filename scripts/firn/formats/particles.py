@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from firn.formats.mrc import read_sections
+from firn.errors import InputError
+from firn.formats.mrc import read_sections, read_shape
 from firn.formats.tables import read_table, split_image_names
 
 NEEDS = ("image", "image_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u", "defocus_v", "defocus_angle")
@@ -37,3 +38,17 @@ def iterate_images(table: pd.DataFrame, batch_size: int) -> Iterator[tuple[np.nd
     for start in range(0, len(table), batch_size):
         rows = np.arange(start, min(start + batch_size, len(table)))
         yield rows, load_images(table.iloc[rows])
+
+
+def common_box(table: pd.DataFrame) -> tuple[int, float]:
+    """(box in pixels, pixel size in Å) that all particles share.
+
+    Raises InputError when boxes or pixel sizes differ, or a box is not square.
+    """
+    sizes = table["image_pixel_size"].unique()
+    if len(sizes) > 1:
+        raise InputError(f"the particles have different pixel sizes ({sizes[0]:g} and {sizes[1]:g} Å); extract them alike")
+    shapes = {read_shape(stack)[0][1:] for stack in pd.unique(split_image_names(table["image"])[1])}
+    if len(shapes) > 1 or any(y != x for y, x in shapes):
+        raise InputError(f"the particles need one square box, got {', '.join(f'{y} x {x}' for y, x in sorted(shapes))} px")
+    return shapes.pop()[0], float(sizes[0])

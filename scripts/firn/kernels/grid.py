@@ -4,14 +4,15 @@ Convention: points are yx frequencies in units of 1/n (integers on the grid of a
 rfft layout, zero frequency first; a sum over the disc with the returned weights is a sum over the whole plane.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class FourierDisc(NamedTuple):
+@dataclass(frozen=True)
+class FourierDisc:
     """Points of the half plane inside a radius."""
 
     points: Float[Tensor, "m 2"]

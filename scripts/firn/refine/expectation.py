@@ -85,7 +85,8 @@ class Searcher:
         nodes = all_nodes(levels[0].order, group, spectrum.device) if everywhere else None
         for level in levels:
             self.references.append(Reference(spectrum, level, self.side, nodes))
-            nodes = child_nodes(nodes, level.order).flatten().sort().values if self.references[-1].table is not None else None
+            nodes = self.references[-1].nodes
+            nodes = child_nodes(nodes, level.order).flatten().sort().values if nodes is not None else None
         self.shifts = shift_grid(max(shift_reach, 1.5 * levels[0].shift_step), levels[0].shift_step).to(spectrum.device)
         self._score = score_poses if model.scaled else score_scale_free
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from firn.kernels.filter import low_pass_volume
-from firn.kernels.fourier import hermitian_weights
 from firn.kernels.fsc import fsc, shell_average, shell_indices
 from firn.kernels.mask import soft_disc, soft_sphere
 from firn.kernels.pose_grid import node_rotations
@@ -20,6 +19,7 @@ from firn.refine.expectation import OffsetPrior, Posterior, Searcher
 from firn.refine.maximisation import Accumulator, falling, filtered_map, full_correlation, unfiltered_map
 from firn.refine.schedule import first_below, next_radius, search_levels
 from firn.refine.state import HalfModel, Particles, Poses, Settings, masked_spectra
+from firn.refine.validation import corrected_curves
 
 LOCAL_SPREAD = 2.0
 FIRST_LOCAL = 3
@@ -32,7 +32,8 @@ class Iteration:
     """What one iteration found; maps `(n, n, n)`."""
 
     number: int
-    radius: float
+    searched: float
+    """Fourier radius used to find the poses, in units of 1/n."""
     everywhere: bool
     finest_order: int
     half_maps: tuple[Tensor, Tensor]
@@ -50,13 +51,16 @@ class Iteration:
 
 
 Batches = Callable[[list[Tensor], str], Iterator[Tensor]]
-MaskMaker = Callable[[Tensor, float], Tensor]
+MaskMaker = Callable[[Tensor, float], Tensor | None]
 
 
 class Refinement:
-    """State of a homogeneous refinement. `mask_of(volume, resolved shell)` gives the mask of references and correlation."""
+    """State of a homogeneous refinement. `mask_of(volume, resolved shell)` gives the mask of the references, or None for the ball."""
 
-    def __init__(self, particles: Particles, volume: Tensor, settings: Settings, mask_of: MaskMaker, batches: Batches):
+    def __init__(
+        self, particles: Particles, volume: Tensor, settings: Settings, mask_of: MaskMaker, batches: Batches, chance: torch.Generator
+    ):
+        self._chance = chance
         self.particles, self.settings, self.mask_of, self._batches = particles, settings, mask_of, batches
         self.poses = Poses.unknown(len(particles))
         self.operators = symmetry_matrices(settings.group).float().to(settings.device)
@@ -84,7 +88,7 @@ class Refinement:
         side, settings = self.particles.side, self.settings
         levels = search_levels(side, settings.diameter, self.radius, everywhere)
         before = replace(self.poses, rotations=self.poses.rotations.clone(), shifts=self.poses.shifts.clone())
-        radius = settings.max_radius if last else self.radius
+        radius = side / 2 - 1 if last else self.radius
         sums = []
         for half, model in enumerate(self.models, start=1):
             accumulator = Accumulator(side, radius, model.noise)
@@ -138,17 +142,25 @@ class Refinement:
         side = self.particles.side
         halves = [unfiltered_map(part, side, radius) for part in sums]
         curve = _correlation(halves, self.sphere, radius)
-        mask = self.mask_of(self._combined(sums, radius, curve), _crossing(curve.tolist()))
-        curve = _correlation(halves, mask, radius)
+        found = self.mask_of(self._combined(sums, radius, curve), _crossing(curve.tolist()))
+        mask = self.sphere if found is None else found * self.sphere
+        curve = curve if found is None else self._corrected(halves, mask, radius)
         calm = falling(curve)
         for model, part in zip(self.models, sums, strict=True):
             model.volume, model.scaled = filtered_map(part, side, radius, calm) * mask, True
+        searched = self.radius
         self.radius = next_radius(curve.tolist(), side, self.settings.initial_radius, self.settings.max_radius)
         moved = float(_orientation_change(before.rotations, self.poses.rotations, self.operators.cpu()).median())
         combined = self._combined(sums, radius, curve)
         return Iteration(
-            number, radius, everywhere, order, (halves[0], halves[1]), combined, curve, mask, _crossing(curve.tolist()), moved, last
+            number, searched, everywhere, order, (halves[0], halves[1]), combined, curve, mask, _crossing(curve.tolist()), moved, last
         )
+
+    def _corrected(self, halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:
+        """Correlation under the mask, freed of what the mask itself adds."""
+        balls = [volume * self.sphere for volume in halves]
+        curve = corrected_curves(balls[0], balls[1], mask, self._chance, draws=1)["corrected"]
+        return _within(curve, radius)
 
     def _combined(self, sums: list[tuple[Tensor, Tensor]], radius: float, curve: Tensor) -> Tensor:
         total = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])
@@ -170,7 +182,10 @@ class Refinement:
 
 def _correlation(halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:
     """Correlation of masked half-maps; 0 beyond the radius, where nothing but the mask's leakage is."""
-    curve = fsc(halves[0] * mask, halves[1] * mask)
+    return _within(fsc(halves[0] * mask, halves[1] * mask), radius)
+
+
+def _within(curve: Tensor, radius: float) -> Tensor:
     return torch.where(torch.arange(len(curve), device=curve.device) <= radius, curve, 0.0)
 
 

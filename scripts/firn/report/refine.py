@@ -1,0 +1,77 @@
+"""Figures of refinements: the course of the iterations and where the particles were seen from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from firn.report.style import BLUE, GREY, ORANGE, new_figure, save, show_image
+
+MOST_COLUMNS = 7
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One iteration: resolutions in Å, median change of orientation in degrees, central slices across z, y, x."""
+
+    number: int
+    resolution: float
+    searched: float
+    moved: float
+    slices: tuple[np.ndarray, ...]
+
+
+def draw_convergence(path: Path, history: Sequence[Moment]) -> None:
+    """Resolution and change of orientation by iteration."""
+    figure, axes = new_figure(6.4, 3.6)
+    panel = axes[0, 0]
+    numbers = [moment.number for moment in history]
+    panel.plot(numbers, [moment.searched for moment in history], "o-", color=GREY, markersize=3, label="used for the search")
+    panel.plot(numbers, [moment.resolution for moment in history], "o-", color=BLUE, markersize=4, label="resolution")
+    panel.set_yscale("log")
+    ticks = [value for value in (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50) if _in_range(value, history)]
+    panel.set_yticks(ticks, [str(value) for value in ticks])
+    panel.minorticks_off()
+    panel.set(xlabel="iteration", ylabel="resolution (Å)")
+    panel.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    other = panel.twinx()
+    other.plot(numbers[1:], [moment.moved for moment in history[1:]], "--", color=ORANGE, linewidth=1.2)
+    other.set_ylabel("median change of orientation (°)", color=ORANGE)
+    other.set_ylim(bottom=0)
+    other.grid(visible=False)
+    panel.legend(loc="upper right")
+    save(figure, path)
+
+
+def draw_iterations(path: Path, history: Sequence[Moment], pixel_size: float) -> None:
+    """Central slices of the map in some of the iterations, the first and the last among them."""
+    chosen = sorted({round(value) for value in np.linspace(0, len(history) - 1, min(MOST_COLUMNS, len(history)))})
+    figure, axes = new_figure(1.6 * len(chosen) + 0.2, 5.0, rows=3, columns=len(chosen))
+    for column, index in enumerate(chosen):
+        moment = history[index]
+        for row in range(3):
+            title = f"iteration {moment.number}\n{moment.resolution:.1f} Å" if row == 0 else ""
+            show_image(axes[row, column], moment.slices[row], pixel_size if row == column == 0 else None, title)
+    save(figure, path)
+
+
+def draw_directions(path: Path, rot: np.ndarray, tilt: np.ndarray) -> None:
+    """Number of particles by viewing direction (degrees) on an equal-area map of the sphere."""
+    figure, axes = new_figure(7.0, 3.8)
+    axes[0, 0].remove()
+    panel = figure.add_subplot(projection="mollweide")
+    longitude = np.radians((rot + 180) % 360 - 180)
+    height = np.cos(np.radians(tilt))
+    counts, x, y = np.histogram2d(longitude, height, bins=(48, 24), range=((-np.pi, np.pi), (-1, 1)))
+    shown = panel.pcolormesh(x, np.arcsin(y), np.where(counts > 0, counts, np.nan).T, cmap="viridis", rasterized=True)
+    figure.colorbar(shown, ax=panel, label="particles", shrink=0.8)
+    panel.set_xticklabels([])
+    panel.set_yticklabels([])
+    save(figure, path)
+
+
+def _in_range(value: float, history: Sequence[Moment]) -> bool:
+    values = [moment.resolution for moment in history] + [moment.searched for moment in history]
+    return 0.9 * min(values) <= value <= 1.1 * max(values)
