@@ -2,4 +2,4 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook("firn.kernels", "beartype.beartype")
+install_import_hook("firn.kernels", "shape_checker.check")

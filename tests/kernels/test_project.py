@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, symmetrise_sums
 from firn.kernels.fourier import irfft2, rfft2
 from firn.kernels.grid import fourier_disc

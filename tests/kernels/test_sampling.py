@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from firn.kernels.rotation import random_rotations, rotation_distance
 from firn.kernels.sampling import direction_grid, healpix_angles, local_rotations, rotation_grid, rotations_from_vectors, shift_grid
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from firn.errors import InputError
 from firn.kernels.fourier import irfft3, rfft3
 from firn.kernels.rotation import random_rotations

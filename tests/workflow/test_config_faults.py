@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from workflow.session import run, write_session
 
 JOBS: dict[str, dict[str, Any]] = {

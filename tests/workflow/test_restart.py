@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from workflow.session import ROOT, kill_when, planned_jobs, run, start, write_session
 
 from firn.formats.tables import read_table
+from workflow.session import ROOT, kill_when, planned_jobs, run, start, write_session
 
 
 def jobs() -> dict[str, dict[str, Any]]:

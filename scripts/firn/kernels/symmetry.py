@@ -61,8 +61,8 @@ def symmetrize_volume(volume: Float[Tensor, "n n n"], group: str, oversampling: 
     n = volume.shape[-1]
     fine = resize_volumes(volume, oversampling * n)
     points = _centred_grid(n, volume.device).to(volume.dtype)
-    total = sum(_sample(fine[None], oversampling * points @ matrix, oversampling * n // 2)[0] for matrix in matrices)
-    return total / len(matrices)
+    turned = (_sample(fine[None], oversampling * points @ matrix, oversampling * n // 2)[0] for matrix in matrices)
+    return sum(turned, start=torch.zeros_like(volume)) / len(matrices)
 
 
 def symmetrize_spectrum(spectrum: Shaped[Tensor, "n n m"], group: str) -> Shaped[Tensor, "n n m"]:
@@ -79,7 +79,8 @@ def symmetrize_spectrum(spectrum: Shaped[Tensor, "n n m"], group: str) -> Shaped
     axis = torch.roll(axis, -(n // 2))
     half = torch.arange(n // 2 + 1, device=spectrum.device)
     points = torch.stack(torch.meshgrid(axis, axis, half, indexing="ij"), dim=-1).float()
-    total = sum(_sample(channels, points @ matrix, n // 2) for matrix in matrices) / len(matrices)
+    turned = (_sample(channels, points @ matrix, n // 2) for matrix in matrices)
+    total = sum(turned, start=channels.new_zeros(len(channels), *points.shape[:-1])) / len(matrices)
     return torch.complex(total[0], total[1]) if spectrum.is_complex() else total[0].to(spectrum.dtype)
 
 

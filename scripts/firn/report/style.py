@@ -1,6 +1,7 @@
 """The look of every figure: sizes, colours, grey stretch, scale bars; PNG without time stamps, so that reruns are identical."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2b6cb0", "#dd7a1f", "#2f855a", "#c53030", "#718096"
-RC = {
+RC: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "axes.titlesize": 10, "legend.frameon": False, "lines.linewidth": 1.6, "figure.dpi": 120, "image.cmap": "gray",
 }  # fmt: skip

@@ -10,9 +10,8 @@ Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume
 
 def slot(kind: Kind, *, optional: bool = False, many: bool = False) -> Any:
     """A field that takes `job` or `job.output` of the kind; with many, a list of them."""
-    extra = {"slot": kind, "many": many, "optional": optional}
-    default = None if optional else ...
-    return Field(default, json_schema_extra=extra)
+    extra: dict[str, Any] = {"slot": kind, "many": many, "optional": optional}
+    return Field(None, json_schema_extra=extra) if optional else Field(json_schema_extra=extra)
 
 
 class JobParams(BaseModel):

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,8 @@ class Progress:
 
     def over(self, items: Iterable[Item], step: str, total: int | None = None) -> Iterator[Item]:
         """Yield the items, noting each; step is what one of them is called."""
-        total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+        if total is None and isinstance(items, Sized):
+            total = len(items)
         bar = tqdm(items, desc=f"{self._label} {step}", total=total, file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
         for number, item in enumerate(bar, start=1):
             yield item
