@@ -213,6 +213,7 @@ def _class_table(job: Job[Params], plan: Plan, state: State, assignment: Assignm
         "class_resolution": (plan.box_px * pixel_size / np.maximum(shells, 1))[order],
         "class_ess": means["effective_classes"][order],
         "class_gain": means["gain"][order],
+        "diameter": 2 * plan.mask_radius_px * pixel_size,
     }
     return order, pd.DataFrame(columns)
 

@@ -29,9 +29,9 @@ class HalfDisc(NamedTuple):
     """Nearest integer radius."""
 
 
-def half_disc(n: int, radius: float, device: torch.device | str = "cpu") -> HalfDisc:
+def half_disc(n: int, radius: float | int, device: torch.device | str = "cpu") -> HalfDisc:
     """One point of each Friedel pair with `0 < |k| <= radius`, sorted by radius."""
-    disc = fourier_disc(n, radius, device)
+    disc = fourier_disc(n, float(radius), device)
     y, x = disc.points.unbind(-1)
     unique = ((x > 0) | ((x == 0) & (y > 0))).nonzero().squeeze(-1)
     order = unique[torch.argsort(disc.points[unique].norm(dim=-1), stable=True)]
