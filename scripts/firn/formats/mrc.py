@@ -52,7 +52,7 @@ def read_mrc(path: str | os.PathLike) -> tuple[np.ndarray, float]:
     """(data, pixel size in Å): float32 `(y, x)` for an image, `(n, y, x)` for a stack or volume."""
     check_header(path)
     with mrcfile.open(path, permissive=True) as mrc:
-        data = np.asarray(mrc.data, dtype=np.float32)
+        data = np.array(mrc.data, dtype=np.float32)
         pixel_size = float(mrc.voxel_size.x)
     return (data[0] if data.ndim == 3 and data.shape[0] == 1 else data), pixel_size
 
@@ -71,7 +71,7 @@ def read_sections(path: str | os.PathLike, sections: np.ndarray) -> np.ndarray:
         raise InputError(f"{path}: holds {count} images, but image {int(np.max(sections)) + 1} is asked for")
     with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
         data = mrc.data if mrc.data.ndim == 3 else mrc.data[None]
-        return np.asarray(data[np.asarray(sections)], dtype=np.float32)
+        return np.array(data[np.asarray(sections)], dtype=np.float32)
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray, pixel_size: float, float16: bool = False) -> None:

@@ -33,10 +33,10 @@ class Attribute:
 ATTRIBUTES = (
     Attribute("ctf_fit_resolution", "CTF fit resolution", "Å", factor=1.5, least=6.0, worst=20.0),
     Attribute("ctf_score", "CTF score", "", upper=False, factor=0.4),
-    Attribute("motion_total", "total motion", "Å", factor=2.0, least=20.0),
+    Attribute("motion_total", "total motion", "Å", factor=2.5, least=40.0),
     Attribute("astigmatism", "astigmatism", "Å", factor=2.0, least=1500.0),
     Attribute("ice_ring_score", "ice ring score", "", factor=1.3, least=1.3),
-    Attribute("tilt_angle", "tilt of the defocus surface", "degrees", factor=1.5, least=10.0),
+    Attribute("tilt_angle", "tilt of the defocus surface", "degrees", adaptive=False),
     Attribute("defocus", "defocus", "Å", adaptive=False),
     Attribute("defocus", "defocus", "Å", upper=False, adaptive=False),
 )
@@ -59,7 +59,11 @@ class Limit:
         """Why a value is rejected."""
         side = "above" if self.attribute.upper else "below"
         unit = f" {self.attribute.unit}" if self.attribute.unit else ""
-        return f"{self.attribute.name} {value:.3g}{unit} is {side} the {'given' if self.given else 'adaptive'} limit {self.value:.3g}{unit}"
+        return f"{self.attribute.name} {_spoken(value)}{unit} is {side} the {'given' if self.given else 'adaptive'} limit {_spoken(self.value)}{unit}"
+
+
+def _spoken(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def with_derived(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from firn.report.style import BLUE, GREY, RED, new_figure, save, show_image
 
@@ -38,9 +39,17 @@ def _draw_panel(axes: Axes, panel: AttributePanel, rejected: np.ndarray) -> None
     axes.scatter(index[rejected], panel.values[rejected], s=1.3 * size, color=RED, linewidths=0, marker="D")
     for limit in panel.limits:
         axes.axhline(limit, color=GREY, linestyle="--", linewidth=1.1)
-        axes.annotate(f"{limit:.3g}", (1.0, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, color=GREY)
+        axes.annotate(
+            f"{limit:.0f}" if abs(limit) >= 100 else f"{limit:.3g}",
+            (1.0, limit),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=7,
+            color=GREY,
+        )
     axes.set(xlabel="exposure", title=panel.label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.15)
 
 
@@ -53,7 +62,7 @@ def draw_thumbnails(path: Path, thumbnails: list[tuple[np.ndarray, str]], column
         ax.set_axis_off()
     for ax, (image, text) in zip(axes.flat, thumbnails, strict=False):
         show_image(ax, image)
-        ax.set_title(text, fontsize=6.5, wrap=True)
+        ax.set_title(text, fontsize=6.5)
     save(figure, path)
 
 
