@@ -5,7 +5,7 @@ Source: the STAR subset that RELION 3.1+ writes (loop_ tables, and name-value li
 
 import io
 import os
-import shlex
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import pandas as pd
 from firn.errors import InputError
 
 MAX_COLUMNS = 500
+_PLAIN = re.compile(r"""[^\s"'#_][^\s"]*""")
+_VALUE = re.compile(r'"[^"]*"|\S+')
 _TEXT_ENDINGS = ("Name", "Metadata", "Id", "Batch", "Code", "Reason", "Version", "Type", "Table")
 
 
@@ -25,7 +27,7 @@ def read_star(path: str | os.PathLike) -> dict[str, pd.DataFrame]:
     Raises InputError when the file is missing, cut short or has a row of another length.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a STAR file ({error})") from error
     blocks = {name: _parse_block(body, f"{path}: data_{name}") for name, body in _split_blocks(lines)}
@@ -39,15 +41,15 @@ def write_star(path: str | os.PathLike, blocks: Mapping[str, pd.DataFrame]) -> N
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(partial, "w", encoding="utf-8", newline="\n") as stream:
+    with partial.open("w", encoding="utf-8", newline="\n") as stream:
         for name, table in blocks.items():
             _write_block(stream, name, table)
     os.replace(partial, path)
 
 
 def _split_blocks(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    starts = [i for i, line in enumerate(lines) if line.startswith("data_")]
-    for start, end in zip(starts, starts[1:] + [len(lines)], strict=True):
+    starts = [i for i, line in enumerate(lines) if line.startswith("data_") and len(line.split()) == 1]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=False):
         yield lines[start].strip()[5:], lines[start + 1 : end]
 
 
@@ -63,6 +65,9 @@ def _parse_loop(rows: list[str], where: str) -> pd.DataFrame:
     labels = [row.split()[0][1:] for row in rows[:count]]
     if len(labels) > MAX_COLUMNS:
         raise InputError(f"{where}: has {len(labels)} columns, more than the {MAX_COLUMNS} allowed")
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise InputError(f"{where}: has the column _{twice} twice")
     values = rows[count:]
     if not values:
         return pd.DataFrame({label: [] for label in labels})
@@ -72,19 +77,26 @@ def _parse_loop(rows: list[str], where: str) -> pd.DataFrame:
 def _text_table(rows: list[str], labels: list[str], where: str) -> pd.DataFrame:
     _check_widths(rows, len(labels), where)
     return pd.read_csv(
-        io.StringIO("\n".join(row.strip() for row in rows)), sep=r"\s+", header=None, names=labels, dtype=str, quotechar='"', keep_default_na=False, na_filter=False
+        io.StringIO("\n".join(row.strip() for row in rows)),
+        sep=r"\s+",
+        header=None,
+        names=labels,
+        dtype=str,
+        quotechar='"',
+        keep_default_na=False,
+        na_filter=False,
     )
 
 
 def _check_widths(rows: list[str], count: int, where: str) -> None:
     for number, row in enumerate(rows, start=1):
-        found = len(shlex.split(row)) if '"' in row else len(row.split())
-        if found != count:
+        found = len(_VALUE.findall(row)) if '"' in row else len(row.split())
+        if found != count or row.count('"') % 2:
             raise InputError(f"{where}: row {number} has {found} values, but the table has {count} columns")
 
 
 def _parse_pairs(rows: list[str], where: str) -> pd.DataFrame:
-    pairs = [shlex.split(row) for row in rows]
+    pairs = [[value.strip('"') for value in _VALUE.findall(row)] for row in rows]
     if any(len(pair) < 2 or not pair[0].startswith("_") for pair in pairs):
         raise InputError(f"{where}: expected a loop_ or lines of '_label value'")
     return _typed(pd.DataFrame({pair[0][1:]: [pair[1]] for pair in pairs}))
@@ -115,15 +127,16 @@ def _write_block(stream: io.TextIOBase, name: str, table: pd.DataFrame) -> None:
 def _formatted(column: pd.Series) -> list[str]:
     values = column.to_numpy()
     if values.dtype == bool:
-        return ["%d" % value for value in values]
+        return [f"{value:d}" for value in values]
     if np.issubdtype(values.dtype, np.integer):
-        return ["%12d" % value for value in values]
+        return [f"{value:12d}" for value in values]
     if np.issubdtype(values.dtype, np.floating):
-        return ["%14.6f" % value if abs(value) >= 1e-3 or value == 0 else "%14.6e" % value for value in values]
-    return [_quoted(str(value)) for value in values]
+        return [f"{value:14.6f}" if abs(value) >= 0.1 or value == 0 else f"{value:14.6e}" for value in values]
+    return ['""' if absent else _quoted(str(value)) for value, absent in zip(values, column.isna(), strict=True)]
 
 
 def _quoted(text: str) -> str:
-    if text and not any(c.isspace() for c in text) and text[0] not in "\"'#_":
+    """The text as one value; STAR has no way to write a line break or a double quote, so they become a space and a single quote."""
+    if _PLAIN.fullmatch(text) and not text.startswith(("data_", "loop_")):
         return text
-    return '"' + text.replace('"', "'") + '"'
+    return '"' + text.replace('"', "'").replace("\r", " ").replace("\n", " ") + '"'

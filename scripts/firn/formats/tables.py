@@ -137,6 +137,7 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None
     if not optics_columns or kind in ("classes", "failed") or table.empty:
         write_star(path, {BLOCKS[kind]: table.rename(columns=_TO_LABEL)})
         return
+    table = table.reset_index(drop=True)
     optics, groups = _split_optics(table, optics_columns)
     main = table.drop(columns=[*optics_columns, "optics_name", "rlnOpticsGroup"], errors="ignore")
     main = main.assign(rlnOpticsGroup=groups)
