@@ -167,7 +167,7 @@ def classify(particles: Particles, plan: Plan, generator: torch.Generator, steps
 def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:
     """One expectation-maximisation step over the particles `rows`; writes their matches into the assignment."""
     temper = 1 / uncertainty_at(plan, step) ** 2
-    search = build_search(plan, state, temper)
+    search = build_search(plan, state, temper, final=step >= plan.iterations)
     sums, noise, changed = _expectation(particles, plan, state, search, rows, assignment)
     full = len(rows) == len(particles.half)
     rate = 1.0 if full or step == 0 else max(len(rows) / len(particles.half), (step + 1) ** -0.7)
@@ -237,11 +237,11 @@ def _random_sums(particles: Particles, plan: Plan, noise: Float[Tensor, " s"], o
     return _as_images(plan, sums, torch.zeros(1, device=device), plan.disc.points, noise)
 
 
-def build_search(plan: Plan, state: State, temper: float) -> Search:
-    """References turned over the grid of the current radius."""
+def build_search(plan: Plan, state: State, temper: float, final: bool = False) -> Search:
+    """References turned over the grid of the current radius; a final pass always has a fine search."""
     radius = state.radius
     dense = min(radius, DENSE_RADIUS)
-    grid = build_grid(plan, dense, radius)
+    grid = build_grid(plan, dense, radius, fine=final or radius > dense)
     points = plan.disc.points[: prefix_length(plan.disc, radius)]
     shells = plan.disc.shells[: len(points)]
     visible = points.norm(dim=-1) >= plan.least_radius
@@ -252,18 +252,18 @@ def build_search(plan: Plan, state: State, temper: float) -> Search:
     return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates)
 
 
-def build_grid(plan: Plan, dense: int, radius: int) -> Grid:
+def build_grid(plan: Plan, dense: int, radius: int, fine: bool) -> Grid:
     """Steps at which the phase at the edge of the particle and of the dense disc is off by at most a quarter turn."""
     device = plan.disc.points.device
-    divisions = 1 if radius <= dense else 3
+    divisions = 3 if fine else 1
     coarse_step = 360 * plan.box_px / (4 * math.pi * dense * plan.mask_radius_px)
-    if plan.angular_step is not None and divisions > 1:
-        coarse_step = plan.angular_step * divisions
+    if plan.angular_step is not None:
+        coarse_step = plan.angular_step * 3
     angles = torch.arange(max(12, math.ceil(360 / coarse_step)), device=device)
     step = min(max(plan.box_px / (2 * dense), 0.5), max(plan.shift_reach_px, 0.5))
     shifts = shift_grid(plan.shift_reach_px, step).to(device)
     prior = -shifts.square().sum(-1) / (2 * max(plan.shift_reach_px / 2, 0.5) ** 2)
-    reach = max(1, round(radius / dense)) if divisions > 1 else 0
+    reach = max(1, round(radius / dense)) if fine else 0
     axis = torch.arange(-reach, reach + 1, device=device) * (step / max(2 * reach, 1))
     return Grid(angles * (360 / len(angles)), shifts, prior, divisions, torch.cartesian_prod(axis, axis).reshape(-1, 2))
 

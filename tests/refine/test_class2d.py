@@ -1,0 +1,198 @@
+"""2D classification on particles made by closed formulae: classes, poses, averages, noise."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from firn.kernels.fourier import rfft2
+from firn.kernels.rotate2d import half_disc
+from firn.refine.class2d import Plan, State, classify, initial_state, next_radius, uncertainty_at
+from firn.refine.class2d_average import ClassSums, average, centre_of_mass, frc_filter, recentred, reseeded, resolved_shell, soft_circle
+
+BOX = 40
+MOTIFS = [
+    [(0.0, 7.0, 2.0, 1.0), (-5.0, -5.0, 2.5, 1.0), (6.0, -3.0, 2.0, 0.8)],
+    [(0.0, 0.0, 3.0, 1.2), (0.0, 9.0, 2.0, 0.9)],
+]
+
+
+def blobs(motif: list[tuple[float, float, float, float]], psi: float, shift_yx: tuple[float, float], n: int = BOX) -> Tensor:
+    """What lies at p in the motif lies at R^-1 p + shift in the image."""
+    axis = torch.arange(n) - n // 2
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    c, s = math.cos(math.radians(psi)), math.sin(math.radians(psi))
+    image = torch.zeros(n, n)
+    for y0, x0, sigma, weight in motif:
+        x1, y1 = c * x0 + s * y0 + shift_yx[1], -s * x0 + c * y0 + shift_yx[0]
+        image += weight * torch.exp(-((y - y1) ** 2 + (x - x1) ** 2) / (2 * sigma**2))
+    return image
+
+
+class MadeParticles:
+    """Particles of two motifs at known poses in white noise, with a CTF that changes sign from particle to particle."""
+
+    def __init__(self, count: int, noise: float, plan_disc, seed: int = 1):
+        chance = torch.Generator().manual_seed(seed)
+        self.disc = plan_disc
+        self.half = torch.arange(count) % 2
+        self.motif = torch.randint(2, (count,), generator=chance)
+        self.psi = torch.rand(count, generator=chance) * 360
+        self.shift = torch.randn(count, 2, generator=chance) * 1.2
+        clean = [blobs(MOTIFS[m], float(p), (float(s[0]), float(s[1]))) for m, p, s in zip(self.motif, self.psi, self.shift, strict=True)]
+        self.ctf = torch.where(torch.rand(count, 1, generator=chance) < 0.5, 0.9, -0.7) * torch.ones(len(plan_disc.points))
+        white = torch.randn(count, BOX, BOX, generator=chance) * noise
+        mask = soft_circle(BOX, 15.0, 3.0)
+        signal = rfft2(torch.stack(clean)).flatten(1)[:, plan_disc.index] * self.ctf
+        self.spectra = (signal + rfft2(white * mask).flatten(1)[:, plan_disc.index]) / BOX
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.spectra[rows], self.ctf[rows]
+
+
+def make_plan(**changes) -> Plan:
+    settings = {
+        "disc": half_disc(BOX, 17), "box_px": BOX, "classes": 2, "iterations": 12, "final_iterations": 1, "batch_size": 1000,
+        "first_radius": 4.0, "mask_radius_px": 15.0, "mask_edge_px": 3.0, "shift_reach_px": 4.0, "anneal_length": 6,
+    }  # fmt: skip
+    return Plan(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[MadeParticles, Plan, State, object]:
+    plan = make_plan()
+    particles = MadeParticles(100, 0.25, plan.disc)
+    with torch.inference_mode():
+        state, assignment = classify(particles, plan, torch.Generator().manual_seed(3), range(13))
+    return particles, plan, state, assignment
+
+
+def test_particles_of_two_molecules_part_into_two_classes(run) -> None:
+    particles, _, _, assignment = run
+    agree = (assignment.class_number == particles.motif).float().mean()
+    assert max(float(agree), 1 - float(agree)) > 0.97
+
+
+def test_angles_differ_from_the_true_ones_by_one_constant_per_class(run) -> None:
+    particles, _, _, assignment = run
+    for motif in (0, 1):
+        mine = particles.motif == motif
+        difference = torch.deg2rad(assignment.angle[mine] - particles.psi[mine])
+        resultant = torch.polar(torch.ones_like(difference), difference).mean().abs()
+        assert resultant > 0.99
+
+
+def test_shifts_differ_from_the_true_ones_by_the_turned_offset_of_the_average(run) -> None:
+    particles, _, _, assignment = run
+    for motif in (0, 1):
+        mine = particles.motif == motif
+        error = assignment.shift[mine] - particles.shift[mine]
+        angle = torch.deg2rad(assignment.angle[mine])
+        c, s = torch.cos(angle), torch.sin(angle)
+        in_average = torch.stack((s * error[:, 1] + c * error[:, 0], c * error[:, 1] - s * error[:, 0]), dim=-1)
+        assert (in_average - in_average.median(0).values).norm(dim=-1).median() < 0.4
+
+
+def test_averages_look_like_the_molecules(run) -> None:
+    particles, plan, state, assignment = run
+    for motif in (0, 1):
+        number = int(assignment.class_number[particles.motif == motif].mode().values)
+        image = state.averages.images[number]
+        best = max(float(torch.corrcoef(torch.stack((image.flatten(), wanted.flatten())))[0, 1]) for wanted in _turned(motif, plan.side))
+        assert best > 0.9
+
+
+def _turned(motif: int, side: int) -> list[Tensor]:
+    ratio = side / BOX
+    scaled = [(y * ratio, x * ratio, sigma * ratio, weight) for y, x, sigma, weight in MOTIFS[motif]]
+    centre = centre_of_mass(blobs(scaled, 0, (0, 0), side)[None], 0.2)[0].tolist()
+    centred = [(y - centre[0], x - centre[1], sigma, weight) for y, x, sigma, weight in scaled]
+    return [blobs(centred, psi, (0, 0), side) for psi in range(0, 360, 5)]
+
+
+def test_the_noise_is_that_of_unmasked_pixels(run) -> None:
+    _, _, state, _ = run
+    assert float(state.noise[5:15].mean()) == pytest.approx(0.0625, rel=0.15)
+
+
+def test_a_rerun_gives_the_same_assignment(run) -> None:
+    particles, plan, _, assignment = run
+    with torch.inference_mode():
+        _, again = classify(particles, plan, torch.Generator().manual_seed(3), range(13))
+    assert torch.equal(again.class_number, assignment.class_number)
+    assert torch.equal(again.angle, assignment.angle)
+
+
+def test_small_batches_see_every_particle_in_the_final_pass() -> None:
+    plan = make_plan(batch_size=30, iterations=3, final_iterations=1)
+    particles = MadeParticles(60, 0.5, plan.disc)
+    with torch.inference_mode():
+        state, assignment = classify(particles, plan, torch.Generator().manual_seed(0), range(4))
+    assert bool((assignment.class_number >= 0).all())
+    assert float(state.sums.count.sum()) == pytest.approx(60, rel=1e-4)
+
+
+def test_the_uncertainty_falls_from_its_start_to_one_and_stays() -> None:
+    plan = make_plan(uncertainty=2.0, anneal_start=2, anneal_length=4, iterations=10)
+    values = [uncertainty_at(plan, step) for step in range(12)]
+    assert values[:3] == [2.0, 2.0, 2.0]
+    assert values[6:] == [1.0] * 6
+    assert all(a >= b for a, b in itertools.pairwise(values))
+
+
+def test_the_radius_waits_for_the_classes_and_never_passes_the_disc() -> None:
+    plan = make_plan(iterations=10)
+    count = torch.tensor([10.0, 10.0])
+    slow = next_radius(plan, torch.tensor([4, 4]), count, 5, 10)
+    fast = next_radius(plan, torch.tensor([16, 16]), count, 16, 10)
+    assert slow < 9
+    assert fast == plan.last_radius
+
+
+def test_first_averages_are_those_of_unaligned_subsets() -> None:
+    plan = make_plan()
+    state = initial_state(MadeParticles(40, 0.5, plan.disc), plan, torch.Generator().manual_seed(0))
+    assert state.averages.images.shape == (2, plan.side, plan.side)
+    assert state.radius == 4
+    assert not torch.equal(state.averages.images[0], state.averages.images[1])
+
+
+def sums_of(images: Tensor) -> ClassSums:
+    """Sums as if each half-set had seen the images without noise, with unit weight in every shell."""
+    n = images.shape[-1]
+    return ClassSums(torch.stack((images, images), dim=1), torch.ones(len(images), 2, n // 2 + 1), torch.full((len(images),), 20.0))
+
+
+def test_identical_halves_are_averaged_unfiltered() -> None:
+    image = blobs(MOTIFS[0], 0, (0, 0))[None]
+    found = average(sums_of(image), torch.ones(BOX, BOX), BOX // 2)
+    assert torch.allclose(found.images, image, atol=0.01)
+    assert bool((resolved_shell(found.frc) >= 15).all())
+
+
+def test_independent_halves_are_filtered_away() -> None:
+    noise = torch.randn(3, 2, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    found = average(ClassSums(noise, torch.ones(3, 2, BOX // 2 + 1), torch.ones(3)), torch.ones(BOX, BOX), BOX // 2)
+    assert found.images.square().mean() < 0.1 * noise.square().mean()
+
+
+def test_the_frc_filter_is_the_wiener_filter_of_the_full_average() -> None:
+    frc = torch.tensor([[1.0, 0.5, 1 / 3, 0.1, 0.5]])
+    assert frc_filter(frc)[0].tolist() == pytest.approx([1.0, 2 / 3, 0.5, 0.0, 0.0])
+
+
+def test_recentring_brings_the_centre_of_mass_to_the_centre() -> None:
+    image = blobs([(3.0, -4.0, 2.5, 1.0)], 0, (0, 0))[None]
+    moved = recentred(sums_of(image), image, 0.2, reach_px=10.0)
+    assert centre_of_mass(moved.numerator[:, 0], 0.2).abs().max() < 0.05
+
+
+def test_an_empty_class_becomes_half_of_the_fullest() -> None:
+    images = torch.stack([blobs(MOTIFS[0], 0, (0, 0)), blobs(MOTIFS[1], 0, (0, 0))])
+    sums = sums_of(images)
+    sums.count[:] = torch.tensor([100.0, 1.0])
+    found = reseeded(sums, smallest=5.0)
+    assert found.count.tolist() == [50.0, 50.0]
+    assert torch.allclose(found.numerator.sum(0), sums.numerator[0], atol=1e-6)
