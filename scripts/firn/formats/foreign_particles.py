@@ -1,0 +1,138 @@
+"""Particle tables of other programs (RELION 3.0, 3.1 and later), brought to firn's names, units and identities.
+
+Convention: shifts become Å; RELION 3.0's pixel size is its detector pixel over its magnification; particle ids follow from the
+micrograph and the image's number in its stack, so that the same file always gives the same ids.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from firn.errors import InputError
+from firn.formats import ids
+from firn.formats.mrc import read_shape
+from firn.formats.tables import OPTICS, read_table, split_image_names
+
+POSE_COLUMNS = ("rot", "tilt", "psi", "origin_x", "origin_y", "class_number", "class_probability")
+OVERRIDES = {"voltage_kv": "voltage_kv", "cs_mm": "cs_mm", "amplitude_contrast": "amplitude_contrast", "image_pixel_size": "pixel_size"}
+
+
+def read_foreign(path: str | os.PathLike, folder: str | None, overrides: Mapping[str, float], ignore_poses: bool) -> pd.DataFrame:
+    """Particles with optics, CTF, ids, half-sets, shifts in Å and checked stacks; no image is read.
+
+    folder: where the stacks' paths begin; None tries the working directory, then the STAR file's folder and those above it.
+    overrides: optics columns (keys of OVERRIDES) to values that replace the file's.
+    Raises InputError naming the file and the column, stack or image that is missing or does not fit.
+    """
+    table = read_table(path, "particles", needs=("image", "defocus_u", "defocus_v", "defocus_angle"))
+    if table.empty:
+        raise InputError(f"{path}: has no particles")
+    table = _with_optics(table, overrides, path)
+    table = _with_poses(table, ignore_poses)
+    table = _with_identity(table, path)
+    return _with_stacks(table, Path(path), folder)
+
+
+def _with_optics(table: pd.DataFrame, overrides: Mapping[str, float], path: str | os.PathLike) -> pd.DataFrame:
+    if "image_pixel_size" not in table.columns:
+        table = _old_pixel_size(table)
+    for name, parameter in OVERRIDES.items():
+        if name in overrides:
+            table = table.assign(**{name: overrides[name]})
+        elif name not in table.columns:
+            raise InputError(f"{path}: has no column _{OPTICS[name]}, and {parameter} is not given")
+    if not (table["image_pixel_size"] > 0).all():
+        raise InputError(f"{path}: has a pixel size of {table['image_pixel_size'].min():g} Å; give pixel_size")
+    missing = {} if "phase_shift" in table.columns else {"phase_shift": 0.0}
+    return table.assign(**missing)
+
+
+def _old_pixel_size(table: pd.DataFrame) -> pd.DataFrame:
+    """RELION 3.0: detector pixel in micrometres, times 10^4 over the magnification."""
+    if not {"rlnDetectorPixelSize", "rlnMagnification"} <= set(table.columns):
+        return table
+    return table.assign(image_pixel_size=table["rlnDetectorPixelSize"] * 1e4 / table["rlnMagnification"])
+
+
+def _with_poses(table: pd.DataFrame, ignore_poses: bool) -> pd.DataFrame:
+    if ignore_poses:
+        table = table.drop(columns=[*POSE_COLUMNS, "rlnOriginX", "rlnOriginY"], errors="ignore")
+    for name, old in (("origin_x", "rlnOriginX"), ("origin_y", "rlnOriginY")):
+        if name not in table.columns:
+            shift = table[old] * table["image_pixel_size"] if old in table.columns else 0.0
+            table = table.assign(**{name: shift})
+    return table.drop(columns=["rlnOriginX", "rlnOriginY"], errors="ignore")
+
+
+def _with_identity(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    sections, stacks = split_image_names(table["image"])
+    source = table["micrograph"].astype(str) if "micrograph" in table.columns else pd.Series(stacks, index=table.index).astype(str)
+    exposures = (
+        table["exposure_id"] if "exposure_id" in table.columns else source.map({name: ids.exposure_id(name) for name in source.unique()})
+    )
+    table = table.assign(exposure_id=exposures, micrograph=source)
+    if "batch" not in table.columns:
+        table = table.assign(batch="0001")
+    if "particle_id" not in table.columns:
+        table = table.assign(particle_id=_particle_ids(table["exposure_id"], sections))
+    if table["particle_id"].duplicated().any():
+        raise InputError(f"{path}: has the particle {table['particle_id'][table['particle_id'].duplicated()].iloc[0]} twice")
+    return table.assign(half=_half_sets(table))
+
+
+def _particle_ids(exposures: pd.Series, sections: np.ndarray) -> list[str]:
+    numbers = pd.Series(sections + 1, index=exposures.index)
+    if pd.DataFrame({"exposure": exposures, "number": numbers}).duplicated().any():
+        numbers = exposures.groupby(exposures, sort=False).cumcount() + 1
+    return [ids.particle_id(exposure, number) for exposure, number in zip(exposures, numbers, strict=True)]
+
+
+def _half_sets(table: pd.DataFrame) -> pd.Series:
+    """The file's half-sets where it has them (1 and 2), else a coin fixed by each particle's id."""
+    made = table["particle_id"].map(ids.half_set)
+    if "half" not in table.columns:
+        return made
+    kept = pd.to_numeric(table["half"], errors="coerce")
+    return kept.where(kept.isin([1, 2]), made).astype(int)
+
+
+def _with_stacks(table: pd.DataFrame, path: Path, folder: str | None) -> pd.DataFrame:
+    sections, stacks = split_image_names(table["image"])
+    found = {stack: _find_stack(stack, path, folder) for stack in pd.unique(stacks)}
+    missing = [stack for stack, place in found.items() if place is None]
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} of {len(found)} stacks are not there, the first is {missing[0]}; give the folder their paths begin in"
+        )
+    boxes = _check_stacks({stack: str(place) for stack, place in found.items()}, pd.Series(sections).groupby(stacks).max(), path)
+    images = [f"{section + 1:06d}@{found[stack]}" for section, stack in zip(sections, stacks, strict=True)]
+    return table.assign(image=images, box_px=[boxes[stack] for stack in stacks], dimensionality=2)
+
+
+def _find_stack(stack: str, path: Path, folder: str | None) -> str | None:
+    """Path of a stack relative to the working directory where it lies below it."""
+    bases = [Path(folder)] if folder is not None else [Path(), path.parent, *path.parent.parents]
+    place = next((base / stack for base in bases if (base / stack).is_file()), None)
+    if place is None:
+        return None
+    return os.path.relpath(place) if place.absolute().is_relative_to(Path.cwd()) else str(place.absolute())
+
+
+def _check_stacks(places: Mapping[str, str], highest: pd.Series, path: Path) -> dict[str, int]:
+    """Box of each stack; all boxes are square and alike, and every image asked for is there."""
+    boxes: dict[str, int] = {}
+    for stack, place in places.items():
+        (count, height, width), _ = read_shape(place)
+        if height != width:
+            raise InputError(f"{place}: has images of {width} x {height} px, but particle images must be square")
+        if highest[stack] >= count:
+            raise InputError(f"{path}: names image {highest[stack] + 1} of {place}, which holds {count}")
+        boxes[stack] = width
+    if len(set(boxes.values())) > 1:
+        raise InputError(
+            f"{path}: names stacks with different boxes ({', '.join(map(str, sorted(set(boxes.values()))))} px); import them one by one"
+        )
+    return boxes
