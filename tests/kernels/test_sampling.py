@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from firn.kernels.rotation import random_rotations, rotation_distance
-from firn.kernels.sampling import direction_grid, healpix_angles, local_rotations, rotation_grid, rotations_from_vectors, shift_grid
+from firn.kernels.sampling import (
+    direction_grid,
+    healpix_angles,
+    local_rotations,
+    rotation_grid,
+    rotations_from_vectors,
+    shift_grid,
+    spiral_directions,
+)
 
 
 def unit_vectors(angles: torch.Tensor) -> torch.Tensor:
@@ -62,3 +70,18 @@ def test_shifts_fill_a_disc():
     assert len(shifts) == 13
     assert (shifts == 0).all(-1).sum() == 1
     assert len(shift_grid(0.0, 1.0)) == 1
+
+
+@pytest.mark.parametrize("count", [30, 101])
+def test_spiral_directions_are_evenly_spread(count):
+    angles = torch.deg2rad(spiral_directions(count))
+    rot, tilt = angles.unbind(-1)
+    points = torch.stack((torch.sin(tilt) * torch.cos(rot), torch.sin(tilt) * torch.sin(rot), torch.cos(tilt)), dim=-1)
+    assert float(points.mean(0).norm()) < 0.05
+    nearest = (torch.cdist(points, points) + 9 * torch.eye(count)).min(1).values
+    assert float(nearest.min()) > 0.75 * float(nearest.median())
+    assert len(spiral_directions(count)) == count
+
+
+def test_one_direction_is_left_of_many_that_are_the_same():
+    assert len(spiral_directions(1, "O")) == 1

@@ -41,6 +41,19 @@ def direction_grid(order: int, group: str = "C1") -> Float[Tensor, "d 2"]:
     return angles[in_asymmetric_unit(directions, group)]
 
 
+def spiral_directions(count: int, group: str = "C1") -> Float[Tensor, "d 2"]:
+    """(rot, tilt) in degrees, float64, of `count` directions spread evenly over the sphere, those of one asymmetric unit.
+
+    Source: the generalised spiral of Saff & Kuijlaars, Math. Intell. 19, 5 (1997), with the golden angle between neighbours.
+    """
+    index = torch.arange(count, dtype=torch.float64)
+    rot = torch.remainder(index * 180 * (3 - math.sqrt(5)), 360)
+    tilt = torch.rad2deg(torch.acos(1 - (2 * index + 1) / count))
+    upright = torch.stack((rot, tilt, torch.zeros_like(rot)), dim=-1)
+    kept = in_asymmetric_unit(euler_matrices(upright)[:, :, 0], group)
+    return upright[kept if bool(kept.any()) else slice(0, 1), :2]
+
+
 def rotation_grid(order: int, group: str = "C1") -> Float[Tensor, "p 3 3"]:
     """Rotations, float32, direction-major: the directions of one asymmetric unit times 6 * 2^order in-plane angles."""
     directions = direction_grid(order, group)
