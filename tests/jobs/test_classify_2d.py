@@ -1,0 +1,92 @@
+"""classify_2d on simulated particles with false picks, from files to files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from false_picks import BOX, PIXEL_SIZE, classify, write_particles
+from firn.errors import InputError
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with 150 particles, 50 false picks, and their classification."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_particles(Path("results/stack"), 150, 50)
+        classify()
+    return folder
+
+
+@pytest.fixture
+def here(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(run_folder)
+    return run_folder
+
+
+def test_every_particle_gets_a_class_that_the_class_table_counts(here: Path) -> None:
+    particles = read_table("results/class2d/particles.star", "particles", needs=("class_number", "psi", "origin_x", "class_probability"))
+    classes = read_table("results/class2d/classes.star", "classes")
+    counts = particles["class_number"].value_counts()
+    assert len(particles) == 200
+    assert classes["class_count"].tolist() == [counts[number] for number in classes["class_number"]]
+    assert classes["class_count"].is_monotonic_decreasing
+    assert classes["class_fraction"].sum() == pytest.approx(1, abs=1e-4)
+    assert particles["class_probability"].between(0, 1.0001).all()
+
+
+def test_averages_have_the_particles_box_and_show_white_molecules(here: Path) -> None:
+    averages, pixel_size = read_mrc("results/class2d/classes.mrcs")
+    classes = read_table("results/class2d/classes.star", "classes")
+    assert averages.shape == (len(classes), BOX, BOX)
+    assert pixel_size == pytest.approx(PIXEL_SIZE)
+    best = averages[classes["class_gain"].to_numpy().argmax()]
+    assert best.max() > 3 * abs(best.min())
+
+
+def test_false_picks_do_not_share_classes_with_particles(here: Path) -> None:
+    particles = read_table("results/class2d/particles.star", "particles")
+    true = particles.groupby("class_number")["firnTrue"].agg(["mean", "size"])
+    pure = (true["mean"].clip(lower=0.5).where(true["mean"] >= 0.5, 1 - true["mean"]) * true["size"]).sum() / len(particles)
+    assert pure > 0.95
+
+
+def test_psi_and_origin_undo_the_particles_pose(here: Path) -> None:
+    """Relative to the class average, whose own angle and centre are free: spread within the largest class."""
+    particles = read_table("results/class2d/particles.star", "particles")
+    mine = particles[
+        (particles["class_number"] == particles.loc[particles["firnTrue"] == 1, "class_number"].mode()[0]) & (particles["firnTrue"] == 1)
+    ]
+    difference = np.deg2rad(mine["psi"] - mine["firnTruePsi"])
+    typical = np.angle(np.median(np.cos(difference)) + 1j * np.median(np.sin(difference)))
+    assert np.median(np.abs(np.angle(np.exp(1j * (difference - typical))))) < np.deg2rad(3)
+    error = np.stack((-mine["origin_y"] - mine["firnTrueShiftY"], -mine["origin_x"] - mine["firnTrueShiftX"]))
+    psi = np.deg2rad(mine["psi"].to_numpy())
+    in_average = np.stack((np.cos(psi) * error[0] + np.sin(psi) * error[1], np.cos(psi) * error[1] - np.sin(psi) * error[0]))
+    assert np.median(np.abs(in_average - np.median(in_average, axis=1, keepdims=True))) < 0.4 * PIXEL_SIZE
+
+
+def test_no_column_and_no_half_set_is_lost(here: Path) -> None:
+    before, after = (read_table(f"results/{job}/particles.star", "particles") for job in ("stack", "class2d"))
+    assert set(before.columns) <= set(after.columns)
+    assert after["particle_id"].tolist() == before["particle_id"].tolist()
+    assert after["half"].tolist() == before["half"].tolist()
+
+
+def test_too_few_particles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_particles(Path("results/stack"), 5, 0)
+    with pytest.raises(InputError, match="has 5 particles"):
+        classify()
+
+
+def test_few_particles_get_fewer_classes_and_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_particles(Path("results/stack"), 25, 0)
+    job = classify(classes=50, iterations=1, final_iterations=1)
+    assert any("2 are used" in sentence for sentence in job.warnings)
+    assert len(read_table("results/class2d/classes.star", "classes")) <= 2
