@@ -24,7 +24,7 @@ def check_header(path: str | os.PathLike) -> tuple[int, int, int, int]:
     """
     try:
         size = os.path.getsize(path)
-        with open(path, "rb") as stream:
+        with Path(path).open("rb") as stream:
             header = stream.read(HEADER_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -91,6 +91,8 @@ def write_volume(path: str | os.PathLike, volume: np.ndarray, pixel_size: float)
 
 def _write(path: str | os.PathLike, data: np.ndarray, pixel_size: float, float16: bool, stack: bool) -> None:
     path = Path(path)
+    if float16 and data.size and np.abs(data).max() > np.finfo(np.float16).max:
+        raise InputError(f"{path}: holds the value {np.abs(data).max():.0f}, beyond the 65504 of float16; write float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with mrcfile.new(partial, overwrite=True) as mrc:
