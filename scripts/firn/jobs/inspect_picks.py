@@ -171,11 +171,11 @@ def _report(job: Job[Params], exposures: pd.DataFrame, picks: pd.DataFrame, deci
 
 
 def _draw(job: Job[Params], picks: pd.DataFrame, decision: _Decision) -> None:
-    columns = [picks[name].to_numpy(dtype=float) for name in ("pick_score", "pick_power_calibrated")]
+    score, power = picks["pick_score"].to_numpy(dtype=float), picks["pick_power_calibrated"].to_numpy(dtype=float)
     line = (decision.line.per_score, decision.line.per_log_power, decision.line.least) if decision.line else None
     reason = decision.line.reason if decision.line else decision.reasons["min_ncc"]
     path = job.figure("thresholds", "Correlation and power of all picks", f"Red: limits. {reason[0].upper()}{reason[1:]}.")
-    draw_thresholds(path, *columns, picks["kept"].to_numpy(), decision.limits, line)
+    draw_thresholds(path, score, power, picks["kept"].to_numpy(), decision.limits, line)
 
 
 def _panels(exposures: pd.DataFrame, picks: pd.DataFrame, counts: np.ndarray) -> list[tuple[str, np.ndarray, pd.DataFrame]]:
