@@ -31,33 +31,42 @@ class MovieInfo:
     voltage_kv: float
 
 
-def write_motion(
-    path: str | os.PathLike, info: MovieInfo, shifts: np.ndarray, coefficients: np.ndarray | None, local: np.ndarray | None
-) -> None:
+@dataclass(frozen=True)
+class SplineField:
+    """Cubic B-spline of the local shifts: coefficients `(ct, cy, cx, 2)` yx in Å, times `(f,)` of the frames in [0, 1]."""
+
+    coefficients: np.ndarray
+    times: np.ndarray
+
+
+def write_motion(path: str | os.PathLike, info: MovieInfo, shifts: np.ndarray, field: SplineField | None, local: np.ndarray | None) -> None:
     """Write a motion STAR.
 
-    shifts: global, `(f, 2)` yx in Å. coefficients: B-spline `(ct, cy, cx, 2)` yx in Å. local: the field's shifts `(f, 9, 9, 2)` yx in Å
+    shifts: global, `(f, 2)` yx in Å. local: the field's shifts `(f, 9, 9, 2)` yx in Å
     on a raster of rows and columns from 0 to 1, from which RELION's polynomial is fitted.
     """
-    blocks = {"general": _general(info, coefficients is not None), "global_shift": _global_block(info, shifts)}
-    if coefficients is not None and local is not None:
+    blocks = {"general": _general(info, field is not None), "global_shift": _global_block(info, shifts)}
+    if field is not None and local is not None:
         model = fit_polynomial(local / info.pixel_size)
         blocks["local_motion_model"] = pd.DataFrame({"rlnMotionModelCoeffsIdx": np.arange(len(model)), "rlnMotionModelCoeff": model})
-        blocks["firn_field"] = _field_block(coefficients)
+        blocks["firn_field"] = _field_block(field.coefficients)
+        blocks["firn_times"] = pd.DataFrame(
+            {"rlnMicrographFrameNumber": blocks["global_shift"]["rlnMicrographFrameNumber"], "firnSplineTime": field.times}
+        )
     write_star(path, blocks)
 
 
-def read_motion(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """(global shifts `(f, 2)` yx in Å, B-spline coefficients `(ct, cy, cx, 2)` yx in Å or None, pixel size in Å) of a motion STAR."""
+def read_motion(path: str | os.PathLike) -> tuple[np.ndarray, SplineField | None, float]:
+    """(global shifts `(f, 2)` yx in Å, local field or None, pixel size in Å) of a motion STAR."""
     blocks = read_star(path)
     pixel_size = float(blocks["general"]["rlnMicrographOriginalPixelSize"].iloc[0])
     shifts = blocks["global_shift"][["rlnMicrographShiftY", "rlnMicrographShiftX"]].to_numpy(dtype=np.float64) * pixel_size
     if "firn_field" not in blocks:
         return shifts, None, pixel_size
-    field = blocks["firn_field"]
-    counts = [int(field[label].max()) for label in ("firnKnotTime", "firnKnotY", "firnKnotX")]
-    coefficients = field[["firnShiftYAngst", "firnShiftXAngst"]].to_numpy(dtype=np.float64).reshape(*counts, 2)
-    return shifts, coefficients, pixel_size
+    knots = blocks["firn_field"]
+    counts = [int(knots[label].max()) for label in ("firnKnotTime", "firnKnotY", "firnKnotX")]
+    coefficients = knots[["firnShiftYAngst", "firnShiftXAngst"]].to_numpy(dtype=np.float64).reshape(*counts, 2)
+    return shifts, SplineField(coefficients, blocks["firn_times"]["firnSplineTime"].to_numpy(dtype=np.float64)), pixel_size
 
 
 def polynomial_terms(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

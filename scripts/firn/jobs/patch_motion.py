@@ -13,7 +13,7 @@ from torch import Tensor
 
 from firn.errors import ExposureError
 from firn.formats.gain import fit_gain, read_gain
-from firn.formats.motion_star import MovieInfo, write_motion
+from firn.formats.motion_star import MovieInfo, SplineField, write_motion
 from firn.formats.movie import iterate_frames
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_table
@@ -99,10 +99,10 @@ def correct_movie(job: Job[Params], row: dict[str, Any], gain: Tensor | None) ->
     counts, first = read_counts(row, p.start_frame, p.end_frame, job.device)
     frames = prepare_frames(counts, gain, job.generator(str(row["exposure_id"])))
     pixel_size = float(row["movie_pixel_size"])
-    motion = estimate_motion(frames, Settings(pixel_size, p.max_align_resolution, p.b_factor, p.smoothing, p.local))
     doses = float(row.get("pre_exposure", 0.0)) + float(row["dose_per_frame"]) * (first + 1 + np.arange(len(frames)))
-    weights = torch.as_tensor(doses, dtype=torch.float32, device=job.device) if p.dose_weighting else None
-    plain, weighted = sum_frames(frames, motion, pixel_size, weights, float(row["voltage_kv"]), p.f_crop)
+    ends = torch.as_tensor(doses, dtype=torch.float32, device=job.device)
+    motion = estimate_motion(frames, ends, Settings(pixel_size, p.max_align_resolution, p.b_factor, p.smoothing, p.local))
+    plain, weighted = sum_frames(frames, motion, pixel_size, ends if p.dose_weighting else None, float(row["voltage_kv"]), p.f_crop)
     _check_finite(row, plain)
     return Corrected(plain, weighted, motion, doses)
 
@@ -194,8 +194,8 @@ def _write_star(job: Job[Params], row: dict[str, Any], corrected: Corrected) -> 
         pre_exposure=float(row.get("pre_exposure", 0.0)),
         voltage_kv=float(row["voltage_kv"]),
     )
-    coefficients = None if motion.field is None else motion.field.coefficients.cpu().numpy()
-    write_motion(job.folder / f"motion/{row['exposure_id']}.star", info, motion.shifts.cpu().numpy(), coefficients, _local_raster(motion))
+    field = None if motion.field is None else SplineField(motion.field.coefficients.cpu().numpy(), motion.field.times.cpu().numpy())
+    write_motion(job.folder / f"motion/{row['exposure_id']}.star", info, motion.shifts.cpu().numpy(), field, _local_raster(motion))
 
 
 def _local_raster(motion: Motion) -> np.ndarray | None:

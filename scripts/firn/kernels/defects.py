@@ -49,7 +49,13 @@ def replace_defects(frame: Float[Tensor, "y x"], defects: Bool[Tensor, "y x"], s
 
 
 def _box_mean(image: Float[Tensor, "y x"], box: int) -> Float[Tensor, "y x"]:
-    pad = box // 2
-    padded = torch.nn.functional.pad(image[None, None], (pad, pad, pad, pad), mode="replicate")
-    rows = torch.nn.functional.avg_pool2d(padded, (1, box), stride=1)
-    return torch.nn.functional.avg_pool2d(rows, (box, 1), stride=1)[0, 0]
+    return _running_mean(_running_mean(image, box).T, box).T
+
+
+def _running_mean(rows: Float[Tensor, "y x"], box: int) -> Float[Tensor, "y x"]:
+    """Mean over a window of odd length along each row; the window shrinks at the ends."""
+    width = rows.shape[1]
+    sums = torch.nn.functional.pad(torch.cumsum(rows.double(), dim=1), (1, 0))
+    column = torch.arange(width, device=rows.device)
+    low, high = (column - box // 2).clamp(min=0), (column + box // 2 + 1).clamp(max=width)
+    return ((sums[:, high] - sums[:, low]) / (high - low)).to(rows.dtype)

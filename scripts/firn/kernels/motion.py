@@ -17,8 +17,7 @@ from torch import Tensor
 
 from firn.kernels.fourier import hermitian_weights, plain_irfft2
 
-LARGEST_PRECISION = 1e6
-LEAST_DETERMINED = 0.05
+PSEUDO_COUNT = 4.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,13 @@ def make_band(shape: tuple[int, int], lengths: tuple[float, float], device: torc
     radius = torch.sqrt(ky[:, None] ** 2 + kx[None] ** 2)
     share = (hermitian_weights(nx, device) / 2)[None].expand_as(radius)
     return Band(ky, kx, radius, share)
+
+
+def crop_band(band: Band, radius: float) -> tuple[Tensor, int, Band]:
+    """(rows to keep, number of columns to keep, the band of what is kept) to hold all frequencies up to the radius in 1/Å."""
+    rows = torch.nonzero(band.ky.abs() <= radius)[:, 0]
+    columns = int((band.kx <= radius).sum())
+    return rows, columns, Band(band.ky[rows], band.kx[:columns], band.radius[rows, :columns], band.share[rows, :columns])
 
 
 def move(spectra: Float[Tensor, "*b y x"], shifts: Float[Tensor, "*b 2"], band: Band) -> Tensor:
@@ -71,28 +77,25 @@ def correlation_step(
 
 
 def ring_signal(
-    spectra: Float[Tensor, "p f y x"], shifts: Float[Tensor, "p f 2"], band: Band, step: float
+    summed: Float[Tensor, "y x"], own: Float[Tensor, "y x"], images: int, frames: int, band: Band, step: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(signal power, noise power, error of the signal's power) of one frame in rings of width step (1/Å), pooled over p.
+    """(signal power, noise power, error of the signal's power) of one frame in rings of width step (1/Å), float64.
 
+    summed: power of the sum of all frames, own: sum of the powers of all frames, each added over so many images (tiles).
     The signal is the mean product of different frames, so noise does not add to it.
     """
-    frames = spectra.shape[1]
     rings = (band.radius / step).round().long().flatten()
     count = int(rings.max()) + 1
-    own = torch.zeros(count, dtype=torch.float64, device=spectra.device)
-    together, number = own.clone(), own.clone()
     share = band.share.flatten().double()
-    for images, offsets in zip(spectra, shifts, strict=True):
-        power = images.abs().square().sum(dim=0).flatten().double()
-        summed = move(images, offsets, band).sum(dim=0).abs().square().flatten().double()
-        own.index_add_(0, rings, power * share)
-        together.index_add_(0, rings, summed * share)
-        number.index_add_(0, rings, share)
-    number = number.clamp(min=1)
-    signal = (together - own) / (number * frames * max(frames - 1, 1))
-    noise = (own / (number * frames) - signal).clamp(min=1e-30)
-    return signal, noise, noise / torch.sqrt(number * frames * max(frames - 1, 1))
+    totals = [
+        torch.zeros(count, dtype=torch.float64, device=own.device).index_add_(0, rings, share * values)
+        for values in (summed.flatten(), own.flatten(), 1.0)
+    ]
+    together, alone, number = totals[0], totals[1], (images * totals[2]).clamp(min=1)
+    pairs = frames * max(frames - 1, 1)
+    signal = (together - alone) / (number * pairs)
+    noise = (alone / (number * frames) - signal).clamp(min=1e-30)
+    return signal, noise, noise / torch.sqrt(number * pairs)
 
 
 def signal_to_noise(signal: Tensor, noise: Tensor, error: Tensor) -> Tensor:
@@ -112,68 +115,72 @@ def likelihood_weights(ratio: Float[Tensor, "*n"], frames: int) -> Float[Tensor,
 def likelihood_gradient(
     spectra: Float[Tensor, "f y x"], shifts: Float[Tensor, "f 2"], weights: Float[Tensor, "y x"], band: Band
 ) -> tuple[Tensor, Tensor]:
-    """(gradient `(f, 2)` of the log-likelihood in 1/Å, its weighted power above the noise) for spectra with noise of power 1."""
+    """(gradient `(f, 2)` of the log-likelihood in 1/Å, power `(y, x)` of the sum); weights: W / N of the model."""
     moved = move(spectra, shifts, band)
     total = moved.sum(dim=0)
     weighted = (weights * band.share) * total.conj()
-    slope = torch.imag(weighted * moved)
-    along_y = slope.sum(dim=2) @ band.ky
-    along_x = slope.sum(dim=1) @ band.kx
-    excess = (weights * band.share * (total.abs().square() - moved.abs().square().sum(dim=0))).sum()
-    return 4 * torch.pi * torch.stack((along_y, along_x), dim=-1), excess
+    slopes = torch.stack((weighted * band.ky[:, None], weighted * band.kx), dim=-1).reshape(-1, 2)
+    return 4 * torch.pi * torch.imag(moved.flatten(1) @ slopes), power(total)
 
 
-def expected_curvature(ratio: Float[Tensor, "y x"], weights: Float[Tensor, "y x"], band: Band) -> Float[Tensor, "2"]:
-    """h (y, x): minus the expected Hessian over the shifts of n frames is `2 h (n I - 1 1^T)`."""
-    information = (2 * torch.pi) ** 2 * band.share * weights * ratio
-    return torch.stack(((information.sum(dim=1) * band.ky**2).sum(), (information.sum(dim=0) * band.kx**2).sum()))
+def power(spectra: Tensor) -> Tensor:
+    """Squared modulus."""
+    return torch.view_as_real(spectra).square().sum(dim=-1)
+
+
+def expected_curvature(ratio: Float[Tensor, "y x"], weights: Float[Tensor, "y x"], band: Band) -> Float[Tensor, ""]:
+    """h: minus the expected Hessian of the log-likelihood over the shifts of n frames, along either axis, is `2 h (n I - 1 1^T)`."""
+    return (2 * torch.pi**2 * band.share * band.radius.square() * weights * ratio).sum()
 
 
 def posterior_step(
     basis: Float[Tensor, "p f c"],
     gradients: Float[Tensor, "p f 2"],
-    curvatures: Float[Tensor, "p 2"],
+    curvatures: Float[Tensor, "p"],
     coefficients: Float[Tensor, "c 2"],
     penalties: Sequence[Float[Tensor, "c c"]],
     precisions: Float[Tensor, "j"],
-) -> tuple[Float[Tensor, "c 2"], Float[Tensor, "2 c c"]]:
+) -> tuple[Float[Tensor, "c 2"], Float[Tensor, "c c"]]:
     """(Fisher-scoring step of the coefficients, posterior covariance of each component), float64.
 
     A shift of all frames alike changes nothing and has no gradient; leaving `1 1^T` out of the Hessian gives it a unit to stay put.
     """
-    prior = sum(float(value) * penalty for value, penalty in zip(precisions, penalties, strict=True))
-    frames = basis.shape[1]
-    per_point = 2 * frames * torch.einsum("pfc,pfd->pcd", basis, basis)
-    steps, covariances = [], []
-    for axis in range(2):
-        hessian = torch.einsum("p,pcd->cd", curvatures[:, axis], per_point) + prior
-        ridge = 1e-9 * hessian.diagonal().mean() + 1e-12
-        covariance = torch.linalg.inv(hessian + ridge * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device))
-        slope = torch.einsum("pfc,pf->c", basis, gradients[..., axis]) - prior @ coefficients[:, axis]
-        steps.append(covariance @ slope)
-        covariances.append(covariance)
-    return torch.stack(steps, dim=-1), torch.stack(covariances)
+    prior = _weighted_sum(penalties, precisions)
+    rows = basis.flatten(0, 1)
+    information = 2 * basis.shape[1] * curvatures.repeat_interleave(basis.shape[1])
+    covariance = _inverse(rows.T @ (information[:, None] * rows) + prior, 1e-9)
+    return covariance @ (rows.T @ gradients.flatten(0, 1) - prior @ coefficients), covariance
 
 
 def evidence_precisions(
     coefficients: Float[Tensor, "c 2"],
-    covariances: Float[Tensor, "2 c c"],
+    covariance: Float[Tensor, "c c"],
     penalties: Sequence[Float[Tensor, "c c"]],
     precisions: Float[Tensor, "j"],
+    expected: Float[Tensor, "j"],
 ) -> Float[Tensor, "j"]:
     """Precisions of the prior's terms, one fixed-point step nearer to those of highest evidence.
 
-    Each becomes (number of coefficients it does not determine) / (its quadratic form), MacKay 1992, eq. 3.25.
+    Each becomes (number of coefficients the data determine) / (its quadratic form), MacKay 1992, eq. 3.25, as if
+    PSEUDO_COUNT more coefficients had been seen at the expected precision: data that tell little leave it there.
     """
-    prior = sum(float(value) * penalty for value, penalty in zip(precisions, penalties, strict=True))
-    ridge = 1e-7 * prior.diagonal().mean() * torch.eye(len(prior), dtype=prior.dtype, device=prior.device)
-    spread = 2 * torch.linalg.inv(prior + ridge) - covariances.sum(dim=0)
+    spread = 2 * (_inverse(_weighted_sum(penalties, precisions), 1e-7) - covariance)
     updated = []
-    for value, penalty in zip(precisions, penalties, strict=True):
+    for value, penalty, usual in zip(precisions, penalties, expected.tolist(), strict=True):
         determined = float(value) * float((spread * penalty).sum())
         form = float((coefficients * (penalty @ coefficients)).sum())
-        updated.append(max(determined, LEAST_DETERMINED) / max(form, 1e-12))
-    return torch.tensor(updated, dtype=torch.float64, device=precisions.device).clamp(1e-6, LARGEST_PRECISION)
+        updated.append((max(determined, 0.0) + PSEUDO_COUNT) / (form + PSEUDO_COUNT / usual))
+    return torch.tensor(updated, dtype=torch.float64, device=precisions.device)
+
+
+def _weighted_sum(penalties: Sequence[Tensor], precisions: Tensor) -> Tensor:
+    return torch.stack([float(value) * penalty for value, penalty in zip(precisions, penalties, strict=True)]).sum(dim=0)
+
+
+def _inverse(matrix: Tensor, ridge: float) -> Tensor:
+    """Inverse of a symmetric matrix without negative eigenvalues, a share of its mean diagonal added so that it exists."""
+    lifted = matrix + (ridge * matrix.diagonal().mean() + 1e-12) * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    return torch.cholesky_inverse(torch.linalg.cholesky(lifted))
 
 
 def _unit(angle: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Frames moved back and summed, plain and dose-weighted, each resampled once.
 
-The global shift is exact (a phase ramp); what the local field adds is a warp by windowed-sinc interpolation. The dose weights
+The global shift is exact (a phase ramp); what the local field adds is a warp by cubic splines. The dose weights
 of all frames have low rank, so a few weighted sums and their transforms replace one transform per frame.
 """
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from firn.kernels.dose import dose_weights, factorise, radial_lookup
 from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, shift_phases
-from firn.kernels.interpolate import warp_image
+from firn.kernels.interpolate import spline_prefilter, warp_coefficients
 from firn.preprocess.frames import Frames
 from firn.preprocess.motion import Motion, crop_spectra
 
@@ -43,10 +43,19 @@ def move_frame(frame: Tensor, motion: Motion, number: int, pixel_size: float) ->
     if local is not None:
         mean = local.mean(dim=(1, 2))
         rigid, local = rigid + mean, local - mean[:, None, None]
-    if float(rigid.abs().max()) > 0:
-        ramps = shift_phases(frequencies2(shape, frame.device), rigid)
-        frame = plain_irfft2(plain_rfft2(frame) * ramps, shape)
-    return frame if local is None or float(local.abs().max()) < SMALLEST_WARP_PX else warp_image(frame, local)
+    spectrum = _shift_spectrum(plain_rfft2(frame), shape, rigid)
+    if local is None or float(local.abs().max()) < SMALLEST_WARP_PX:
+        return plain_irfft2(spectrum, shape)
+    rows, columns = spline_prefilter(shape, frame.device)
+    return warp_coefficients(plain_irfft2(spectrum * rows * columns, shape), local)
+
+
+def _shift_spectrum(spectrum: Tensor, shape: tuple[int, int], shift: Tensor) -> Tensor:
+    grid = frequencies2(shape, spectrum.device)
+    zero = torch.zeros_like(shift[:1])
+    rows = shift_phases(grid[:, :1], torch.cat((shift[:1], zero)))
+    columns = shift_phases(grid[:1], torch.cat((zero, shift[1:])))
+    return spectrum * rows * columns
 
 
 def _local_shifts(motion: Motion, number: int, shape: tuple[int, int], pixel_size: float) -> Tensor | None:

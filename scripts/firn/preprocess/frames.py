@@ -52,7 +52,10 @@ def crop_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> 
     shape = frames.shape
     small = tuple(min(fast_size(int(2 * pixel_size / resolution * side) + 1), side - side % 2) for side in shape)
     window = edge_taper(shape[0], frames[0].device)[:, None] * edge_taper(shape[1], frames[0].device)
-    spectra = [resize_spectra2(plain_rfft2((frame - frame.mean()) * window), shape, (small[0], small[1])) for frame in frames]
+    spectra = [
+        resize_spectra2(plain_rfft2((frame - frame.mean()) * window), shape, (small[0], small[1]))
+        for frame in map(frames.__getitem__, range(len(frames)))
+    ]
     return torch.stack(spectra), (small[0], small[1])
 
 

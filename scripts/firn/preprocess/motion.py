@@ -2,10 +2,8 @@
 
 Convention: shifts move a frame onto the first one, in Å, yx. The field is a cubic B-spline in time, y and x over [0, 1]^3, zero in
 the first frame; the shift of frame i at a point is global[i] + field(i, point).
-The weights of frequencies are measured: the product of different frames tells signal from noise in every ring.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,14 +13,16 @@ from firn.kernels import motion as kernel
 from firn.kernels.fourier import fast_size, plain_irfft2, plain_rfft2, resize_spectra2
 from firn.kernels.spline import cubic_basis, difference_penalty, separable_field
 from firn.preprocess.frames import Frames, crop_to_resolution, edge_taper
+from firn.preprocess.motion_fit import Fit, Limits
 
 TILE_LENGTH = 250.0
 MOST_TILES = 8
 TILE_OVERLAP = 1.25
 SEARCH_LENGTH = 60.0
-INFORMATION_SHARE = 0.998
-CONVERGED_PX = 0.01
-LARGEST_STEP = 4.0
+MOST_SEARCHES = 4
+EARLY_DOSE = 4.0
+START_PRECISION = 0.25
+FIELD_PRECISIONS = (10.0, 4.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,33 @@ class Settings:
     smoothing: float = 0.5
     local: bool = True
 
+    @property
+    def limits(self) -> Limits:
+        """What the fits need of the settings."""
+        return Limits(self.max_align_resolution, self.pixel_size, self.smoothing / 0.5)
+
 
 @dataclass(frozen=True)
 class Field:
-    """Coefficients `(ct, cy, cx, 2)` in Å of the local shifts, and the number of frames they span."""
+    """Coefficients `(ct, cy, cx, 2)` in Å of the local shifts, and the time `(f,)` of each frame in [0, 1]."""
 
     coefficients: Tensor
-    frames: int
+    times: Tensor
 
     def on_raster(self, frame: int, y: Tensor, x: Tensor) -> Tensor:
         """Shift `(2, h, w)` in Å of a frame at rows y and columns x, both in [0, 1]."""
         ct, cy, cx, _ = self.coefficients.shape
-        times = frame_times(self.frames, y.device)[frame : frame + 1]
+        times = self.times[frame : frame + 1]
         values = separable_field(cubic_basis(times, ct - 3), cubic_basis(y, cy - 3), cubic_basis(x, cx - 3), self.coefficients)
         return values[0].movedim(-1, 0)
 
     def at_points(self, points: Tensor) -> Tensor:
         """Shifts `(f, p, 2)` in Å of all frames at points `(p, 2)` yx in [0, 1]."""
         ct, cy, cx, _ = self.coefficients.shape
-        time = cubic_basis(frame_times(self.frames, points.device), ct - 3)
+        time = cubic_basis(self.times, ct - 3)
         y, x = cubic_basis(points[:, 0], cy - 3), cubic_basis(points[:, 1], cx - 3)
-        return torch.einsum("ft,py,px,tyxd->fpd", time, y, x, self.coefficients)
+        in_space = torch.einsum("py,px->pyx", y, x).flatten(1)
+        return torch.einsum("ft,pk,tkd->fpd", time, in_space, self.coefficients.flatten(1, 2))
 
 
 @dataclass(frozen=True)
@@ -72,29 +78,32 @@ class Motion:
         return rigid if self.field is None else rigid + self.field.at_points(points.to(self.shifts.dtype))
 
 
-def estimate_motion(frames: Frames, settings: Settings) -> Motion:
-    """Global and local motion of the frames."""
+def estimate_motion(frames: Frames, doses: Tensor, settings: Settings) -> Motion:
+    """Global and local motion of the frames; doses `(f,)` in e/Å² at the end of each frame."""
     lengths = (frames.shape[0] * settings.pixel_size, frames.shape[1] * settings.pixel_size)
     spectra, shape = crop_to_resolution(frames, settings.pixel_size, settings.max_align_resolution)
-    shifts = align_whole_frames(spectra, shape, lengths, settings)
+    times = spline_times(doses.to(spectra.device))
+    shifts, precision = align_whole_frames(spectra, shape, lengths, times, settings)
     grid = tuple(max(1, min(MOST_TILES, round(length / TILE_LENGTH))) for length in lengths)
     if not settings.local or len(frames) < 3 or grid == (1, 1):
         return Motion(shifts - shifts[:1], None, torch.full((1, 2), 0.5, device=shifts.device))
     tiles, centres, band = cut_tiles(spectra, shifts, shape, lengths, (grid[0], grid[1]))
-    field = fit_field(tiles, centres, band, settings)
+    shifts, field = fit_field(tiles, centres, band, shifts, times, precision, settings)
     return Motion(shifts - shifts[:1], field, centres)
 
 
-def align_whole_frames(spectra: Tensor, shape: tuple[int, int], lengths: tuple[float, float], settings: Settings) -> Tensor:
-    """Global shifts `(f, 2)` in Å, mean 0: correlation peaks first, then the likelihood with a prior on acceleration."""
+def align_whole_frames(
+    spectra: Tensor, shape: tuple[int, int], lengths: tuple[float, float], times: Tensor, settings: Settings
+) -> tuple[Tensor, float]:
+    """(global shifts `(f, 2)` in Å, mean 0; precision of the prior on acceleration): correlation peaks first, then the likelihood."""
     band = kernel.make_band(shape, lengths, spectra.device)
     shifts = _search_peaks(spectra, shape, lengths, band, settings)
     if len(spectra) < 3:
-        return shifts
+        return shifts, START_PRECISION
     eye = torch.eye(len(spectra), dtype=torch.float64, device=spectra.device)
-    penalties = [difference_penalty(len(spectra), 2).to(spectra.device)]
-    fit = _Fit(spectra[None], band, eye[None], penalties, [0.25], settings)
-    return fit.maximise(shifts.double()).float()
+    fit = Fit(spectra[None], band, eye[None], [acceleration_penalty(times)], [START_PRECISION], settings.limits)
+    shifts = fit.maximise(shifts.double()).float()
+    return shifts, float(fit.precisions[0])
 
 
 def cut_tiles(
@@ -113,108 +122,61 @@ def cut_tiles(
     return tiles, centres, kernel.make_band((sizes[0], sizes[1]), tile_lengths, spectra.device)
 
 
-def fit_field(tiles: Tensor, centres: Tensor, band: kernel.Band, settings: Settings) -> Field:
-    """Local shifts as a B-spline field that is most probable given all tiles and frames, zero in the first frame."""
+def fit_field(
+    tiles: Tensor, centres: Tensor, band: kernel.Band, shifts: Tensor, times: Tensor, precision: float, settings: Settings
+) -> tuple[Tensor, Field]:
+    """(global shifts `(f, 2)`, local field, zero in the first frame) that are together most probable given all tiles and frames.
+
+    shifts: the global ones that the tiles have undergone; precision: of the prior on their acceleration.
+    """
     frames = tiles.shape[1]
-    counts = (frame_knots(frames), *(_space_coefficients(int(torch.unique(centres[:, axis]).numel())) for axis in range(2)))
-    time = cubic_basis(frame_times(frames, tiles.device).double(), counts[0] - 3)
+    counts = (frame_splines(frames), *(_space_splines(int(torch.unique(centres[:, axis]).numel())) for axis in range(2)))
+    time = cubic_basis(times.double(), counts[0] - 3)
     y, x = (cubic_basis(centres[:, axis].double(), counts[1 + axis] - 3) for axis in range(2))
-    basis = torch.einsum("ft,py,px->pftyx", time, y, x).flatten(2)
-    penalties = [penalty.to(tiles.device) for penalty in _field_penalties(*counts)]
-    fit = _Fit(tiles, band, basis, penalties, [10.0, 4.0, 4.0], settings)
-    start = torch.zeros(basis.shape[2], 2, dtype=torch.float64, device=tiles.device)
-    coefficients = fit.maximise(start).reshape(*counts, 2)
+    local = torch.einsum("ft,pk->pftk", time, torch.einsum("py,px->pyx", y, x).flatten(1)).flatten(2)
+    rigid = torch.eye(frames, dtype=torch.float64, device=tiles.device).expand(len(tiles), -1, -1)
+    penalties = [
+        torch.block_diag(acceleration_penalty(times), torch.zeros(local.shape[2], local.shape[2], dtype=torch.float64, device=tiles.device))
+    ]
+    empty = torch.zeros(frames, frames, dtype=torch.float64, device=tiles.device)
+    penalties += [torch.block_diag(empty, penalty.to(tiles.device)) for penalty in _field_penalties(*counts)]
+    fit = Fit(tiles, band, torch.cat((rigid, local), dim=2), penalties, [precision, *FIELD_PRECISIONS], settings.limits)
+    fit.applied = shifts.double()
+    start = torch.cat((shifts.double(), torch.zeros(local.shape[2], 2, dtype=torch.float64, device=tiles.device)))
+    solution = fit.maximise(start)
+    return _split_mean(solution[:frames], solution[frames:].reshape(*counts, 2), time, torch.einsum("py,px->yx", y, x) / len(tiles), times)
+
+
+def _split_mean(shifts: Tensor, coefficients: Tensor, time: Tensor, weights: Tensor, times: Tensor) -> tuple[Tensor, Field]:
+    """(global shifts, field) of the same sum, the field with mean 0 over the tiles and 0 in the first frame; weights `(cy, cx)` give the mean."""
+    mean = torch.einsum("yx,tyxd->td", weights, coefficients)
+    coefficients = coefficients - mean[:, None, None]
     first = torch.einsum("t,tyxd->yxd", time[0], coefficients)
-    return Field((coefficients - first).float(), frames)
+    return (shifts + time @ mean).float(), Field((coefficients - first).float(), times.float())
 
 
-def frame_times(frames: int, device: torch.device | str = "cpu") -> Tensor:
-    """Time of each frame in [0, 1]."""
-    return torch.linspace(0, 1, frames, device=device)
+def spline_times(doses: Tensor) -> Tensor:
+    """Time of each frame in [0, 1] from the dose at its end: the logarithm of the dose, since specimens move most at first.
+
+    Source: Brilot et al., J. Struct. Biol. 177, 630 (2012); the scale of 4 e/Å² is where RELION parts early from late motion.
+    """
+    logarithm = torch.log1p(doses.double() / EARLY_DOSE)
+    return (logarithm - logarithm[0]) / (logarithm[-1] - logarithm[0]).clamp(min=1e-12)
 
 
-def frame_knots(frames: int) -> int:
-    """Number of B-splines in time: one per two frames or so; the prior, not their number, makes the field smooth."""
-    return min(4 + frames // 2, 24)
+def acceleration_penalty(times: Tensor) -> Tensor:
+    """Quadratic form `(f, f)` of shifts: squared changes of velocity, in the time of the splines, scaled to unit steps."""
+    steps = times[1:] - times[:-1]
+    velocity = (
+        torch.diff(torch.eye(len(times), dtype=torch.float64, device=times.device), dim=0) / (steps * len(steps)).clamp(min=1e-6)[:, None]
+    )
+    change = torch.diff(velocity, dim=0)
+    return change.T @ change
 
 
-class _Fit:
-    """Maximises the posterior of the coefficients of shifts `(p, f, 2)` = basis @ coefficients, with measured spectral weights."""
-
-    rounds, iterations, evidence_steps = 2, 8, 4
-
-    def __init__(
-        self, spectra: Tensor, band: kernel.Band, basis: Tensor, penalties: Sequence[Tensor], precisions: list[float], settings: Settings
-    ):
-        self.spectra, self.band, self.basis, self.penalties, self.settings = spectra, band, basis, penalties, settings
-        self.precisions = torch.tensor(precisions, dtype=torch.float64, device=spectra.device)
-        self.ring_step = float(max(band.kx[1], band.ky[1]))
-
-    def maximise(self, coefficients: Tensor) -> Tensor:
-        """Coefficients `(c, 2)` at the maximum, from a start near it."""
-        for _ in range(self.rounds):
-            self._measure_weights(coefficients)
-            for _ in range(self.iterations):
-                step = self._step(coefficients)
-                coefficients = coefficients + step
-                if float((self.basis @ step).abs().max()) < CONVERGED_PX * self.settings.pixel_size:
-                    break
-        return coefficients
-
-    def _measure_weights(self, coefficients: Tensor) -> None:
-        signal, noise, error = kernel.ring_signal(self.spectra, self._shifts(coefficients), self.band, self.ring_step)
-        ratio = kernel.signal_to_noise(signal, noise, error)
-        ratio[:2] = 0
-        ratio[int(1 / self.settings.max_align_resolution / self.ring_step) :] = 0
-        rings = (self.band.radius / self.ring_step).round().long()
-        self.ratio = _cut_information(ratio, self.spectra.shape[1]).float()[rings]
-        self.inverse_noise = (1 / noise.sqrt()).float()[rings]
-        self.weights = kernel.likelihood_weights(self.ratio, self.spectra.shape[1])
-
-    def _step(self, coefficients: Tensor) -> Tensor:
-        frames = self.spectra.shape[1]
-        weights = self.weights * self.inverse_noise**2
-        pairs = [
-            kernel.likelihood_gradient(tile, shift, weights, self.band)
-            for tile, shift in zip(self.spectra, self._shifts(coefficients), strict=True)
-        ]
-        gradients = torch.stack([gradient for gradient, _ in pairs]).double()
-        excess = torch.stack([value for _, value in pairs]).double()
-        strength = self._strengths(excess, frames)
-        curvature = kernel.expected_curvature(self.ratio, self.weights, self.band).double()
-        trust = strength[0] * strength[1]
-        for _ in range(self.evidence_steps):
-            step, covariances = kernel.posterior_step(
-                self.basis,
-                gradients * strength[1][:, None, None],
-                trust[:, None] * curvature,
-                coefficients,
-                self.penalties,
-                self.precisions * self.settings.smoothing / 0.5,
-            )
-            self.precisions = kernel.evidence_precisions(coefficients + step, covariances, self.penalties, self.precisions)
-        largest = float((self.basis @ step).abs().max())
-        return step * min(1.0, LARGEST_STEP / max(largest, 1e-9))
-
-    def _strengths(self, excess: Tensor, frames: int) -> Tensor:
-        """(signal power of each tile relative to the mean, weight its gradient gets): a tile without signal has no say."""
-        expected = (self.weights * self.ratio * self.band.share).sum() * frames * (frames - 1)
-        strength = (excess / expected.clamp(min=1e-12)).clamp(0.02, 5.0) if float(expected) > 0 else torch.zeros_like(excess)
-        typical = (self.weights * self.ratio**2 * self.band.share).sum() / (self.weights * self.ratio * self.band.share).sum().clamp(
-            min=1e-12
-        )
-        factor = strength * (1 + frames * typical) / (1 + frames * strength * typical)
-        return torch.stack((strength, factor))
-
-    def _shifts(self, coefficients: Tensor) -> Tensor:
-        return (self.basis @ coefficients).float()
-
-
-def _cut_information(ratio: Tensor, frames: int) -> Tensor:
-    """The ratio, zero beyond the ring within which nearly all information about shifts lies."""
-    ring = torch.arange(len(ratio), device=ratio.device, dtype=ratio.dtype)
-    information = torch.cumsum(ring**3 * ratio * kernel.likelihood_weights(ratio, frames), dim=0)
-    return torch.where(information <= INFORMATION_SHARE * information[-1], ratio, torch.zeros_like(ratio))
+def frame_splines(frames: int) -> int:
+    """Number of B-splines in time: one per three frames or so; the prior, not their number, makes the field smooth."""
+    return min(4 + frames // 3, 20)
 
 
 def _search_peaks(spectra: Tensor, shape: tuple[int, int], lengths: tuple[float, float], band: kernel.Band, settings: Settings) -> Tensor:
@@ -223,23 +185,18 @@ def _search_peaks(spectra: Tensor, shape: tuple[int, int], lengths: tuple[float,
     weights = torch.exp(-settings.b_factor / 4 * band.radius**2) * inside
     pixel = max(lengths[0] / shape[0], lengths[1] / shape[1])
     shifts = torch.zeros(len(spectra), 2, device=spectra.device)
-    for smoothing, length in (
-        (3, SEARCH_LENGTH),
-        (2, SEARCH_LENGTH),
-        (1, SEARCH_LENGTH / 2),
-        (1, SEARCH_LENGTH / 2),
-        (0, SEARCH_LENGTH / 4),
-        (0, SEARCH_LENGTH / 4),
-    ):
+    for smoothing, length in ((3, SEARCH_LENGTH), (1, SEARCH_LENGTH / 2), (0, SEARCH_LENGTH / 4)):
         reach = tuple(int(min(side // 4, max(4, length / pixel))) for side in shape)
-        step = kernel.correlation_step(spectra, shifts, weights, band, (reach[0], reach[1]), smoothing)
-        shifts = shifts + step - step.mean(dim=0)
-        if smoothing == 0 and float(step.abs().max()) < pixel / 4:
-            break
+        for _ in range(MOST_SEARCHES):
+            step = kernel.correlation_step(spectra, shifts, weights, band, (reach[0], reach[1]), smoothing)
+            step = step - step.mean(dim=0)
+            shifts = shifts + step
+            if float(step.abs().max()) < pixel:
+                break
     return shifts
 
 
-def _space_coefficients(tiles: int) -> int:
+def _space_splines(tiles: int) -> int:
     return 4 if tiles < 5 else 5
 
 

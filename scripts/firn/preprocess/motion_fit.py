@@ -1,0 +1,126 @@
+"""The most probable shifts of many images (whole frames, or tiles of them) under a linear model with Gaussian priors.
+
+Convention: shifts in Å, yx, move a frame onto the others. The weights of frequencies are measured: the product of different frames
+tells signal from noise in every ring, and a tile without signal has no say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firn.kernels import motion as kernel
+
+INFORMATION_SHARE = 0.998
+CONVERGED_PX = 0.02
+MARGIN = 1.4
+LOWEST_RING = 2
+LARGEST_STEP = 4.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Finest detail used (Å), pixel size (Å) in which convergence is measured, factor on the precisions that the evidence prefers."""
+
+    resolution: float
+    pixel_size: float
+    stiffness: float = 1.0
+
+
+class Fit:
+    """Maximises the posterior of the coefficients of shifts `(p, f, 2)` = basis @ coefficients, with measured spectral weights.
+
+    `applied` `(f, 2)` holds shifts in Å that the images have undergone already.
+    """
+
+    rounds, iterations, evidence_steps = 2, 8, 2
+
+    def __init__(
+        self, spectra: Tensor, band: kernel.Band, basis: Tensor, penalties: Sequence[Tensor], precisions: list[float], limits: Limits
+    ):
+        self.spectra, self.band, self.basis, self.penalties, self.limits = spectra, band, basis, penalties, limits
+        self.precisions = self.expected = torch.tensor(precisions, dtype=torch.float64, device=spectra.device)
+        self.applied = torch.zeros(spectra.shape[1], 2, dtype=torch.float64, device=spectra.device)
+        self.ring_step = float(max(band.kx[1], band.ky[1]))
+        self.own = torch.stack([torch.stack([kernel.power(frame) for frame in image]).sum(dim=0) for image in spectra])
+
+    def maximise(self, coefficients: Tensor) -> Tensor:
+        """Coefficients `(c, 2)` at the maximum, from a start near it."""
+        for _ in range(self.rounds):
+            self._measure_weights(coefficients)
+            for _ in range(self.iterations):
+                step = self._step(coefficients)
+                coefficients = coefficients + step
+                if float((self.basis @ step).abs().max()) < CONVERGED_PX * self.limits.pixel_size:
+                    break
+        return coefficients
+
+    def _measure_weights(self, coefficients: Tensor) -> None:
+        images, frames = self.spectra.shape[:2]
+        summed = torch.zeros_like(self.own[0])
+        for image, shift in zip(self.spectra, self._shifts(coefficients), strict=True):
+            summed += kernel.power(kernel.move(image, shift, self.band).sum(dim=0))
+        signal, noise, error = kernel.ring_signal(summed, self.own.sum(dim=0), images, frames, self.band, self.ring_step)
+        signal[:LOWEST_RING] = signal[LOWEST_RING]
+        ratio = kernel.signal_to_noise(signal, noise, error)
+        ratio[:LOWEST_RING] = 0
+        ratio[int(1 / self.limits.resolution / self.ring_step) :] = 0
+        ratio = _cut_information(ratio, frames)
+        self._crop(MARGIN * self.ring_step * float(1 + torch.nonzero(ratio).max()) if bool(ratio.any()) else 0.0)
+        rings = (self.band.radius / self.ring_step).round().long()
+        self.ratio = ratio.float()[rings]
+        self.weights = kernel.likelihood_weights(self.ratio, frames)
+        self.noise_weights = self.weights / noise.float()[rings]
+
+    def _crop(self, radius: float) -> None:
+        """Drop frequencies far beyond those that tell anything."""
+        if 0 < radius < float(self.band.kx[-1]):
+            rows, columns, self.band = kernel.crop_band(self.band, radius)
+            self.spectra = self.spectra[:, :, rows, :columns].contiguous()
+            self.own = self.own[:, rows, :columns].contiguous()
+
+    def _step(self, coefficients: Tensor) -> Tensor:
+        gradients, strength, factor = self._gradients(coefficients)
+        curvature = strength * factor * kernel.expected_curvature(self.ratio, self.weights, self.band).double()
+        for _ in range(self.evidence_steps):
+            stiffness = self.precisions * self.limits.stiffness
+            step, covariance = kernel.posterior_step(
+                self.basis, gradients * factor[:, None, None], curvature, coefficients, self.penalties, stiffness
+            )
+            self.precisions = kernel.evidence_precisions(coefficients + step, covariance, self.penalties, self.precisions, self.expected)
+        largest = float((self.basis @ step).abs().max())
+        return step * min(1.0, LARGEST_STEP / max(largest, 1e-9))
+
+    def _gradients(self, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(gradients `(p, f, 2)`, signal power of each tile relative to the mean, weight its gradient gets): one without signal has no say."""
+        frames = self.spectra.shape[1]
+        found = [
+            kernel.likelihood_gradient(image, shift, self.noise_weights, self.band)
+            for image, shift in zip(self.spectra, self._shifts(coefficients), strict=True)
+        ]
+        gradients = torch.stack([gradient for gradient, _ in found]).double()
+        information = self.noise_weights * self.band.share * self.band.radius.square()
+        excess = torch.stack([(information * (total - own)).sum() for (_, total), own in zip(found, self.own, strict=True)])
+        strength = self._strengths(excess.double(), frames)
+        return gradients, strength[0], strength[1]
+
+    def _strengths(self, excess: Tensor, frames: int) -> Tensor:
+        """(signal power of each tile relative to the mean, weight its gradient gets) from the tiles' weighted power above noise."""
+        information = self.weights * self.band.share * self.band.radius.square()
+        expected = (information * self.ratio).sum() * frames * (frames - 1)
+        if float(expected) <= 0:
+            return torch.zeros(2, len(excess), dtype=excess.dtype, device=excess.device)
+        strength = (excess / expected).clamp(0.02, 5.0)
+        typical = frames * (information * self.ratio.square()).sum() / (information * self.ratio).sum()
+        return torch.stack((strength, strength * (1 + typical) / (1 + strength * typical)))
+
+    def _shifts(self, coefficients: Tensor) -> Tensor:
+        return (self.basis @ coefficients - self.applied[None]).float()
+
+
+def _cut_information(ratio: Tensor, frames: int) -> Tensor:
+    """The ratio, zero beyond the ring within which nearly all information about shifts lies."""
+    ring = torch.arange(len(ratio), device=ratio.device, dtype=ratio.dtype)
+    information = torch.cumsum(ring**3 * ratio * kernel.likelihood_weights(ratio, frames), dim=0)
+    return torch.where(information <= INFORMATION_SHARE * information[-1], ratio, torch.zeros_like(ratio))
