@@ -35,7 +35,7 @@ def turned_blobs(n: int, psi: float) -> torch.Tensor:
 def test_a_turned_disc_is_the_transform_of_the_turned_image(n: int, psi: float) -> None:
     disc = half_disc(n, 20)
     found = read_rotated(turned_blobs(n, 0)[None], torch.tensor([psi]), disc.points)[0, 0]
-    wanted = rfft2(turned_blobs(n, psi)).flatten()[disc.index]
+    wanted = rfft2(turned_blobs(n, psi)).flatten()[disc.layout]
     assert (found - wanted).abs().max() < 0.025 * wanted.abs().max()
 
 

@@ -45,8 +45,8 @@ class MadeParticles:
         self.ctf = torch.where(torch.rand(count, 1, generator=chance) < 0.5, 0.9, -0.7) * torch.ones(len(plan_disc.points))
         white = torch.randn(count, BOX, BOX, generator=chance) * noise
         mask = soft_circle(BOX, 15.0, 3.0)
-        signal = rfft2(torch.stack(clean)).flatten(1)[:, plan_disc.index] * self.ctf
-        self.spectra = (signal + rfft2(white * mask).flatten(1)[:, plan_disc.index]) / BOX
+        signal = rfft2(torch.stack(clean)).flatten(1)[:, plan_disc.layout] * self.ctf
+        self.spectra = (signal + rfft2(white * mask).flatten(1)[:, plan_disc.layout]) / BOX
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return self.spectra[rows], self.ctf[rows]

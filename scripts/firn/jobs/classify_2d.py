@@ -120,7 +120,7 @@ class ParticleDiscs:
         part = self.table.iloc[rows.cpu().numpy()]
         images = torch.as_tensor(load_images(part), device=self.device)
         images = _normalised(_centred(images, part, self.pixel_size), self.background) * self.mask
-        return rfft2(images).flatten(1)[:, self.disc.index] / self.box_px
+        return rfft2(images).flatten(1)[:, self.disc.layout] / self.box_px
 
 
 def _halves(table: pd.DataFrame) -> np.ndarray:

@@ -23,7 +23,7 @@ class HalfDisc(NamedTuple):
 
     points: Float[Tensor, "f 2"]
     """yx frequencies in units of 1/n."""
-    index: Int[Tensor, " f"]
+    layout: Int[Tensor, " f"]
     """Positions in the flattened rfft layout of an image of side n."""
     shells: Int[Tensor, " f"]
     """Nearest integer radius."""
