@@ -16,6 +16,8 @@ from firn.report.imports import draw_import
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
+DEFAULT_FRACTIONS = 40
+
 
 class Params(JobParams):
     """Find movies by name or pattern, check that each is whole and like the others, and put them into batches; movies are never copied."""
@@ -52,8 +54,8 @@ class Params(JobParams):
     """e/Å². Dose of a whole movie, instead of dose_per_frame."""
     pre_exposure: float | None = Field(None, ge=0)
     """e/Å². Dose before the first frame; 0 unless the source tells otherwise."""
-    eer_fractions: int = Field(40, ge=1, le=1000)
-    """Number of fractions that the raw frames of an EER movie are summed to."""
+    eer_fractions: int | None = Field(None, ge=1, le=1000)
+    """Number of fractions that the raw frames of an EER movie are summed to; 40 unless the source tells otherwise."""
     eer_upsampling: int = Field(2, ge=1, le=4)
     """1, 2 or 4. Finer grid on which the events of an EER movie are placed."""
     batch_size: int = Field(10, ge=1)
@@ -74,10 +76,10 @@ def run(job: Job[Params]) -> None:
     """Write exposures.star, its batches, failed.star, the gain as it will be applied, and one figure."""
     told = _read_source(job)
     files = list(told["movie"]) if told is not None else discovery.expand_files(job.params.files or [])
-    headers, faults = _check_files(job, files)
+    headers, faults = _check_files(job, files, _fractions(job.params, told))
     if not headers:
         raise InputError(f"job {job.name}: none of {len(files)} movies can be used; the first: {next(iter(faults.values()))}")
-    table = _describe(job, headers, told)
+    table = _describe(job, headers, told, _fractions(job.params, told))
     table, reference = _attach_gain(job, table, next(iter(headers.values())), told)
     _write(job, table, faults)
     _report(job, table, faults, reference)
@@ -87,8 +89,14 @@ def _read_source(job: Job[Params]) -> pd.DataFrame | None:
     return read_table(job.input("source", "movies.star"), "movies", needs=("movie",)) if job.has("source") else None
 
 
-def _check_files(job: Job[Params], files: list[str]) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
-    eer = (job.params.eer_fractions, job.params.eer_upsampling)
+def _fractions(params: Params, told: pd.DataFrame | None) -> int:
+    if params.eer_fractions is not None:
+        return params.eer_fractions
+    return int(told["frames"].iloc[0]) if told is not None and "frames" in told.columns else DEFAULT_FRACTIONS
+
+
+def _check_files(job: Job[Params], files: list[str], fractions: int) -> tuple[dict[str, MovieHeader], dict[str, ExposureError]]:
+    eer = (fractions, job.params.eer_upsampling)
     if job.params.skip_header_check:
         return discovery.first_like_all(files, *eer), {}
     sound, faults = discovery.check_headers(job.over(files, "movies"), *eer)
@@ -96,7 +104,7 @@ def _check_files(job: Job[Params], files: list[str]) -> tuple[dict[str, MovieHea
     return good, faults | odd
 
 
-def _describe(job: Job[Params], headers: dict[str, MovieHeader], told: pd.DataFrame | None) -> pd.DataFrame:
+def _describe(job: Job[Params], headers: dict[str, MovieHeader], told: pd.DataFrame | None, fractions: int) -> pd.DataFrame:
     paths = list(headers)
     first = headers[paths[0]]
     table = pd.DataFrame(
@@ -104,7 +112,7 @@ def _describe(job: Job[Params], headers: dict[str, MovieHeader], told: pd.DataFr
     )
     table = table.assign(movie=paths, frames=first.frames, width_px=first.width, height_px=first.height)
     if first.format == "eer":
-        table = table.assign(eer_fractions=job.params.eer_fractions, eer_upsampling=job.params.eer_upsampling)
+        table = table.assign(eer_fractions=fractions, eer_upsampling=job.params.eer_upsampling)
     rows = told.set_index("movie").loc[paths].reset_index() if told is not None else pd.DataFrame(index=range(len(paths)))
     return table.assign(**_settings(job.params, rows, first))
 
@@ -112,8 +120,10 @@ def _describe(job: Job[Params], headers: dict[str, MovieHeader], told: pd.DataFr
 def _settings(params: Params, rows: pd.DataFrame, first: MovieHeader) -> dict[str, Any]:
     """Optics and dose of each row: as given, else as the source tells, else the header's or a default."""
     finer = params.eer_upsampling if first.format == "eer" else 1
+    if {"dose_per_frame", "frames"} <= set(rows.columns):
+        rows = rows.assign(dose_per_frame=rows["dose_per_frame"] * rows["frames"] / first.frames)
     dose = params.total_dose / first.frames if params.total_dose else params.dose_per_frame
-    pixel = _given("pixel_size", params.pixel_size / finer if params.pixel_size else None, rows, "movie_pixel_size", first.pixel_size)
+    pixel = _given("pixel_size", params.pixel_size, rows, "movie_pixel_size", first.pixel_size) / finer
     return {
         "dose_per_frame": _given("dose_per_frame (or total_dose)", dose, rows, "dose_per_frame", None),
         "pre_exposure": _given("pre_exposure", params.pre_exposure, rows, "pre_exposure", 0.0),
@@ -147,7 +157,8 @@ def _attach_gain(
         reference = np.ones(shape, dtype=np.float32)
     else:
         p = job.params
-        reference = gain.read_gain(path, p.gain_flip_x, p.gain_flip_y, p.gain_rotate, gain.is_divisor(path, first.format))
+        divides = p.gain is not None and gain.is_divisor(path, first.format)
+        reference = gain.read_gain(path, p.gain_flip_x, p.gain_flip_y, p.gain_rotate, divides)
         reference = gain.fit_gain(reference, shape, path)
     if job.params.defects is not None:
         reference = np.where(gain.read_defects(job.params.defects, shape), 0, reference)
