@@ -12,18 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 from scipy.ndimage import map_coordinates, spline_filter
-from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from firn.simulate.resample import correlation_by_shell, grid_points, low_pass, mirror_z, resample, resolution_at, sample, turn
 
-COARSE_BOX = 40
+COARSE_BOX = 32
 COARSE_RESOLUTION = 20.0
+"""Å; for large boxes a twelfth of the side, if that is more."""
 FINE_RESOLUTION = 6.0
-GRID_STEP = 12.0
-CANDIDATES = 40
-REFINED = 5
-POINTS = 700
+GRID_STEP = 15.0
+CANDIDATES = 30
+REFINED = 4
+POINTS = 500
+REFINEMENT_STEPS = 15
+SMALLEST_STEP = 2e-3
+NUDGES = np.diag([0.3, 0.3, 0.3, 0.05, 0.05, 0.05])
+"""Changes of three angles (deg) and three shifts (px) from which slopes are taken."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,13 @@ def align_map(volume: np.ndarray, reference: np.ndarray, pixel_size: float, both
     other_hand is the correlation of the hand that lost, NaN when both_hands is false.
     """
     hands = (False, True) if both_hands else (False,)
-    coarse = _Pair.make(volume, reference, pixel_size, COARSE_RESOLUTION, COARSE_BOX, 4000)
+    resolution = max(COARSE_RESOLUTION, volume.shape[0] * pixel_size / 12)
+    coarse = _Pair.make(volume, reference, pixel_size, resolution, COARSE_BOX, 4000)
     ranked = sorted(_coarse_candidates(coarse, hands), key=lambda found: -found[0])
-    best = [max((_refine(coarse, found, [6.0]) for found in _best_of(ranked, hand)), key=lambda found: found[0]) for hand in hands]
+    best = [max((_refine(coarse, found) for found in _best_of(ranked, hand)), key=lambda found: found[0]) for hand in hands]
     shared = _shared_resolution(volume, reference, pixel_size, max(best, key=lambda found: found[0]), coarse.pixel_size)
     fine = _Pair.make(volume, reference, pixel_size, shared, min(volume.shape[0], 80), 15000)
-    finals = sorted((_refine(fine, _rescaled(found, coarse, fine), [1.5, 0.3]) for found in best), key=lambda found: -found[0])
+    finals = sorted((_refine(fine, _rescaled(found, coarse, fine)) for found in best), key=lambda found: -found[0])
     correlation, rotation, shift_px, mirrored = finals[0]
     return Alignment(rotation, shift_px * fine.pixel_size, mirrored, correlation, finals[1][0] if both_hands else float("nan"))
 
@@ -79,6 +84,7 @@ class _Pair:
     volume: np.ndarray
     mirrored: np.ndarray
     reference: np.ndarray
+    resolution: float
     pixel_size: float
     points: np.ndarray
     values: np.ndarray
@@ -88,7 +94,7 @@ class _Pair:
         spacing = volume.shape[0] * pixel_size / box
         first, second = (resample(low_pass(map_, pixel_size, resolution), pixel_size, box, spacing) for map_ in (volume, reference))
         points, values = _support(second, most_points)
-        return cls(first, mirror_z(first), second, spacing, points, values)
+        return cls(first, mirror_z(first), second, resolution, spacing, points, values)
 
     def hand(self, mirrored: bool) -> np.ndarray:
         return self.mirrored if mirrored else self.volume
@@ -124,12 +130,12 @@ def _flipped(rotations: np.ndarray) -> np.ndarray:
 
 
 def _amplitude_scores(pair: _Pair, grid: np.ndarray) -> np.ndarray:
-    """Correlation of |F| of the reference at points between 1/80 and 1/20 Å with |F| of the volume at the points turned."""
+    """Correlation of |F| of the reference up to the resolution, from a quarter of it, with |F| of the volume at the points turned."""
     n = pair.reference.shape[0]
     size = n * pair.pixel_size
     first, second = (np.abs(scipy.fft.fftshift(scipy.fft.fftn(_padded(map_)))) for map_ in (pair.volume, pair.reference))
-    points = _half_ball(POINTS) * (2 * size / COARSE_RESOLUTION)
-    points = points[np.linalg.norm(points, axis=1) > 2 * size / 80]
+    points = _half_ball(POINTS) * (2 * size / pair.resolution)
+    points = points[np.linalg.norm(points, axis=1) > size / (2 * pair.resolution)]
     expected = _standardised(_lookup(second, points)).astype(np.float32)
     return np.concatenate([_scores(first, points, part, expected) for part in np.array_split(grid, max(1, len(grid) // 500))])
 
@@ -186,21 +192,27 @@ def _best_of(ranked: list[Found], hand: bool) -> list[Found]:
     return [found for found in ranked if found[3] == hand][:REFINED]
 
 
-def _refine(pair: _Pair, found: Found, widths: list[float]) -> Found:
-    """The alignment after simplex searches over a small rotation (deg) and shift (px), one for each first width in degrees."""
+def _refine(pair: _Pair, found: Found) -> Found:
+    """The alignment after damped Gauss-Newton steps over rotation (deg) and shift (px), which maximise the correlation."""
     _, rotation, shift, mirrored = found
     coefficients = spline_filter(pair.hand(mirrored), order=3, output=np.float32)
 
-    def cost(x: np.ndarray) -> float:
-        values = sample(coefficients, pair.points, _nudged(rotation, x[:3]), shift + x[3:])
-        return -float(_standardised(values) @ pair.values)
+    def values(x: np.ndarray) -> np.ndarray:
+        return _standardised(sample(coefficients, pair.points, _nudged(rotation, x[:3]), shift + x[3:]))
 
-    for width in widths:
-        start = np.concatenate((np.zeros((1, 6)), np.diag([width] * 3 + [width / 4] * 3)))
-        options = {"initial_simplex": start, "xatol": 0.01, "fatol": 1e-6, "maxfev": 180}
-        result = minimize(cost, np.zeros(6), method="Nelder-Mead", options=options)
-        rotation, shift = _nudged(rotation, result.x[:3]), shift + result.x[3:]
-    return -float(result.fun), rotation, shift, mirrored
+    now, damping = values(np.zeros(6)), 1e-3
+    for _ in range(REFINEMENT_STEPS):
+        slopes = np.stack([(values(nudge) - now) / nudge.sum() for nudge in NUDGES], axis=1)
+        normal = slopes.T @ slopes
+        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-12), slopes.T @ (pair.values - now))
+        then = values(step)
+        if then @ pair.values <= now @ pair.values:
+            damping *= 10
+            continue
+        rotation, shift, now, damping = _nudged(rotation, step[:3]), shift + step[3:], then, damping / 5
+        if np.abs(step).max() < SMALLEST_STEP:
+            break
+    return float(now @ pair.values), rotation, shift, mirrored
 
 
 def _nudged(rotation: np.ndarray, degrees: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from scipy.spatial import cKDTree
 
 from firn.simulate.ctf import Optics, contrast_transfer, envelope, frequency_grid
 from firn.simulate.euler import euler_to_matrix
@@ -25,6 +24,8 @@ ICE_STRUCTURE = 0.1
 """Structure factor of water at low frequency: how much less it fluctuates than a gas."""
 ICE_SMEAR = 1.2
 """Å. Blur of the ice by the motion of its molecules in the beam."""
+TRIES = 60
+"""Random places tried per particle."""
 DEFOCUS_STEP = 250.0
 """Å between the defocus levels among which tilted ice is interpolated."""
 
@@ -61,16 +62,13 @@ def place_particles(count: int, height: int, width: int, distance: float, margin
     low, high = np.array([margin, margin]), np.array([width - 1 - margin, height - 1 - margin])
     if (high <= low).any() or count <= 0:
         return np.zeros((0, 2))
-    candidates = generator.uniform(low, high, (60 * count, 2))
-    neighbours = cKDTree(candidates).query_ball_point(candidates, distance)
-    free, kept = np.ones(len(candidates), dtype=bool), []
-    for index, near in enumerate(neighbours):
-        if free[index]:
-            kept.append(index)
-            free[near] = False
+    kept = np.zeros((0, 2))
+    for candidate in generator.uniform(low, high, (TRIES * count, 2)):
         if len(kept) == count:
             break
-    return candidates[kept]
+        if (np.sum((kept - candidate) ** 2, axis=1) >= distance**2).all():
+            kept = np.concatenate((kept, candidate[None]))
+    return kept
 
 
 def local_defocus(scene_slope: tuple[float, float], uv: np.ndarray) -> np.ndarray:

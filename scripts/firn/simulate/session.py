@@ -4,9 +4,10 @@ Every exposure draws from its own generator, so that one of them can be made wit
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from firn.simulate.ctf import Optics
 from firn.simulate.dirt import carbon_edge, ice_crystals
@@ -18,6 +19,8 @@ from firn.simulate.specimen import Specimen
 
 RUINOUS_DRIFT = 8.0
 """How many times farther a drifted exposure moves."""
+BURYING_SHADE = -0.1
+"""Contrast of dirt below which a particle counts as hidden by it."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Shot:
-    """One exposure with its truth: kind is good, empty, dirty, drifted or truncated."""
+    """One exposure with its truth: kind is good, empty, dirty, drifted or truncated; dirt is drawn from its own seed."""
 
     kind: str
     scene: Scene
     motion: Motion
     tilt: float
     tilt_axis: float
+    dirt_seed: int
 
 
 def shot_kinds(count: int, empty: int, dirty: int, drifted: int, truncated: int, generator: np.random.Generator) -> list[str]:
@@ -64,18 +68,35 @@ def plan_shot(plan: Plan, kind: str, specimens: list[Specimen], fractions: list[
     factor = RUINOUS_DRIFT if kind == "drifted" else 1.0
     exposure = plan.exposure
     motion = random_motion(exposure.frames, exposure.dose_per_frame, factor * plan.drift_px, plan.local_px, generator)
-    return Shot(kind, scene, motion, tilt, axis)
+    shot = Shot(kind, scene, motion, tilt, axis, int(generator.integers(2**31)))
+    return replace(shot, scene=_without_buried(plan, shot)) if kind == "dirty" else shot
 
 
 def shoot(plan: Plan, shot: Shot, specimens: list[Specimen], generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Expected counts `(height, width)` of the frames of one exposure."""
-    canvas = Canvas(plan.height, plan.width, margin=8 + int(np.ceil(np.abs(shot.motion.trajectory).max() + 1.5 * plan.local_px)))
+    canvas = _canvas(plan, shot)
     protein = protein_contrast(shot.scene, specimens, canvas, plan.optics, plan.resolution)
     still = ice_contrast(shot.scene, canvas, plan.optics, plan.ice_thickness, plan.ice_noise, generator)
     if shot.kind == "dirty":
-        still = still + _dirt(canvas, plan, shot, generator)
+        still = still + _dirt(canvas, plan, shot)
     background = _background(plan.height, plan.width, generator)
     return expected_frames(protein, still, background, canvas, shot.motion, plan.exposure)
+
+
+def _canvas(plan: Plan, shot: Shot) -> Canvas:
+    reach = np.abs(shot.motion.trajectory).max() + 1.5 * plan.local_px
+    return Canvas(plan.height, plan.width, margin=8 + int(np.ceil(reach)))
+
+
+def _without_buried(plan: Plan, shot: Shot) -> Scene:
+    """The scene less the particles that lie under dirt."""
+    canvas, scene = _canvas(plan, shot), shot.scene
+    shade = gaussian_filter(_dirt(canvas, plan, shot), 10)
+    columns, rows = np.round(scene.centres.T).astype(int) + canvas.margin
+    free = shade[rows, columns] > BURYING_SHADE
+    return replace(
+        scene, centres=scene.centres[free], angles=scene.angles[free], defocus=scene.defocus[free], class_numbers=scene.class_numbers[free]
+    )
 
 
 def _draw_scene(
@@ -101,7 +122,8 @@ def _slope(plan: Plan, tilt: float, axis: float) -> tuple[float, float]:
     return -rise * (plan.width - 1) * np.sin(np.deg2rad(axis)), rise * (plan.height - 1) * np.cos(np.deg2rad(axis))
 
 
-def _dirt(canvas: Canvas, plan: Plan, shot: Shot, generator: np.random.Generator) -> np.ndarray:
+def _dirt(canvas: Canvas, plan: Plan, shot: Shot) -> np.ndarray:
+    generator = np.random.default_rng(shot.dirt_seed)
     if generator.uniform() < 0.5:
         return carbon_edge(canvas, plan.optics, shot.scene.mean_defocus, generator)
     return ice_crystals(canvas, plan.optics, int(generator.integers(3, 6)), generator)
@@ -110,5 +132,5 @@ def _dirt(canvas: Canvas, plan: Plan, shot: Shot, generator: np.random.Generator
 def _background(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
     """Smooth relative intensity of ice that is thicker in places, float32."""
     v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None, :]
-    a, b, c, d = (0.05 * generator.normal(size=4)).astype(np.float32)
+    a, b, c, d = (0.03 * generator.normal(size=4)).astype(np.float32)
     return np.clip(1 + a * u + b * v + c * (u * u - 1 / 3) + d * (v * v - 1 / 3), 0.6, 1.4)

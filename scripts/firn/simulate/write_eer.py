@@ -1,8 +1,9 @@
 """EER movies: electron positions with run-length coded distances, 7 bit, and 2 + 2 bit of sub-pixel.
 
-Convention: little-endian BigTIFF, one strip per raw frame, compression 65001; bits fill each byte from the lowest. A distance of
-127 stands for 127 empty pixels with no electron after them. Electrons of one fraction fall into its raw frames by chance; a raw
-frame holds one electron per pixel at most. Rows keep their order.
+Convention: little-endian BigTIFF, one strip per raw frame, compression 65001; bits fill each byte from the lowest, whole 16-bit
+words in all. A distance of 127 stands for 127 empty pixels with no electron after them; the last distance leads to the end of the
+frame. Electrons of one fraction fall into its raw frames by chance; a raw frame holds one electron per pixel at most. Rows keep
+their order.
 Source: Guo, Franken et al., IUCrJ 7, 860 (2020).
 """
 
@@ -31,13 +32,10 @@ def write_eer_movie(path: str | os.PathLike, frames: Iterable[np.ndarray], gener
 
 def encode_events(mask: np.ndarray, generator: np.random.Generator) -> bytes:
     """One raw frame: a boolean mask `(y, x)` of pixels hit, each at a random place within its pixel."""
-    places = np.flatnonzero(mask)
-    gaps = np.diff(places, prepend=-1) - 1
-    full, rest = np.divmod(gaps, FULL)
-    closing = (mask.size - (int(places[-1]) + 1 if len(places) else 0)) // FULL + 1
-    symbols = np.full(int(full.sum()) + len(places) + closing, -1, dtype=np.int64)
-    events = np.cumsum(full + 1) - 1
-    symbols[events] = rest
+    places = np.append(np.flatnonzero(mask), mask.size)
+    full, rest = np.divmod(np.diff(places, prepend=-1) - 1, FULL)
+    symbols = np.full(int(full.sum()) + len(places), -1, dtype=np.int64)
+    symbols[np.cumsum(full + 1) - 1] = rest
     return _pack(symbols, generator)
 
 
@@ -47,7 +45,8 @@ def _pack(symbols: np.ndarray, generator: np.random.Generator) -> bytes:
     values = np.where(is_event, symbols, FULL) | (np.where(is_event, generator.integers(0, 16, len(symbols)), 0) << SKIP_BITS)
     bits = (values[:, None] >> np.arange(SKIP_BITS + SUBPIXEL_BITS)) & 1
     kept = np.arange(SKIP_BITS + SUBPIXEL_BITS) < np.where(is_event, SKIP_BITS + SUBPIXEL_BITS, SKIP_BITS)[:, None]
-    return np.packbits(bits[kept].astype(np.uint8), bitorder="little").tobytes()
+    packed = np.packbits(bits[kept].astype(np.uint8), bitorder="little").tobytes()
+    return packed + bytes(len(packed) % 2)
 
 
 def _deal(frame: np.ndarray, group: int, generator: np.random.Generator) -> np.ndarray:
