@@ -3,20 +3,17 @@
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ctf_images import noisy_micrograph
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_table
 from firn.jobs import patch_ctf
 from firn.runtime.entry import open_job
-
-sys.path.append(str(Path(__file__).parents[1] / "preprocess"))
-from ctf_images import noisy_micrograph
 
 DEMO = Path(__file__).parents[2] / "demo" / "empiar-10146"
 OPTICS = {"voltage_kv": 300.0, "cs_mm": 0.001, "amplitude_contrast": 0.07}

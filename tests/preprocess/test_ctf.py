@@ -1,18 +1,13 @@
 """CTF estimation of simulated micrographs, whose CTF comes from another formula, against their truth."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from ctf_images import noisy_micrograph
 from firn.kernels.ctf_fit import Optics
 from firn.preprocess.ctf import CtfEstimate, estimate_ctf
 from firn.preprocess.ctf_spectrum import CtfSettings
-
-sys.path.append(str(Path(__file__).parent))
-from ctf_images import noisy_micrograph
 
 
 def estimate(image: np.ndarray, pixel_size: float = 1.3, kv: float = 300.0, cs: float = 2.7, ac: float = 0.1, **settings) -> CtfEstimate:
@@ -99,6 +94,19 @@ def test_an_ice_ring_raises_its_score_and_a_coarse_pixel_has_none():
     assert estimate(rng.standard_normal(shape), 1.0).ice_ring == pytest.approx(1.0, abs=0.1)
     assert estimate(icy, 1.0).ice_ring > 1.5
     assert np.isnan(estimate(rng.standard_normal((400, 400)), 2.0).ice_ring)
+
+
+def test_an_empty_border_does_not_spoil_the_fit():
+    image = noisy_micrograph((900, 1400), 1.3, 15300, 14900, 20.0, signal=1.2, b_factor=60, seed=9)
+    image[:, :700] = 0
+    found = estimate(image)
+    assert found.tiles_used < found.tiles
+    assert (found.defocus_u + found.defocus_v) / 2 == pytest.approx(15100, rel=0.01)
+
+
+def test_a_pixel_too_coarse_for_the_band_is_named():
+    with pytest.raises(ValueError, match="spectrum pixels"):
+        estimate(np.random.default_rng(0).standard_normal((400, 400)), 12.2)
 
 
 def test_an_image_without_contrast_is_refused():

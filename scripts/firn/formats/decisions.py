@@ -10,7 +10,7 @@ from firn.errors import InputError
 from firn.formats.star import read_star
 
 KEYS = ("exposure_id", "micrograph", "firnExposureId", "rlnMicrographName", "rlnMicrographMovieName")
-VERDICT_COLUMNS = ("verdict", "decision", "human_verdict", "firnVerdict", "firnHumanVerdict")
+VERDICT_COLUMNS = ("human_verdict", "firnHumanVerdict", "decision", "verdict", "firnVerdict")
 VERDICTS = {
     "accept": "accept",
     "accepted": "accept",

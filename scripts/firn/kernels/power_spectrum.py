@@ -73,12 +73,14 @@ def radial_means(spectra: Float[Tensor, "*b y x"], frequencies: Float[Tensor, "y
 def usable_tiles(spectra: Float[Tensor, "n s"], tolerance: float = 4.0, floor: float = 0.35) -> Bool[Tensor, "n"]:
     """Tiles whose mean power (log) is within some robust standard deviations of the median: not gold, carbon edge or empty.
 
-    floor is the least standard deviation assumed, so that a homogeneous micrograph loses nothing.
+    floor is the least standard deviation assumed, so that a homogeneous micrograph loses nothing; tiles without power do not count.
     """
-    level = torch.log(spectra.mean(dim=-1).clamp(min=torch.finfo(spectra.dtype).tiny))
-    distance = (level - level.median()).abs()
-    spread = (1.4826 * distance.median()).clamp(min=floor)
-    return distance <= tolerance * spread
+    power = spectra.mean(dim=-1)
+    filled = power > 0
+    level = torch.log(power.clamp(min=torch.finfo(spectra.dtype).tiny))
+    distance = (level - level[filled].median()).abs()
+    spread = (1.4826 * distance[filled].median()).clamp(min=floor)
+    return filled & (distance <= tolerance * spread)
 
 
 def spline_basis(positions: Float[Tensor, "n"], low: float, high: float, intervals: int) -> Float[Tensor, "n k"]:

@@ -28,6 +28,7 @@ from firn.kernels.ring_profile import equivalent_s2
 
 TILE_A = 800.0
 BACKGROUND_INTERVALS = 3
+FEWEST_PIXELS = 200
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def measure(image: Float[Tensor, "y x"], pixel_size: float, optics: Optics, sett
     grid = frequencies2((tile, tile), image.device) / pixel_size
     inside = band(grid, 1 / settings.min_resolution, min(1 / settings.max_resolution, 0.49 / pixel_size))
     power = spectra[:, inside]
-    if not bool((power > 0).any(dim=-1).all()) or power.shape[-1] < 200:
+    if power.shape[-1] < FEWEST_PIXELS:
+        raise ValueError(f"has {power.shape[-1]} spectrum pixels up to {2.04 * pixel_size:.3g} Å to fit, but {FEWEST_PIXELS} are needed")
+    if not bool((power > 0).any()):
         raise ValueError("has no contrast in the fitted band")
     good = usable_tiles(power)
     power, spectra = power[good], spectra[good]
