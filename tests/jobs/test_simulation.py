@@ -112,7 +112,7 @@ def test_the_truth_scores_perfectly_against_itself() -> None:
     volume, pixel_size = read_mrc("results/stack/truth/model.mrc")
     write_volume("results/refined/map.mrc", volume, pixel_size)
     inputs = {"truth": ["results/stack"], "particles": ["results/refined"], "volume": ["results/refined"]}
-    metrics = simulate(score, {"type": "score"}, "score", inputs).metrics
+    metrics = simulate(score, {"type": "score", "truth": "stack"}, "score", inputs).metrics
     assert metrics["pose_error_median"]["value"] < 0.1
     assert metrics["shift_error_median"]["value"] < 0.01
     assert metrics["map_mirrored"]["value"] == 0
@@ -128,7 +128,7 @@ def test_picks_and_defocus_are_scored_by_exposure() -> None:
     shots = score.with_exposure_ids(read_table("results/sim/truth/exposures.star", "exposures")).drop(columns="motion_star")
     write_table("results/ctf/exposures.star", shots.assign(defocus_u=lambda rows: rows["defocus_u"] + 100), "exposures")
     inputs = {"truth": ["results/sim"], "picks": ["results/picks"], "exposures": ["results/ctf"]}
-    metrics = simulate(score, {"type": "score"}, "score", inputs).metrics
+    metrics = simulate(score, {"type": "score", "truth": "stack"}, "score", inputs).metrics
     assert metrics["pick_recall"]["value"] == 1
     assert metrics["pick_precision"]["value"] == pytest.approx(len(truth) / len(picks))
     assert metrics["pick_offset"]["value"] == pytest.approx(4.0, rel=1e-3)
@@ -138,4 +138,4 @@ def test_picks_and_defocus_are_scored_by_exposure() -> None:
 def test_nothing_to_score_is_an_error() -> None:
     simulate(simulate_particles, STACK | {"particles": 4}, "stack")
     with pytest.raises(InputError, match="nothing to score"):
-        simulate(score, {"type": "score"}, "score", {"truth": ["results/stack"]})
+        simulate(score, {"type": "score", "truth": "stack"}, "score", {"truth": ["results/stack"]})
