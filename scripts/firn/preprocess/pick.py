@@ -18,8 +18,8 @@ from firn.kernels.templates import band_filter, disc_mask, filter_images, high_p
 
 SAMPLING = 2.4
 """Pixels per low-pass period: a little finer than Nyquist, so that the soft edge of the filter fits."""
-MARGIN = 1.2
-"""Diameter of the mask that a template is normalised in, in diameters of the template: room for the first CTF fringe."""
+MARGIN = 1.5
+"""Diameter of the mask that a template is normalised in, in diameters of the template: particle and surround have like areas."""
 BACKGROUND = 2.0
 """What varies over more than this many diameters is background."""
 SHADING = 6.0
