@@ -16,10 +16,14 @@ HOST_CHUNK, DEVICE_CHUNK = 2**16, 2**22
 def read_spectrum(spectrum: Complex[Tensor, "d d h"], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
     """Values of a half spectrum at points; zero beyond its largest frequency."""
     table = _centred(torch.view_as_real(spectrum)).permute(3, 0, 1, 2)[None]
-    flat, mirrored = _half_points(points)
-    values = torch.nn.functional.grid_sample(table, _unit_coordinates(flat, spectrum.shape[0]), align_corners=True)[0, :, 0, 0]
-    imaginary = torch.where(mirrored, -values[1], values[1])
-    return torch.complex(values[0], imaginary).reshape(points.shape[:-1])
+    scale = torch.tensor(_steps_to_units(spectrum.shape[0]), device=points.device)
+    coordinates = points.flip(-1) * scale
+    side = torch.where(points[..., 2:] < 0, -1.0, 1.0)
+    coordinates *= side
+    coordinates += _origin(spectrum.shape[0], points.device)
+    values = torch.nn.functional.grid_sample(table, coordinates.reshape(1, 1, 1, -1, 3), align_corners=True)[0, :, 0, 0]
+    values[1] *= side.reshape(-1)
+    return torch.complex(values[0], values[1]).reshape(points.shape[:-1])
 
 
 def add_to_spectrum_(
@@ -95,11 +99,15 @@ def _half_points(points: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(mirrored[:, None], -flat, flat), mirrored
 
 
-def _unit_coordinates(points: Tensor, d: int) -> Tensor:
-    """xyz coordinates in [-1, 1] for grid_sample, whose corners are aligned with the first and last stored plane."""
-    half = d // 2
-    z, y, x = points.unbind(-1)
-    return torch.stack((x * (2 / half) - 1, (y + half) * (2 / (d - 1)) - 1, (z + half) * (2 / (d - 1)) - 1), dim=-1)[None, None, None]
+def _steps_to_units(d: int) -> tuple[float, float, float]:
+    """Factors xyz from steps of the layout to grid_sample's coordinates, whose -1 and 1 are the first and last stored plane."""
+    return 2 / (d // 2), 2 / (d - 1), 2 / (d - 1)
+
+
+def _origin(d: int, device: torch.device) -> Tensor:
+    """grid_sample's coordinates xyz of zero frequency."""
+    centre = 2 * (d // 2) / (d - 1) - 1
+    return torch.tensor((-1.0, centre, centre), device=device)
 
 
 def _centred(values: Tensor) -> Tensor:

@@ -20,10 +20,12 @@ from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
 
-KEPT_MASS = 0.999
+KEPT_MASS = (0.999, 0.99)
+"""Probability kept at the coarsest level, where a cell's centre may be far from the peak of the score, and at the others."""
+TEMPER = (0.5, 0.75)
+"""Factors on the log-likelihood at those levels, for the same reason."""
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
-COARSE_TEMPER = 0.5
 BATCH_BYTES = 2**25
 TABLE_POINTS = 2**24
 
@@ -104,7 +106,7 @@ class Searcher:
         candidates, scores = self._coarse(data[0], rotations, log_prior_of)
         spread = torch.zeros(0)
         for depth, limit in enumerate(_limits(len(self.levels)), start=1):
-            orientations, shifts = _marginals_(scores)
+            orientations, shifts = _marginals_(scores, TEMPER[min(depth, 2) - 1])
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
             scores = self._sparse(data[depth], candidates, self.references[depth], log_prior_of)
@@ -143,10 +145,10 @@ class Searcher:
         return torch.where(valid, scores + log_prior_of(candidates.shifts)[:, :, None], -torch.inf)
 
     def _refined(self, candidates: Candidates, orientations: Tensor, shifts: Tensor, depth: int, limit: int) -> Candidates:
-        """Children of the cells that hold KEPT_MASS of the marginal probabilities `(b, c)` and `(b, t)`."""
-        picked, node_ok = _significant(orientations, limit)
+        """Children of the cells that hold nearly all of the marginal probabilities `(b, c)` and `(b, t)`."""
+        picked, node_ok = _significant(orientations, limit, KEPT_MASS[min(depth, 2) - 1])
         nodes = child_nodes(candidates.nodes.gather(1, picked), self.levels[depth - 1].order).flatten(1)
-        best, shift_ok = _significant(shifts, MAX_SHIFTS)
+        best, shift_ok = _significant(shifts, MAX_SHIFTS, KEPT_MASS[min(depth, 2) - 1])
         kept = candidates.shifts.gather(1, best[..., None].expand(-1, -1, 2))
         step, finer = self.levels[depth - 1].shift_step, self.levels[depth].shift_step
         if finer < 0.8 * step:
@@ -172,21 +174,18 @@ def _limits(levels: int) -> list[int]:
     return [2 * MAX_ORIENTATIONS, *[MAX_ORIENTATIONS] * (levels - 2)]
 
 
-def _marginals_(scores_: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities of orientations `(b, c)` and of shifts `(b, t)` from scores `(b, t, c)`, which are used up.
-
-    Tempered, because a coarse grid misses the peak of the score by an unknown amount.
-    """
+def _marginals_(scores_: Tensor, temper: float) -> tuple[Tensor, Tensor]:
+    """Probabilities of orientations `(b, c)` and of shifts `(b, t)` from scores `(b, t, c)` times temper; the scores are used up."""
     scores_ -= scores_.amax(dim=(1, 2), keepdim=True)
-    joint = scores_.mul_(COARSE_TEMPER).exp_()
+    joint = scores_.mul_(temper).exp_()
     orientations, shifts = joint.sum(1), joint.sum(2)
     total = orientations.sum(1, keepdim=True)
     return orientations / total, shifts / total
 
 
-def _significant(probability: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """(indices `(b, k)`, whether needed) of the most probable entries that together hold KEPT_MASS, at most `limit` of them."""
+def _significant(probability: Tensor, limit: int, mass: float) -> tuple[Tensor, Tensor]:
+    """(indices `(b, k)`, whether needed) of the most probable entries that together hold a mass, at most `limit` of them."""
     values, indices = probability.topk(min(limit, probability.shape[1]), dim=1)
-    needed = values.cumsum(1) - values < KEPT_MASS
+    needed = values.cumsum(1) - values < mass
     count = int(needed.sum(1).max())
     return indices[:, :count], needed[:, :count]

@@ -25,6 +25,8 @@ LOCAL_SPREAD = 2.0
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
 PATIENCE = 2
+SHELLS_BEYOND = 2
+"""Shells beyond the resolution that still help to find poses."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Refinement:
         self.sphere = soft_sphere(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self.models = [HalfModel(start * self.sphere, self._background(half)) for half in (1, 2)]
-        self.radius, self.offset_sigma, self.reach = settings.initial_radius, settings.shift_reach / 2, settings.shift_reach
+        self.searched = self.radius = settings.initial_radius
+        self.offset_sigma, self.reach = settings.shift_reach / 2, settings.shift_reach
 
     def run(self, iterations: int) -> Iterator[Iteration]:
         """Iterate until neither resolution nor assignments improve, then once more to Nyquist."""
@@ -86,7 +89,7 @@ class Refinement:
         """One iteration: both halves, then the correlation and the new references."""
         everywhere = number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
         side, settings = self.particles.side, self.settings
-        levels = search_levels(side, settings.diameter, self.radius, everywhere)
+        levels = search_levels(side, settings.diameter, self.searched, everywhere)
         before = replace(self.poses, rotations=self.poses.rotations.clone(), shifts=self.poses.shifts.clone())
         radius = side / 2 - 1 if last else self.radius
         sums = []
@@ -148,8 +151,9 @@ class Refinement:
         calm = falling(curve)
         for model, part in zip(self.models, sums, strict=True):
             model.volume, model.scaled = filtered_map(part, side, radius, calm) * mask, True
-        searched = self.radius
-        self.radius = next_radius(curve.tolist(), side, self.settings.initial_radius, self.settings.max_radius)
+        searched = self.searched
+        self.searched = min(radius, self.settings.max_radius, _crossing(curve.tolist()) + SHELLS_BEYOND)
+        self.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
         moved = float(_orientation_change(before.rotations, self.poses.rotations, self.operators.cpu()).median())
         combined = self._combined(sums, radius, curve)
         return Iteration(

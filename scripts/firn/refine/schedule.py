@@ -52,10 +52,10 @@ def coarse_radius(side: int, diameter: float, order: int) -> float:
     return side / (RIM_FRACTION * diameter * math.radians(grid_step(order)))
 
 
-def next_radius(curve: list[float], side: int, initial: float, limit: float) -> float:
-    """Radius for the next search: some shells beyond where the correlation of the half-maps falls below 0.5."""
+def next_radius(curve: list[float], side: int, initial: float) -> float:
+    """Radius of the next reconstruction: some shells beyond where the correlation of the half-maps falls below 0.5."""
     half, low = first_below(curve, 0.5), first_below(curve, 0.143)
-    return float(min(max(half + max(MARGIN, side // 16), low + 2, initial), limit))
+    return float(min(max(half + max(MARGIN, side // 16), low + 2, initial), side / 2 - 1))
 
 
 def first_below(curve: list[float], threshold: float) -> int:
