@@ -85,7 +85,7 @@ def _search(spectrum: TileSpectra, optics: Optics, settings: CtfSettings) -> tup
 def _search_defocus(
     spectrum: TileSpectra, values: Tensor, optics: Optics, settings: CtfSettings, count: int = 6
 ) -> list[tuple[Tensor, float]]:
-    """The best few (parameters, B-factor) without astigmatism."""
+    """The best few (parameters, B-factor) without astigmatism: those that correlate more than 0.6 times as well as the best."""
     samples, profile = cells(spectrum, values, 1, optics)
     project = ctf_fit.make_projector(samples.weights, background_basis(samples.s2.sqrt()))
     step = 0.4 / (math.pi * float(wavelength(optics.voltage_kv)) * float(samples.s2.max()))
@@ -98,7 +98,7 @@ def _search_defocus(
         scores, envelope = ctf_fit.correlations(samples, project, profile, parameters, envelopes).max(dim=-1)
         found += [(float(scores[i]), parameters[i], B_FACTORS[int(envelope[i])]) for i in ctf_fit.local_maxima(scores, count)]
     found.sort(key=lambda entry: -entry[0])
-    return [(parameters, b_factor) for _, parameters, b_factor in found[:count]]
+    return [(parameters, b_factor) for score, parameters, b_factor in found[:count] if score >= 0.6 * found[0][0]]
 
 
 def _search_astigmatism(
