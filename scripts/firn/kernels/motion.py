@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from firn.kernels.fourier import hermitian_weights, plain_irfft2
@@ -48,14 +48,14 @@ def crop_band(band: Band, radius: float) -> tuple[Tensor, int, Band]:
     return rows, columns, Band(band.ky[rows], band.kx[:columns], band.radius[rows, :columns], band.share[rows, :columns])
 
 
-def move(spectra: Float[Tensor, "*b y x"], shifts: Float[Tensor, "*b 2"], band: Band) -> Tensor:
+def move(spectra: Complex[Tensor, "*b y x"], shifts: Float[Tensor, "*b 2"], band: Band) -> Tensor:
     """Spectra of the images moved by shifts in Å."""
     angle_y, angle_x = shifts[..., :1] * band.ky, shifts[..., 1:] * band.kx
     return spectra * _unit(-2 * torch.pi * angle_y)[..., :, None] * _unit(-2 * torch.pi * angle_x)[..., None, :]
 
 
 def correlation_step(
-    spectra: Float[Tensor, "f y x"],
+    spectra: Complex[Tensor, "f y x"],
     shifts: Float[Tensor, "f 2"],
     weights: Float[Tensor, "y x"],
     band: Band,
@@ -113,7 +113,7 @@ def likelihood_weights(ratio: Float[Tensor, "*n"], frames: int) -> Float[Tensor,
 
 
 def likelihood_gradient(
-    spectra: Float[Tensor, "f y x"], shifts: Float[Tensor, "f 2"], weights: Float[Tensor, "y x"], band: Band
+    spectra: Complex[Tensor, "f y x"], shifts: Float[Tensor, "f 2"], weights: Float[Tensor, "y x"], band: Band
 ) -> tuple[Tensor, Tensor]:
     """(gradient `(f, 2)` of the log-likelihood in 1/Å, power `(y, x)` of the sum); weights: W / N of the model."""
     moved = move(spectra, shifts, band)

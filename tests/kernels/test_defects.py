@@ -1,0 +1,43 @@
+"""Defects are found in the sum of frames, good pixels are not, and substitutes keep the statistics of the frame."""
+
+import torch
+
+from firn.kernels.defects import choose_substitutes, find_defects, replace_defects
+
+
+def frames(count: int, mean: float) -> torch.Tensor:
+    return torch.poisson(torch.full((count, 256, 256), mean), generator=torch.Generator().manual_seed(4))
+
+
+def test_hot_and_dead_pixels_are_found_and_no_others() -> None:
+    movie = frames(20, 2.0)
+    movie[:, 10, 20], movie[:, 200, 100], movie[:, 0, 0] = 9.0, 0.0, 8.0
+    found = torch.nonzero(find_defects(movie.sum(dim=0))).tolist()
+    assert found == [[0, 0], [10, 20], [200, 100]]
+
+
+def test_counting_noise_and_gradients_hold_no_defects() -> None:
+    ramp = torch.linspace(0.5, 1.5, 256)
+    total = torch.poisson(30 * ramp.expand(256, 256), generator=torch.Generator().manual_seed(5))
+    assert not find_defects(total).any()
+
+
+def test_substitutes_are_good_pixels_nearby_drawn_anew_for_each_frame() -> None:
+    defects = torch.zeros(40, 50, dtype=torch.bool)
+    defects[10, :] = True
+    chosen = choose_substitutes(defects, 30, torch.Generator().manual_seed(6))
+    assert chosen.shape == (30, 50)
+    assert int(chosen.min()) >= 0
+    assert not defects.flatten()[chosen].any()
+    assert int((chosen // 50 - 10).abs().max()) <= 5
+    assert len(torch.unique(chosen[:, 20])) > 5
+
+
+def test_replaced_pixels_take_their_substitutes_values_and_others_stay() -> None:
+    frame = torch.arange(12.0).reshape(3, 4)
+    defects = torch.zeros(3, 4, dtype=torch.bool)
+    defects[0, 0] = defects[2, 3] = True
+    replaced = replace_defects(frame, defects, torch.tensor([5, -1]))
+    assert replaced[0, 0] == 5
+    assert replaced[2, 3] == frame[~defects].mean()
+    torch.testing.assert_close(replaced[~defects], frame[~defects])

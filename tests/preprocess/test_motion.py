@@ -1,0 +1,122 @@
+"""Motion correction against movies of known motion: drift and local motion are found, still specimens stay still."""
+
+import numpy as np
+import pytest
+import torch
+
+from firn.preprocess.frame_sum import move_frame, sum_frames
+from firn.preprocess.frames import Frames, prepare_frames
+from firn.preprocess.motion import Motion, Settings, estimate_motion, spline_times
+from moving_specimen import FRAMES, SIDE, counted_movie, displacement, expected_counts
+
+PIXEL = 3.0
+DOSES = torch.arange(1, FRAMES + 1) * 2.0
+
+
+def frames_of(counts: np.ndarray) -> Frames:
+    return prepare_frames([torch.from_numpy(frame) for frame in counts], None, torch.Generator().manual_seed(0))
+
+
+def motion_of(counts: np.ndarray, **settings: float) -> Motion:
+    return estimate_motion(frames_of(counts), DOSES, Settings(PIXEL, max_align_resolution=8.0, **settings))
+
+
+def residual_px(motion: Motion, drift: float, local: float) -> tuple[float, float]:
+    """RMS error in px of the drift, and of drift and local motion, the mean over frames removed."""
+    axis = torch.linspace(0.1, 0.9, 7)
+    points = torch.cartesian_prod(axis, axis)
+    truth = displacement(points[:, 0].numpy() * SIDE, points[:, 1].numpy() * SIDE, drift, local)
+    error = -motion.at_points(points).numpy() / PIXEL - truth
+    error = error - error.mean(axis=0)
+    return float(np.sqrt((error.mean(axis=1) ** 2).sum(-1).mean())), float(np.sqrt((error**2).sum(-1).mean()))
+
+
+@pytest.mark.parametrize(("drift", "local"), [(4.0, 0.0), (3.0, 1.5), (-6.0, 0.7), (0.0, 0.0)])
+def test_drift_and_local_motion_are_found_to_a_tenth_of_a_pixel(drift: float, local: float) -> None:
+    motion = motion_of(counted_movie(drift, local))
+    rigid, whole = residual_px(motion, drift, local)
+    assert rigid < 0.1
+    assert whole < 0.15
+
+
+def test_local_motion_is_left_alone_when_told_to() -> None:
+    motion = motion_of(counted_movie(3.0, 1.5), local=False)
+    assert motion.field is None
+    assert residual_px(motion, 3.0, 1.5)[0] < 0.15
+
+
+def test_shifts_and_field_are_zero_in_the_first_frame() -> None:
+    motion = motion_of(counted_movie(3.0, 1.5))
+    assert motion.field is not None
+    assert not motion.shifts[0].any()
+    assert float(motion.field.at_points(torch.rand(5, 2))[0].abs().max()) < 1e-5
+
+
+def test_the_field_on_a_raster_is_the_field_at_its_points() -> None:
+    motion = motion_of(counted_movie(3.0, 1.5))
+    assert motion.field is not None
+    y, x = torch.rand(3), torch.rand(4)
+    raster = motion.field.on_raster(5, y, x)
+    torch.testing.assert_close(raster.movedim(0, -1).reshape(12, 2), motion.field.at_points(torch.cartesian_prod(y, x))[5])
+
+
+def test_a_specimen_without_any_structure_is_given_no_large_motion() -> None:
+    flat = np.random.default_rng(3).poisson(8.0, (FRAMES, SIDE, SIDE)).astype(np.uint8)
+    motion = motion_of(flat)
+    assert motion.field is not None
+    assert float(motion.field.at_points(torch.rand(20, 2)).abs().max()) < 3 * PIXEL
+
+
+def test_moved_frames_lie_on_the_first_one() -> None:
+    still, moving = expected_counts(0.0, 0.0), expected_counts(3.0, 1.5)
+    motion = motion_of(counted_movie(3.0, 1.5))
+    inside = (slice(12, -12), slice(12, -12))
+    for number in (3, FRAMES - 1):
+        moved = move_frame(torch.from_numpy(moving[number]).float(), motion, number, PIXEL).numpy()
+        before = np.corrcoef(moving[number][inside].ravel(), still[0][inside].ravel())[0, 1]
+        after = np.corrcoef(moved[inside].ravel(), still[0][inside].ravel())[0, 1]
+        assert after > 0.99
+        assert after > before + 0.2
+
+
+def test_sums_keep_the_counts_and_dose_weights_keep_white_noise_white() -> None:
+    noise = np.random.default_rng(2).poisson(8.0, (FRAMES, SIDE, SIDE)).astype(np.uint8)
+    still = Motion(torch.zeros(FRAMES, 2), None, torch.full((1, 2), 0.5))
+    plain, weighted = sum_frames(frames_of(noise), still, PIXEL, DOSES, 300.0)
+    assert weighted is not None
+    np.testing.assert_allclose(plain.numpy(), noise.sum(axis=0), rtol=1e-4)
+    assert float(weighted.mean()) == pytest.approx(noise.sum(axis=0).mean() / FRAMES**0.5, rel=1e-4)
+    assert float(weighted.var()) == pytest.approx(8.0, rel=0.03)
+
+
+def test_a_cropped_sum_is_smaller_and_keeps_its_mean() -> None:
+    counts = counted_movie(0.0, 0.0)
+    still = Motion(torch.zeros(FRAMES, 2), None, torch.full((1, 2), 0.5))
+    plain, _ = sum_frames(frames_of(counts), still, PIXEL, None, 300.0, f_crop=0.5)
+    assert plain.shape == (SIDE // 2, SIDE // 2)
+    assert float(plain.mean()) == pytest.approx(counts.sum(axis=0).mean(), rel=1e-4)
+
+
+def test_the_gain_is_applied_and_its_zeros_are_filled_from_neighbours() -> None:
+    gain = torch.full((SIDE, SIDE), 0.5)
+    gain[40, 50] = 0
+    counts = [torch.from_numpy(frame) for frame in counted_movie(0.0, 0.0)]
+    frames = prepare_frames(counts, gain, torch.Generator().manual_seed(1))
+    assert bool(frames.defects[40, 50])
+    assert float(frames[0][100, 100]) == 0.5 * float(counts[0][100, 100])
+    assert sum(float(frames[number][40, 50]) for number in range(FRAMES)) > 0
+
+
+def test_early_frames_get_more_of_the_splines_time() -> None:
+    times = spline_times(DOSES)
+    assert float(times[0]) == 0
+    assert float(times[-1]) == 1
+    assert bool((times.diff().diff() < 0).all())
+
+
+def test_one_and_two_frames_are_movies_too() -> None:
+    for count in (1, 2):
+        counts = counted_movie(2.0, 0.0)[:count]
+        motion = estimate_motion(frames_of(counts), DOSES[:count], Settings(PIXEL))
+        assert motion.shifts.shape == (count, 2)
+        assert bool(torch.isfinite(motion.shifts).all())
