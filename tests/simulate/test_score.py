@@ -10,9 +10,11 @@ from scipy.interpolate import BSpline
 from scipy.spatial.transform import Rotation
 
 from firn.errors import InputError
+from firn.formats.motion_star import MovieInfo, SplineField, write_motion
 from firn.simulate.align_map import align_map, apply_alignment, rotation_grid
-from firn.simulate.compare import compare_map, compare_picks
+from firn.simulate.compare import compare_map, compare_motion, compare_picks
 from firn.simulate.euler import euler_to_matrix, random_matrices, rotation_angle
+from firn.simulate.motion import random_motion
 from firn.simulate.phantom import Phantom, phantom_volume, random_phantom
 from firn.simulate.resample import correlation_by_shell, mirror_z, resample, resolution_at, turn
 from firn.simulate.score import (
@@ -26,7 +28,9 @@ from firn.simulate.score import (
     spline_displacement,
 )
 from firn.simulate.symmetry import symmetry_operators
+from firn.simulate.truth import write_motion as write_truth
 
+GRID = 2 * np.stack([line.ravel() for line in np.meshgrid(np.linspace(0.1, 0.9, 5), np.linspace(0.1, 0.9, 5))], axis=-1) - 1
 RELION = json.loads((Path(__file__).parents[1] / "data" / "relion_symmetry_operators.json").read_text())
 
 
@@ -70,9 +74,27 @@ def test_a_constant_offset_is_no_residual_motion() -> None:
     assert motion_residual(np.zeros_like(true), true)[0] > 0.5
 
 
+@pytest.mark.parametrize("start", [0, 2])
+def test_the_motion_that_undoes_the_true_one_leaves_no_residual(tmp_path: Path, start: int) -> None:
+    true = random_motion(9, 2.0, 6.0, 1.5, np.random.default_rng(12))
+    true.field[:, 3:] = 0
+    write_truth(tmp_path / "true.star", true)
+    shifts = -1.5 * (true.trajectory - true.trajectory[start])[start:, ::-1]
+    coefficients = np.zeros((4, 4, 4, 2))
+    info = MovieInfo("m.tif", None, 512, 512, 9, start + 1, 1.0, 1.5, 2.0, 0.0, 300.0)
+    raster = np.zeros((9 - start, 9, 9, 2))
+    write_motion(tmp_path / "found.star", info, shifts, SplineField(coefficients, np.linspace(0, 1, 9 - start)), raster)
+    exposures, truth = (pd.DataFrame({"exposure_id": ["a"], "motion_star": [str(tmp_path / name)]}) for name in ("found.star", "true.star"))
+    row = compare_motion(exposures, truth).iloc[0]
+    left = motion_residual(np.zeros((9 - start, 25, 2)), true.local(GRID)[start:])[0]
+    assert row["residual_global"] < 1e-5
+    assert row["residual"] == pytest.approx(left, rel=1e-3)
+    assert row["uncorrected"] > 3 * row["residual_global"]
+
+
 def test_the_spline_field_is_scipys() -> None:
     coefficients = np.random.default_rng(2).normal(size=(5, 4, 6, 2))
-    values = spline_displacement(coefficients, 3, np.array([[0.3, 0.8]]))
+    values = spline_displacement(coefficients, np.array([0.0, 0.5, 1.0]), np.array([[0.3, 0.8]]))
     along_x = BSpline((np.arange(10) - 3) / 3, coefficients[..., 0].transpose(2, 0, 1), 3)(0.8)
     along_y = BSpline((np.arange(8) - 3) / 1, along_x.T, 3)(0.3)
     expected = BSpline((np.arange(9) - 3) / 2, along_y, 3)(0.5)

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from firn.errors import InputError
 from firn.formats import motion_star
 from firn.formats.ids import exposure_id
+from firn.formats.star import read_star
 from firn.formats.tables import require_columns
 from firn.simulate.align_map import Alignment, align_map, apply_alignment
 from firn.simulate.euler import euler_to_matrix
@@ -89,19 +90,21 @@ def compare_motion(exposures: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame
 
 
 def _motion_row(row: dict) -> dict[str, object]:
-    true = read_motion(row["motion_star_true"])
-    shifts, coefficients, pixel_size = motion_star.read_motion(row["motion_star"])
+    shifts, field, pixel_size = motion_star.read_motion(row["motion_star"])
+    first = int(read_star(row["motion_star"])["global_shift"]["rlnMicrographFrameNumber"].iloc[0]) - 1
+    used = slice(first, first + len(shifts))
     axis = np.linspace(0.1, 0.9, RASTER)
     points = np.stack([line.ravel() for line in np.meshgrid(axis, axis)], axis=-1)
-    expected = true.at(2 * points - 1)[: len(shifts)]
-    rigid = np.repeat(-shifts[:, None, ::-1] / pixel_size, len(points), axis=1)
-    whole = rigid
-    if coefficients is not None:
-        whole = rigid - spline_displacement(coefficients, len(shifts), points[:, ::-1])[..., ::-1] / pixel_size
+    true = read_motion(row["motion_star_true"])
+    expected = true.at(2 * points - 1)[used]
+    rigid = -shifts[:, None, ::-1] / pixel_size
+    whole = np.repeat(rigid, len(points), axis=1)
+    if field is not None:
+        whole = whole - spline_displacement(field.coefficients, field.times, points[:, ::-1])[..., ::-1] / pixel_size
     return {
         "exposure_id": row["exposure_id"],
-        "residual_global": motion_residual(rigid[:, :1], true.trajectory[: len(shifts), None])[0],
-        "residual": motion_residual(whole - whole[:1], expected - expected[:1])[0],
+        "residual_global": motion_residual(rigid, true.trajectory[used, None])[0],
+        "residual": motion_residual(whole, expected)[0],
         "uncorrected": motion_residual(np.zeros_like(expected), expected)[0],
     }
 

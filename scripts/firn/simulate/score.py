@@ -51,11 +51,10 @@ def astigmatism_vector(defocus_u: np.ndarray, defocus_v: np.ndarray, angle: np.n
     return (defocus_u - defocus_v)[:, None] * np.stack((np.cos(twice), np.sin(twice)), axis=-1)
 
 
-def spline_displacement(coefficients: np.ndarray, frames: int, points_yx: np.ndarray) -> np.ndarray:
-    """Values `(frames, n, 2)` of a cubic B-spline with coefficients `(ct, cy, cx, 2)` on uniform knots over [0, 1]^3."""
+def spline_displacement(coefficients: np.ndarray, times: np.ndarray, points_yx: np.ndarray) -> np.ndarray:
+    """Values `(f, n, 2)` of a cubic B-spline with coefficients `(ct, cy, cx, 2)` on uniform knots over [0, 1]^3, at times `(f,)`."""
     time, y, x = (
-        _basis(where, count)
-        for where, count in zip((np.linspace(0, 1, frames), points_yx[:, 0], points_yx[:, 1]), coefficients.shape[:3], strict=True)
+        _basis(where, count) for where, count in zip((times, points_yx[:, 0], points_yx[:, 1]), coefficients.shape[:3], strict=True)
     )
     return np.einsum("ft,ny,nx,tyxc->fnc", time, y, x, coefficients)
 
