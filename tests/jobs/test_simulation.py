@@ -1,5 +1,7 @@
 """The three jobs of simulation, from movies and particles to their scores."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from firn.formats.tables import read_table, write_table
 from firn.jobs import score, simulate_movies, simulate_particles
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
+from firn.simulate.resample import correlation_by_shell
 
 SMALL = {
     "type": "simulate_movies", "seed": 3, "movies": 2, "dirty": 1, "size_px": 160, "frames": 4, "pixel_size": 4.0, "phantom_radius": 45.0,
@@ -139,3 +142,13 @@ def test_nothing_to_score_is_an_error() -> None:
     simulate(simulate_particles, STACK | {"particles": 4}, "stack")
     with pytest.raises(InputError, match="nothing to score"):
         simulate(score, {"type": "score", "truth": "stack"}, "score", {"truth": ["results/stack"]})
+
+
+@pytest.mark.relion
+@pytest.mark.skipif(shutil.which("relion_reconstruct") is None, reason="relion_reconstruct is not installed")
+def test_relion_reconstructs_the_model_from_the_true_poses() -> None:
+    simulate(simulate_particles, STACK | {"particles": 800, "snr": 2.0}, "stack")
+    command = ["relion_reconstruct", "--i", "results/stack/truth/particles.star", "--o", "map.mrc", "--ctf", "--angpix", "4"]
+    subprocess.run(command, check=True, capture_output=True)
+    model, (found, _) = read_mrc("results/stack/truth/model.mrc")[0], read_mrc("map.mrc")
+    assert correlation_by_shell(found, model)[1:11].min() > 0.9
