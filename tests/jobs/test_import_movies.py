@@ -1,0 +1,182 @@
+"""Imports: good files become exposures with stable ids and batches, bad ones are listed with a reason, hopeless input is one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from firn.errors import InputError
+from firn.formats.mrc import read_mrc, write_image
+from firn.formats.tables import read_table, write_table
+from firn.jobs import import_micrographs, import_movies
+from firn.runtime.entry import open_job
+from firn.runtime.job import Job
+
+OPTICS = {"voltage_kv": 300, "cs_mm": 0.001}
+MOVIE = OPTICS | {"pixel_size": 0.8, "dose_per_frame": 1.2}
+COUNTS = np.random.default_rng(1).poisson(3.0, (5, 16, 24)).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "raw"
+
+
+def write_movie(path: Path, frames: np.ndarray = COUNTS) -> Path:
+    with tifffile.TiffWriter(path) as tiff:
+        for frame in frames:
+            tiff.write(frame, compression="lzw", photometric="minisblack", contiguous=False, metadata=None)
+    return path
+
+
+def write_micrograph(path: Path, image: np.ndarray, pixel_size: float = 1.5) -> Path:
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(image)
+        mrc.voxel_size = pixel_size
+    return path
+
+
+def import_all(module: Any, settings: dict[str, Any], inputs: dict[str, list[str]] | None = None) -> Job:
+    with open_job(module.Params, settings, inputs or {}, Path("results/in"), "in", threads=1) as job:
+        module.run(job)
+    return job
+
+
+def test_movies_get_stable_ids_and_batches_in_the_order_of_their_names(raw: Path) -> None:
+    for number in range(5):
+        write_movie(raw / f"m{number}.tif")
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif", "batch_size": 2})
+    table = read_table("results/in/exposures.star", "exposures")
+    assert list(table["movie"]) == [f"raw/m{number}.tif" for number in range(5)]
+    assert list(table["batch"]) == ["0001", "0001", "0002", "0002", "0003"]
+    assert job.batches == ["0001", "0002", "0003"]
+    assert list(read_table("results/in/batches/0003/exposures.star", "exposures")["movie"]) == ["raw/m4.tif"]
+    first = table.iloc[0]
+    assert (first["frames"], first["width_px"], first["height_px"]) == (5, 24, 16)
+    assert (first["dose_per_frame"], first["movie_pixel_size"], first["cs_mm"]) == (1.2, 0.8, 0.001)
+    again = import_all(import_movies, MOVIE | {"files": ["raw/m4.tif", "raw/m0.tif"]})
+    assert again.batches == ["0001"]
+    assert list(read_table("results/in/exposures.star", "exposures")["exposure_id"]) == list(table["exposure_id"].iloc[[0, 4]])
+
+
+def test_bad_movies_are_listed_with_their_reason_and_the_rest_goes_on(raw: Path) -> None:
+    for number in range(4):
+        write_movie(raw / f"good{number}.tif")
+    cut = write_movie(raw / "cut.tif")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    write_movie(raw / "short.tif", COUNTS[:3])
+    write_movie(raw / "small.tif", COUNTS[:, :-4])
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif"})
+    failed = read_table("results/in/failed.star", "failed").set_index("movie")
+    assert failed["reason_code"].to_dict() == {"raw/cut.tif": "TRUNCATED", "raw/short.tif": "FRAMES", "raw/small.tif": "SHAPE"}
+    assert "has 3 frames, but most others have 5" in failed.loc["raw/short.tif", "reason"]
+    assert len(read_table("results/in/exposures.star", "exposures")) == 4
+    assert job.metrics["movies_failed"]["value"] == 3
+    assert len(job.warnings) == 1
+
+
+@pytest.mark.parametrize("files", ["raw/*.tif", ["raw/one.tif"]])
+def test_a_pattern_without_matches_is_named(files: str | list[str]) -> None:
+    with pytest.raises(InputError, match=r"nothing matches 'raw/(\*|one).tif'"):
+        import_all(import_movies, MOVIE | {"files": files})
+
+
+def test_movies_that_are_all_bad_end_the_job_with_the_first_reason(raw: Path) -> None:
+    (raw / "m.tif").write_bytes(b"II*\0")
+    with pytest.raises(InputError, match=r"none of 1 movies can be used; the first: raw/m.tif"):
+        import_all(import_movies, MOVIE | {"files": "raw/*.tif"})
+
+
+def test_a_gain_of_another_shape_is_refused_with_both_shapes(raw: Path) -> None:
+    write_movie(raw / "m.tif")
+    write_image(raw / "gain.mrc", np.ones((16, 20), dtype=np.float32), 0.8)
+    with pytest.raises(InputError, match=r"20 x 16 pixels .* but the movies are 24 x 16"):
+        import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+
+
+def test_the_gain_is_stored_as_it_will_multiply_with_zeros_at_defects(raw: Path) -> None:
+    write_movie(raw / "m.tif")
+    gain = np.random.default_rng(2).uniform(0.9, 1.1, (24, 16)).astype(np.float32)
+    write_image(raw / "gain.mrc", gain, 0.8)
+    (raw / "defects.txt").write_text("3 4 2 1\n")
+    import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc", "gain_rotate": 1, "defects": "raw/defects.txt"})
+    stored = read_mrc(read_table("results/in/exposures.star", "exposures")["gain"].iloc[0])[0]
+    expected = np.rot90(gain, -1).copy()
+    expected[4, 3:5] = 0
+    np.testing.assert_array_equal(stored, expected)
+
+
+def test_a_parameter_that_nobody_tells_is_named(raw: Path) -> None:
+    write_movie(raw / "m.tif")
+    with pytest.raises(InputError, match="pixel_size must be given"):
+        import_all(import_movies, OPTICS | {"files": "raw/*.tif", "total_dose": 6})
+    with pytest.raises(InputError, match="voltage_kv must be given"):
+        import_all(import_movies, {"files": "raw/*.tif", "total_dose": 6, "pixel_size": 1})
+
+
+def test_the_total_dose_is_shared_by_the_frames(raw: Path) -> None:
+    write_movie(raw / "m.tif")
+    import_all(import_movies, OPTICS | {"files": "raw/*.tif", "pixel_size": 1, "total_dose": 6})
+    assert read_table("results/in/exposures.star", "exposures")["dose_per_frame"].iloc[0] == pytest.approx(1.2)
+
+
+def test_a_source_tells_files_optics_dose_and_gain(raw: Path) -> None:
+    table = read_source_table(raw)
+    write_table("results/sim/movies.star", table, "movies")
+    import_all(import_movies, {"source": "sim"}, {"source": ["results/sim"]})
+    found = read_table("results/in/exposures.star", "exposures")
+    assert list(found["movie"]) == list(table["movie"])
+    assert (found["voltage_kv"][0], found["movie_pixel_size"][0], found["dose_per_frame"][0]) == (200, 1.1, 2.0)
+    np.testing.assert_array_equal(read_mrc(found["gain"][0])[0], 2)
+
+
+def read_source_table(raw: Path) -> pd.DataFrame:
+    write_image(raw / "gain.mrc", np.full((16, 24), 2, dtype=np.float32), 1.1)
+    movies = [str(write_movie(raw / f"m{number}.tif").relative_to(raw.parent)) for number in range(2)]
+    optics = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.07, "movie_pixel_size": 1.1}
+    return pd.DataFrame({"movie": movies, "gain": "raw/gain.mrc", "frames": 5, "dose_per_frame": 2.0, "pre_exposure": 0.0} | optics)
+
+
+def test_files_and_source_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="either files or source"):
+        import_movies.Params(files="a", source="b")
+
+
+def test_micrographs_take_their_pixel_size_from_the_header_and_stay_where_they_are(raw: Path) -> None:
+    generator = np.random.default_rng(3)
+    for number in range(3):
+        write_micrograph(raw / f"m{number}.mrc", generator.integers(-100, 100, (20, 30)).astype(np.int8))
+    job = import_all(import_micrographs, OPTICS | {"files": "raw/*.mrc", "batch_size": 2})
+    table = read_table("results/in/exposures.star", "exposures")
+    assert list(table["micrograph"]) == [f"raw/m{number}.mrc" for number in range(3)]
+    assert table["micrograph_pixel_size"].tolist() == [1.5] * 3
+    assert job.batches == ["0001", "0002"]
+    assert not Path("results/in/micrographs").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Data array contains")
+def test_micrographs_with_nan_without_contrast_and_stacks_are_refused(raw: Path) -> None:
+    good = np.random.default_rng(3).normal(size=(20, 30)).astype(np.float32)
+    hole = good.copy()
+    hole[3, 3] = np.nan
+    for name, image in (("a", good), ("b", good), ("c", good), ("flat", 0 * good), ("hole", hole)):
+        write_micrograph(raw / f"{name}.mrc", image)
+    write_micrograph(raw / "stack.mrc", np.stack([good, good]))
+    import_all(import_micrographs, OPTICS | {"files": "raw/*.mrc"})
+    failed = read_table("results/in/failed.star", "failed").set_index("micrograph")["reason_code"].to_dict()
+    assert failed == {"raw/flat.mrc": "ZERO", "raw/hole.mrc": "NONFINITE", "raw/stack.mrc": "FRAMES"}
+
+
+def test_a_tiff_micrograph_is_converted_with_its_rows_turned(raw: Path) -> None:
+    image = np.random.default_rng(4).normal(size=(20, 30)).astype(np.float32)
+    tifffile.imwrite(raw / "m.tif", image)
+    import_all(import_micrographs, OPTICS | {"files": "raw/*.tif", "pixel_size": 2.0})
+    stored, pixel_size = read_mrc(read_table("results/in/exposures.star", "exposures")["micrograph"].iloc[0])
+    np.testing.assert_array_equal(stored, image[::-1])
+    assert pixel_size == pytest.approx(2.0)
