@@ -57,12 +57,16 @@ def draw_thumbnails(path: Path, thumbnails: list[tuple[np.ndarray, str]], column
     """Small pictures with their names and reasons below."""
     rows = -(-len(thumbnails) // columns)
     width = min(columns, len(thumbnails))
-    figure, axes = new_figure(2.9 * width, 3.3 * rows, rows, width)
+    figure, axes = new_figure(2.9 * width, 3.8 * rows, rows, width)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (image, text) in zip(axes.flat, thumbnails, strict=False):
         show_image(ax, image)
-        ax.set_title(text, fontsize=6.5)
+        ax.set_axis_on()
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(text, fontsize=6.5)
+        ax.spines[:].set_visible(False)
+        ax.set_anchor("N")
     save(figure, path)
 
 
