@@ -1,5 +1,7 @@
 """Two normal distributions in one cloud of points, and the plane that best divides them.
 
+Strays, spread evenly over the range of all points, belong to neither, so that outliers widen none (Banfield & Raftery,
+Biometrics 49, 803, 1993).
 Source: expectation maximisation, Dempster, Laird & Rubin, J. R. Stat. Soc. B 39, 1 (1977); linear discriminant, Fisher, Ann.
 Eugen. 7, 179 (1936); separation D as in Ashman, Bird & Zepf, Astron. J. 108, 2348 (1994): above 2 they are clearly two.
 """
@@ -16,6 +18,8 @@ POINTS = 10_000
 """Points used at most, evenly taken from all."""
 STARTS = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98)
 """Quantiles along each given direction that the cloud is first divided at."""
+FIRST_STRAYS = 0.02
+"""Part of all points first taken for strays."""
 RIDGE = 1e-3
 """Part of the whole cloud's variances that keeps each covariance invertible."""
 
@@ -58,15 +62,16 @@ def fit_two_normals(points: Float[Tensor, "n d"], directions: Float[Tensor, "n k
     cuts = torch.quantile(directions, torch.tensor(STARTS, dtype=torch.float64, device=points.device), dim=0)
     upper = (directions > cuts[:, None, :]).permute(0, 2, 1).reshape(-1, len(points)).double()
     shares = torch.stack((1 - upper, upper), dim=1)
-    for _ in range(ITERATIONS):
-        weights, means, covariances = _maximise(terms, shares, points.shape[1])
-        logs = _log_densities(terms, weights, means, covariances)
-        shares = torch.softmax(logs, dim=1)
+    stray = _stray_density(terms, points.shape[1])
+    logs = _fit(terms, shares, stray)
     likelihoods = torch.logsumexp(logs, dim=1).sum(-1)
     best = int(likelihoods.argmax())
-    evidence = float(likelihoods[best]) - _evidence_of_one(terms, points.shape[1])
-    fit = TwoNormals(weights[best], means[best] * scale + centre, covariances[best] * scale[:, None] * scale, evidence)
-    ranked = (shares[best] @ directions[:, -1]) / shares[best].sum(-1)
+    shares = torch.softmax(logs[best], dim=0)
+    weights, means, covariances = _maximise(terms, shares[None, :2], points.shape[1])
+    alone = torch.logsumexp(_fit(terms, torch.ones_like(shares[None, :1]), stray), dim=1).sum()
+    evidence = float(likelihoods[best] - alone) - 0.5 * (1 + points.shape[1] * (points.shape[1] + 3) / 2) * math.log(len(terms))
+    fit = TwoNormals(weights[0], means[0] * scale + centre, covariances[0] * scale[:, None] * scale, evidence)
+    ranked = (shares[:2] @ directions[:, -1]) / shares[:2].sum(-1)
     return fit if bool(ranked[1] >= ranked[0]) else fit.swapped()
 
 
@@ -94,11 +99,22 @@ def _terms(points: Tensor) -> Tensor:
     return torch.cat((squares, points, torch.ones_like(points[:, :1])), dim=-1)
 
 
-def _evidence_of_one(terms: Tensor, d: int) -> float:
-    """Log-likelihood of one normal distribution, plus what Schwarz's criterion takes from the second for its parameters."""
-    alone = torch.stack((torch.ones_like(terms[:, 0]), torch.zeros_like(terms[:, 0])))[None]
-    one = _log_densities(terms, *_maximise(terms, alone, d))[0, 0].sum()
-    return float(one) + 0.5 * (1 + d + d * (d + 1) / 2) * math.log(len(terms))
+def _fit(terms: Tensor, shares: Tensor, stray: float) -> Tensor:
+    """Log densities `(s, k + 1, n)` of k normal distributions and the strays, from first shares `(s, k, n)`."""
+    d = math.isqrt(terms.shape[1] - 1)
+    shares = torch.cat((shares * (1 - FIRST_STRAYS), torch.full_like(shares[:, :1], FIRST_STRAYS)), dim=1)
+    for _ in range(ITERATIONS):
+        normal = _log_densities(terms, *_maximise(terms, shares[:, :-1], d))
+        even = torch.log(shares[:, -1:].mean(-1, keepdim=True).clamp(min=1e-300)) + stray
+        logs = torch.cat((normal, even.expand(-1, -1, len(terms))), dim=1)
+        shares = torch.softmax(logs, dim=1)
+    return logs
+
+
+def _stray_density(terms: Tensor, d: int) -> float:
+    """Logarithm of the even density over the range of all points."""
+    points = terms[:, d * d : d * d + d]
+    return -float(torch.log((points.amax(0) - points.amin(0)).clamp(min=1e-12)).sum())
 
 
 def _maximise(terms: Tensor, shares: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
