@@ -28,7 +28,9 @@ def catalogue(tmp_path: Path) -> Catalogue:
         "patch_ctf": job_type(
             {"exposures": slot("exposures"), "tile_px": {"type": "integer", "minimum": 1, "default": 512}}, ["exposures"], offers=["exposures"], scatter=True
         ),
-        "curate_exposures": job_type({"exposures": slot("exposures")}, ["exposures"], offers=["exposures"], groups={"rejected": ["exposures"]}),
+        "curate_exposures": job_type(
+            {"exposures": slot("exposures"), "decisions": {"type": ["string", "null"], "default": None}},
+            ["exposures"], offers=["exposures"], groups={"rejected": ["exposures"]}),
         "extract_particles": job_type({"exposures": slot("exposures")}, ["exposures"], offers=["particles"], scatter=True),
         "ab_initio": job_type({"particles": slot("particles")}, ["particles"], groups={"class_*": ["volume", "particles"]}, best_group="class_1"),
         "refine_homogeneous": job_type(
@@ -122,3 +124,8 @@ def test_a_pattern_of_no_names_matches_nothing() -> None:
     assert re.fullmatch(pattern([]), "") is None
     assert re.fullmatch(pattern(["a", "ab"]), "ab")
     assert not re.fullmatch(pattern(["a.b"]), "axb")
+
+
+def test_a_humans_decisions_are_an_input_so_that_an_edit_reruns_the_job(catalogue: Catalogue) -> None:
+    graph = Graph(session(good={"type": "curate_exposures", "exposures": "ctf", "decisions": "mine.yaml"}), catalogue)
+    assert files(graph, "good") == ["mine.yaml", "results/ctf/job.json"]

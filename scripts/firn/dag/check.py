@@ -41,7 +41,9 @@ def _check_job(name: str, settings: Any, catalogue: Catalogue) -> None:
 def _check_settings(where: str, settings: dict[str, Any], job_type: JobType) -> None:
     for key in settings:
         if key != "type" and key not in job_type.schema["properties"]:
-            raise InputError(f"{where}.{key}: {job_type.name} has no parameter '{key}'{_hint(key, set(job_type.schema['properties']) - {'type'})}")
+            raise InputError(
+                f"{where}.{key}: {job_type.name} has no parameter '{key}'{_hint(key, set(job_type.schema['properties']) - {'type'})}"
+            )
     given = {key: value for key, value in settings.items() if key != "type"}
     errors = list(Draft202012Validator(job_type.schema).iter_errors(given))
     if errors:

@@ -17,11 +17,12 @@ def pattern(names: list[str]) -> str:
 
 
 def files(graph: Graph, job: str, batch: str | None = None) -> list[str]:
-    """job.json files that a job, or one batch of a scattered job, waits for."""
+    """Files that a job, or one batch of a scattered job, waits for: job.json of each input, and a human's decisions."""
     waits = [
         _waits_for(graph, job, slot, reference, batch) for slot, references in graph.references[job].items() for reference in references
     ]
-    return sorted(set(waits))
+    decisions = graph.settings(job).get("decisions")
+    return sorted({*waits, *([decisions] if decisions else [])})
 
 
 def folders(graph: Graph, job: str, batch: str | None = None) -> dict[str, list[str]]:
