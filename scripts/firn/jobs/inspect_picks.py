@@ -82,7 +82,7 @@ def _decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: Params, human:
     }
     score = torch.tensor(picks["pick_score"].to_numpy(dtype=np.float64))
     power = torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64)) if "pick_power" in picks.columns else torch.ones_like(score)
-    power = _calibrated(power, divide_picks(score, power).passes(score, power), picks, exposures)
+    power = _calibrated(score, power, picks, exposures)
     line = divide_picks(score, power) if limits["min_ncc"] is None else None
     passed = line.passes(score, power) if line else torch.ones_like(score, dtype=torch.bool)
     largest = largest_power(power, passed & _within(score, limits["min_ncc"], None))
@@ -96,9 +96,11 @@ def _decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: Params, human:
     return picks.assign(pick_power_calibrated=power.numpy(), kept=passed.numpy() & ~refused), _Decision(limits, line, reasons)
 
 
-def _calibrated(power: Tensor, particles: Tensor, picks: pd.DataFrame, exposures: pd.DataFrame) -> Tensor:
+def _calibrated(score: Tensor, power: Tensor, picks: pd.DataFrame, exposures: pd.DataFrame) -> Tensor:
+    """Powers corrected for defocus, by the picks that a first division takes for particles."""
     if "defocus_u" not in exposures.columns or "defocus_v" not in exposures.columns:
         return power
+    particles = divide_picks(score, power).passes(score, power)
     number = pd.Index(exposures["exposure_id"]).get_indexer(picks["exposure_id"])
     defocus = (exposures["defocus_u"] + exposures["defocus_v"]).to_numpy(dtype=np.float64) / 2
     return calibrate_power(power, particles, torch.from_numpy(number.astype(np.int64)), torch.tensor(defocus))

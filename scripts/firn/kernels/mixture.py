@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 ITERATIONS = 100
-POINTS = 10_000
+POINTS = 5_000
 """Points used at most, evenly taken from all."""
-STARTS = (0.2, 0.5, 0.8, 0.9, 0.95, 0.98)
+STARTS = (0.2, 0.5, 0.8, 0.95)
 """Quantiles along each given direction that the cloud is first divided at."""
 FIRST_STRAYS = 0.02
 """Part of all points first taken for strays."""
