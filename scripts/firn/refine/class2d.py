@@ -222,7 +222,7 @@ def initial_state(particles: Particles, plan: Plan, generator: torch.Generator) 
 
 
 def _random_sums(particles: Particles, plan: Plan, noise: Float[Tensor, " s"], order: Int[Tensor, " n"]) -> ClassSums:
-    device = order.device if plan.disc.points.device.type == "cpu" else plan.disc.points.device
+    device = plan.disc.points.device
     each = max(2, min(len(order) // plan.classes, plan.batch_size // plan.classes))
     sums = _empty_sums(plan, 1, len(plan.disc.points))
     weight = noise[plan.disc.shells].rsqrt()

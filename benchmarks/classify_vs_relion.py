@@ -1,0 +1,139 @@
+"""2D classification by firn and by RELION on the same simulated particles with false picks: purity, signal kept, times.
+
+Usage: python benchmarks/classify_vs_relion.py [--particles 400] [--classes 10] [--snr 0.1] [--junk 0.2] [--seed 7] [--iterations 25]
+Prints one line per program and the ratios. Purity is the fraction of particles in classes whose majority is of their kind (molecule
+or false pick). Signal kept is the mean product of the noise-free images of two different particles of a class, aligned as found,
+over their mean square: 1 when all members are one view, well aligned. Time is CPU time of one thread, reading and writing included.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import map_coordinates
+
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table
+from firn.jobs import classify_2d, simulate_particles
+from firn.runtime.entry import open_job
+from firn.simulate.euler import euler_to_matrix
+
+
+def main() -> None:
+    """Simulate, classify twice, compare."""
+    args = parse()
+    if shutil.which("relion_refine") is None:
+        sys.exit("relion_refine is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(args.folder or folder)
+        if not Path("results/stack/job.json").exists():
+            simulate(args)
+        results = {"firn": run_firn(args), "relion": run_relion(args)}
+        report(results)
+
+
+def parse() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default=None, help="keep (and use again) the simulated particles there")
+    for name, kind, default in (
+        ("particles", int, 400), ("classes", int, 10), ("seed", int, 7), ("iterations", int, 25), ("snr", float, 0.1), ("junk", float, 0.2),
+        ("box-px", int, 64), ("pixel-size", float, 3.0), ("diameter", float, 150.0), ("max-resolution", float, 9.0),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    return parser.parse_args()
+
+
+def simulate(args: argparse.Namespace) -> None:
+    """Particles of one phantom and false picks in results/stack."""
+    settings = {"particles": args.particles, "junk": args.junk, "snr": args.snr, "box_px": args.box_px, "pixel_size": args.pixel_size}
+    with open_job(simulate_particles.Params, settings | {"seed": args.seed}, {}, Path("results/stack"), "stack", threads=1) as job:
+        simulate_particles.run(job)
+
+
+def run_firn(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
+    """(particles, CPU seconds) of classify_2d."""
+    settings = {"particles": "stack", "classes": args.classes, "particle_diameter": args.diameter, "max_resolution": args.max_resolution}
+    start = cpu_seconds(resource.RUSAGE_SELF)
+    with open_job(classify_2d.Params, settings, {"particles": ["results/stack"]}, Path("results/class2d"), "class2d", threads=1) as job:
+        classify_2d.run(job)
+    return read_table("results/class2d/particles.star", "particles"), cpu_seconds(resource.RUSAGE_SELF) - start
+
+
+def run_relion(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
+    """(particles, CPU seconds) of relion_refine with the settings of its Class2D job."""
+    Path("relion").mkdir(exist_ok=True)
+    command = (
+        f"relion_refine --i results/stack/particles.star --o relion/run --K {args.classes} --iter {args.iterations} --ctf --tau2_fudge 2 "
+        f"--particle_diameter {args.diameter:g} --zero_mask --flatten_solvent --norm --scale --psi_step 12 --offset_range 5 --offset_step 2 "
+        f"--oversampling 1 --strict_highres_exp {args.max_resolution:g} --dont_combine_weights_via_disc --pad 2 --j 1 --random_seed {args.seed}"
+    )
+    start = cpu_seconds(resource.RUSAGE_CHILDREN)
+    subprocess.run(command.split(), check=True, stdout=subprocess.DEVNULL)
+    seconds = cpu_seconds(resource.RUSAGE_CHILDREN) - start
+    return read_table(f"relion/run_it{args.iterations:03d}_data.star", "particles"), seconds
+
+
+def cpu_seconds(who: int) -> float:
+    """User and system time so far."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+def scores(found: pd.DataFrame) -> dict[str, float]:
+    """Purity, signal kept by averaging, and share of particles in the fullest class."""
+    truth = read_table("results/stack/truth/particles.star", "particles").set_index("image").loc[found["image"]]
+    molecule = (truth["class_number"] == 1).to_numpy()
+    kept, total, pure = 0.0, 0.0, 0
+    for rows in found.groupby("class_number").indices.values():
+        pure += max(molecule[rows].sum(), (~molecule[rows]).sum())
+        mine = rows[molecule[rows]]
+        if len(mine) > 1:
+            images = aligned_projections(truth.iloc[mine], found.iloc[mine])
+            images -= images.mean(axis=1, keepdims=True)
+            kept += (np.sum(images.sum(0) ** 2) - np.sum(images**2)) / (len(mine) - 1)
+            total += np.sum(images**2)
+    largest = found["class_number"].value_counts().iloc[0]
+    return {"purity": pure / len(found), "kept": kept / total, "largest": largest / len(found)}
+
+
+def aligned_projections(truth: pd.DataFrame, found: pd.DataFrame) -> np.ndarray:
+    """Noise-free images `(k, pixels)` of the true molecule, turned and moved as the found psi and origin say."""
+    volume, pixel_size = read_mrc("results/stack/truth/model.mrc")
+    n = len(volume)
+    grid = (np.stack(np.meshgrid(*[np.arange(0, n, 2) - n // 2] * 3, indexing="ij"))[::-1]).reshape(3, -1)
+    images = []
+    for (_, true), (_, mine) in zip(truth.iterrows(), found.iterrows(), strict=True):
+        origin = np.array([true["origin_x"] - mine["origin_x"], true["origin_y"] - mine["origin_y"], 0.0]) / pixel_size
+        in_image = euler_to_matrix(0.0, 0.0, mine["psi"]).reshape(3, 3).T @ grid + origin[:, None]
+        in_volume = euler_to_matrix(true["rot"], true["tilt"], true["psi"]).reshape(3, 3) @ in_image
+        values = map_coordinates(volume, in_volume[::-1] + n // 2, order=1)
+        images.append(values.reshape([n // 2] * 3 if n % 2 == 0 else [n // 2 + 1] * 3).sum(0).ravel())
+    return np.array(images)
+
+
+def report(results: dict[str, tuple[pd.DataFrame, float]]) -> None:
+    """One line per program, then the ratios."""
+    rows = {name: scores(found) | {"seconds": seconds} for name, (found, seconds) in results.items()}
+    for name, row in rows.items():
+        print(
+            f"{name:7s} purity {row['purity']:.3f}  signal kept {row['kept']:.3f}  fullest class {row['largest']:.2f}  CPU {row['seconds']:.0f} s"
+        )
+    ours, theirs = rows["firn"], rows["relion"]
+    print(
+        f"ratios  impurity {(1 - ours['purity']) / max(1 - theirs['purity'], 1e-3):.2f}  signal kept {ours['kept'] / theirs['kept']:.2f}  CPU {ours['seconds'] / theirs['seconds']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
