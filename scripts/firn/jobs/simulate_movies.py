@@ -33,7 +33,7 @@ class Params(JobParams):
     phantom_radius: float = Field(60, gt=0)
     """Å. Radius of the phantom."""
     resolution: float = Field(4.0, gt=0)
-    """Å. Finest detail of the molecule."""
+    """Å. Finest detail of the molecule; two pixels if that is more."""
     movies: int = Field(10, ge=1)
     """Number of movies, bad ones included."""
     empty: int = Field(0, ge=0)
@@ -103,7 +103,7 @@ class Params(JobParams):
 def run(job: Job[Params]) -> None:
     """Write movies/, gain.mrc, movies.star and truth/: particles.star, exposures.star, motion/, model.mrc."""
     p = job.params
-    specimen = load_specimen(p.model, p.resolution, job.derived_seed("model") % 2**32, p.phantom_radius)
+    specimen = load_specimen(p.model, max(p.resolution, 2 * p.pixel_size), job.derived_seed("model") % 2**32, p.phantom_radius)
     plan = make_plan(p, specimen)
     detector = random_detector(p.size_px, p.size_px, p.gain_sd, p.dead_pixels, p.hot_pixels, job.numpy_generator("detector"))
     kinds = shot_kinds(p.movies, p.empty, p.dirty, p.drifted, p.truncated, job.numpy_generator("kinds"))

@@ -34,7 +34,7 @@ class Params(JobParams):
     phantom_radius: float = Field(60, gt=0)
     """Å. Radius of phantoms."""
     resolution: float = Field(6.0, gt=0)
-    """Å. Finest detail of the molecules."""
+    """Å. Finest detail of the molecules; two pixels if that is more."""
     particles: int = Field(1000, ge=1)
     """Number of images."""
     micrographs: int = Field(10, ge=1)
@@ -79,7 +79,8 @@ def run(job: Job[Params]) -> None:
     """Write particles.mrcs, particles.star without poses, and truth/: particles.star, model_<k>.mrc (model.mrc is the first)."""
     p = job.params
     seed = job.derived_seed("model") % 2**32
-    specimens = [load_specimen(model, p.resolution, seed + number, p.phantom_radius) for number, model in enumerate(p.models)]
+    finest = max(p.resolution, 2 * p.pixel_size)
+    specimens = [load_specimen(model, finest, seed + number, p.phantom_radius) for number, model in enumerate(p.models)]
     _check_size(p, specimens)
     optics = Optics(p.voltage_kv, p.cs_mm, p.amplitude_contrast, p.pixel_size, p.b_factor)
     owner = np.sort(np.arange(p.particles) % p.micrographs)

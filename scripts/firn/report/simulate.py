@@ -95,6 +95,7 @@ def draw_map_score(path: Path, curve: np.ndarray, aligned: np.ndarray, reference
     axes[0, 0].plot(np.arange(len(curve)) / (n * pixel_size), curve, color=BLUE)
     for threshold in (0.5, 0.143):
         axes[0, 0].axhline(threshold, color=GREY, linewidth=0.8)
+        axes[0, 0].text(0, threshold + 0.015, f"{threshold:g}", color=GREY, fontsize=8)
     axes[0, 0].set(xlabel="spatial frequency (1/Å)", ylabel="FSC with the truth", ylim=(-0.1, 1.02))
     show_image(axes[0, 1], aligned[n // 2], pixel_size, "map, aligned")
     show_image(axes[0, 2], reference[n // 2], pixel_size, "truth")

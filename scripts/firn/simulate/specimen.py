@@ -16,10 +16,13 @@ PHANTOM_FILLING = 0.35
 
 
 def load_specimen(model: str, resolution: float, seed: int, radius: float = 60.0, count: int = 120) -> Specimen:
-    """`phantom` (radius in Å and count of Gaussians as given, drawn from the seed) or the path of a PDB or mmCIF file."""
+    """`phantom` (radius in Å and count of Gaussians as given, drawn from the seed) or the path of a PDB or mmCIF file.
+
+    resolution in Å, no finer than two pixels of what will be made of it.
+    """
     if model != "phantom":
         return read_molecule(model, resolution)
-    phantom = random_phantom(count, radius, seed, widths=(max(resolution / 4, 2.0), max(resolution / 2, 5.0)))
+    phantom = random_phantom(count, radius, seed, widths=(0.4 * resolution, 0.9 * resolution))
     total = PROTEIN_CONTRAST * PHANTOM_FILLING * 4 / 3 * np.pi * radius**3
     return Phantom(phantom.positions, phantom.widths, phantom.weights * (total / phantom.weights.sum()))
 
