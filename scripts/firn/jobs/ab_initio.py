@@ -53,10 +53,10 @@ class Params(JobParams):
     final_iterations: int = Field(24, ge=1)
     """Iterations of the best start with growing resolution, before the passes over all particles."""
     initial_minibatch: int = Field(90, ge=10)
-    """Particles per class and iteration at first."""
+    """Particles per iteration at first; for K classes (K + 1) / 2 times as many."""
     final_minibatch: int = Field(300, ge=10)
-    """Particles per class and iteration at last."""
-    starts: int = Field(3, ge=1)
+    """Particles per iteration at last; for K classes (K + 1) / 2 times as many."""
+    starts: int = Field(5, ge=1)
     """Random starts; the one that explains the particles best goes on."""
     class_similarity: float = Field(0.1, ge=0, le=1)
     """How alike classes are taken to be at first: the share of each particle that goes to all classes alike; falls to 0."""
@@ -135,8 +135,8 @@ def _settings(params: Params, diameter: float) -> Settings:
         max_resolution=params.max_resolution,
         initial_iterations=params.initial_iterations,
         final_iterations=params.final_iterations,
-        initial_minibatch=params.initial_minibatch * params.classes,
-        final_minibatch=params.final_minibatch * params.classes,
+        initial_minibatch=params.initial_minibatch * (params.classes + 1) // 2,
+        final_minibatch=params.final_minibatch * (params.classes + 1) // 2,
         class_similarity=params.class_similarity,
         starts=params.starts,
         max_shift=params.max_shift,
@@ -162,7 +162,7 @@ def _observations(
 
 
 def _ctf_columns(table: pd.DataFrame, device: torch.device) -> CtfColumns:
-    return CtfColumns(*(torch.as_tensor(table[name].to_numpy(float), device=device) for name in CtfColumns._fields))
+    return CtfColumns(*(torch.tensor(table[name].to_numpy(float), device=device) for name in CtfColumns._fields))
 
 
 def _origins(table: pd.DataFrame, device: torch.device) -> Tensor:

@@ -39,11 +39,11 @@ class Settings:
     initial_resolution: float = 35.0
     max_resolution: float = 12.0
     initial_iterations: int = 30
-    final_iterations: int = 30
+    final_iterations: int = 24
     initial_minibatch: int = 90
     final_minibatch: int = 300
     class_similarity: float = 0.1
-    starts: int = 3
+    starts: int = 5
     max_shift: float = 15.0
     non_negative: bool = True
 
@@ -174,7 +174,7 @@ class AbInitio:
     def _disc(self, resolution: float) -> tuple[Tensor, FourierDisc]:
         disc = self.geometry.disc
         points = (disc.points.norm(dim=-1) <= self.geometry.radius(resolution)).nonzero()[:, 0]
-        return points, FourierDisc(*(column[points] for column in disc))
+        return points, FourierDisc(disc.points[points], disc.index[points], disc.weights[points], disc.shells[points])
 
     def _cropped(self, spectra: list[Tensor], disc: FourierDisc) -> list[Tensor]:
         side = cropped_side(float(disc.points.norm(dim=-1).max()), 2, self.geometry.n)

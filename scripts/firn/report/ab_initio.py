@@ -12,13 +12,13 @@ AXES = ("z", "y", "x")
 
 def draw_volumes(path: Path, volumes: Sequence[np.ndarray], fractions: Sequence[float], pixel_size: float) -> None:
     """One row per class: central slices, then projections, along z, y and x; volumes `(z, y, x)`, pixel_size in Å."""
-    figure, axes = new_figure(9.6, 1.85 * len(volumes) + 0.2, rows=len(volumes), columns=6)
+    figure, axes = new_figure(9.8, 1.85 * len(volumes) + 0.2, rows=len(volumes), columns=6)
     for number, (row, volume, fraction) in enumerate(zip(axes, volumes, fractions, strict=True), start=1):
         centre = volume.shape[0] // 2
         for axis, name in enumerate(AXES):
             show_image(row[axis], np.take(volume, centre, axis=axis), pixel_size if axis == 0 else None, f"slice {name}")
             show_image(row[axis + 3], volume.sum(axis=axis), None, f"projection {name}")
-        row[0].set_title(f"class {number}, {100 * fraction:.0f} %: slice z")
+        row[0].text(-0.06, 0.5, f"class {number}, {100 * fraction:.0f} %", rotation=90, va="center", ha="right", transform=row[0].transAxes)
     save(figure, path)
 
 

@@ -1,0 +1,213 @@
+"""Ab-initio reconstruction: its parts in closed form, and a molecule found from its noisy views."""
+
+import pytest
+import torch
+
+from firn.kernels.fourier import fast_size, irfft3, resize_volumes, rfft3
+from firn.kernels.project import prepare_volume, project_points
+from firn.kernels.rotation import rotation_distance
+from firn.kernels.sampling import rotation_grid, shift_grid
+from firn.kernels.symmetry import symmetrize_volume, symmetry_matrices
+from firn.refine.ab_initio import AbInitio, Settings, final_schedule, reconstruct_ab_initio, starting_schedule
+from firn.refine.initial_data import Observations, observe, solvent_power, solvent_sphere, working_geometry
+from firn.refine.initial_model import blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_search import Search, Slices, project_grid, rank_grid, search_grid, search_near
+from refine.ab_initio_data import BOX, PIXEL_SIZE, particles, volume
+
+DIAMETER = 125.0
+
+
+def observed(count: int, snr: float, seed: int, resolution: float = 20.0) -> tuple:
+    images, ctf, rotations, origins = particles(count, snr, seed)
+    geometry = working_geometry(BOX, PIXEL_SIZE, resolution)
+    observations = observe(images, PIXEL_SIZE, ctf, torch.zeros(count, 2), geometry)
+    return observations, solvent_power(images, DIAMETER / PIXEL_SIZE, geometry), geometry, rotations, origins
+
+
+def best_correlation(first: torch.Tensor, second: torch.Tensor, side: int = 16) -> float:
+    """Largest correlation over rotations (15 degrees), whole-pixel shifts and hands, at the resolution of a small box."""
+    first, second = resize_volumes(first, side), resize_volumes(second, side)
+    axis = torch.arange(side) - side // 2
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).float()
+    best = 0.0
+    for hand in (second, torch.roll(second.flip(0), 1 - side % 2, 0)):
+        for part in rotation_grid(2).split(256):
+            grid = torch.flip((torch.einsum("bij,zyxj->bzyxi", part, points) + side // 2) * (2 / (side - 1)) - 1, (-1,))
+            turned = torch.nn.functional.grid_sample(hand.expand(len(part), 1, -1, -1, -1), grid, align_corners=True)[:, 0]
+            cross = irfft3(rfft3(first) * rfft3(turned).conj(), (side, side, side)).flatten(1).amax(1)
+            best = max(best, float((cross / turned.flatten(1).norm(dim=1) / first.norm()).max()))
+    return best
+
+
+def test_the_working_box_holds_the_finest_resolution_inside_nyquist():
+    geometry = working_geometry(144, 1.5, 12.0)
+    assert geometry.n * geometry.pixel_size == pytest.approx(216)
+    assert geometry.radius(12.0) == pytest.approx(18, abs=0.5)
+    assert geometry.radius(1.0) < geometry.n / 2
+    assert geometry.n == fast_size(geometry.n)
+
+
+def test_origins_of_the_table_centre_the_particles():
+    images, ctf, _, origins = particles(4, 100.0, 1)
+    geometry = working_geometry(BOX, PIXEL_SIZE, 20.0)
+    centred = observe(images, PIXEL_SIZE, ctf, origins, geometry).spectra
+    plain = observe(images, PIXEL_SIZE, ctf, torch.zeros(4, 2), geometry).spectra
+    angle = -2 * torch.pi * (origins / geometry.pixel_size) @ (geometry.disc.points / geometry.n).T
+    assert torch.allclose(centred, plain * torch.polar(torch.ones_like(angle), angle), atol=1e-3)
+
+
+def test_the_noise_outside_a_particle_is_that_of_pure_noise():
+    images = 3 * torch.randn(200, 48, 48, generator=torch.Generator().manual_seed(2))
+    geometry = working_geometry(48, 3.0, 8.0)
+    ctf = particles(200, 1.0, 1)[1]
+    power = observe(images, 3.0, ctf, torch.zeros(200, 2), geometry).spectra.abs().square().mean()
+    assert solvent_power(images, 24.0, geometry)[2:].mean() == pytest.approx(float(power), rel=0.05)
+
+
+def grid_search(snr: float, classes: int = 1) -> tuple:
+    observations, noise, geometry, rotations, origins = observed(24, snr, 3)
+    grid, n = rotation_grid(2), geometry.n
+    spectrum = prepare_volume(resize_volumes(volume(), n))
+    projections = project_grid([spectrum] * classes, grid, geometry.disc)
+    truth = project_points(spectrum, rotations, geometry.disc.points)
+    grey = (observations.spectra * (observations.ctf * truth).conj()).real.sum() / (observations.ctf * truth).abs().square().sum()
+    shifts = shift_grid(1.0, 0.5)
+    search = Search(n, geometry.disc, noise[geometry.disc.shells], shifts, 2.0)
+    return observations, grey * projections, grid, search, rotations, origins / geometry.pixel_size, [grey * spectrum] * classes
+
+
+def test_the_grid_search_finds_the_nearest_orientations_and_shifts():
+    observations, projections, grid, search, rotations, shifts, _ = grid_search(20.0)
+    found = search_grid(observations, projections, grid, search).found
+    assert rotation_distance(found.rotations, rotations).median() < 12
+    assert (found.shifts - shifts).norm(dim=-1).median() < 0.45
+
+
+def test_ranking_the_grid_finds_what_the_full_search_finds():
+    observations, projections, grid, search, *_ = grid_search(1.0, classes=2)
+    full, ranked = search_grid(observations, projections, grid, search).found, rank_grid(observations, projections, grid, search)
+    assert torch.allclose(full.log_likelihood, ranked.log_likelihood)
+    assert torch.equal(full.candidates, ranked.candidates)
+
+
+def test_the_fine_search_comes_closer_than_the_grid():
+    observations, projections, grid, search, rotations, _, spectra = grid_search(20.0)
+    coarse = rank_grid(observations, projections, grid, search)
+    near = search._replace(shifts=shift_grid(0.4, 0.25))
+    fine = search_near(observations, spectra, coarse, grid, 7.5, near).found
+    assert rotation_distance(fine.rotations, rotations).mean() < 0.8 * rotation_distance(coarse.rotations, rotations).mean()
+
+
+def test_equal_classes_share_every_particle_equally():
+    observations, projections, grid, search, *_ = grid_search(1.0, classes=2)
+    assert torch.allclose(search_grid(observations, projections, grid, search).found.class_posterior, torch.full((24, 2), 0.5), atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_the_posterior_hands_out_each_particle_once(classes):
+    observations, projections, grid, search, *_ = grid_search(1.0, classes)
+    slices = search_grid(observations, projections, grid, search).slices
+    given = (observations.ctf**2 / search.noise).sum(0)
+    assert torch.allclose(slices.weights.sum(0), given, rtol=1e-3)
+
+
+def test_the_residual_under_the_truth_is_the_noise():
+    observations, projections, grid, search, *_ = grid_search(0.02)
+    outcome = search_grid(observations, 0 * projections, grid, search)
+    power = observations.spectra.abs().square().sum(0)
+    shell = search.disc.shells == 5
+    weights = search.disc.weights[shell]
+    assert outcome.residual[5] == pytest.approx(float((power[shell] * weights).sum() / weights.sum()), rel=1e-4)
+
+
+def test_slices_of_a_volume_rebuild_it():
+    geometry = working_geometry(BOX, PIXEL_SIZE, 20.0)
+    truth, grid = resize_volumes(volume(), geometry.n), rotation_grid(2)
+    values = project_points(prepare_volume(truth), grid, geometry.disc.points)
+    slices = Slices(torch.zeros(len(grid), dtype=torch.int64), grid, values, torch.ones(values.shape))
+    sums = gather_slices(slices, geometry.disc, 0, geometry.n, torch.eye(3)[None])
+    made = solve(sums, geometry.n, 9.0, solvent_sphere(geometry.n, 11.0), non_negative=True)
+    assert torch.corrcoef(torch.stack((made.flatten(), truth.flatten())))[0, 1] > 0.99
+    assert made.min() >= 0
+    assert gather_slices(slices, geometry.disc, 1, geometry.n, torch.eye(3)[None])[1].abs().max() == 0
+
+
+def test_moving_the_sums_moves_the_volume():
+    geometry = working_geometry(BOX, PIXEL_SIZE, 20.0)
+    truth, grid = resize_volumes(volume(), geometry.n), rotation_grid(1)
+    values = project_points(prepare_volume(truth), grid, geometry.disc.points)
+    slices = Slices(torch.zeros(len(grid), dtype=torch.int64), grid, values, torch.ones(values.shape))
+    sums = gather_slices(slices, geometry.disc, 0, geometry.n, torch.eye(3)[None])
+    wide = torch.ones_like(truth)
+    wide[0] = 0
+    first = solve(sums, geometry.n, 9.0, wide, non_negative=False)
+    second = solve(moved(sums, geometry.n, (1, -2, 0)), geometry.n, 9.0, wide, non_negative=False)
+    core = slice(4, -4)
+    difference = torch.roll(first, (1, -2, 0), (0, 1, 2)) - second
+    assert difference[core, core, core].abs().max() < 0.05 * first.max()
+
+
+def test_blending_keeps_shells_that_only_the_new_batch_reaches():
+    small, large = (torch.ones(8, 8, 5), torch.ones(8, 8, 5)), (torch.ones(12, 12, 7), torch.ones(12, 12, 7))
+    total, weight = blend(small, large, 0.25)
+    assert total.shape == (12, 12, 7)
+    assert total[0, 0, 0] == 1
+    assert weight[0, 0, 6] == 0.25
+
+
+def test_the_centre_of_mass_is_brought_to_the_origin_along_free_axes_only():
+    moved_volume = torch.roll(solvent_sphere(24, 4.0) ** 3, (3, -2, 1), (0, 1, 2))
+    assert centring_move(moved_volume, free_axes("C1")) == (-3, 2, -1)
+    assert centring_move(moved_volume, free_axes("C4")) == (-3, 0, 0)
+    assert centring_move(moved_volume, free_axes("D2")) == (0, 0, 0)
+
+
+def test_a_random_start_has_the_symmetry_and_little_fine_detail():
+    geometry = working_geometry(48, 3.0, 8.0)
+    start = random_volume(geometry, solvent_sphere(geometry.n, 14.0), 35.0, "D2", torch.Generator().manual_seed(4))
+    assert torch.allclose(start, symmetrize_volume(start, "D2"), atol=0.03 * float(start.max()))
+    power = rfft3(start).abs().square()
+    assert power[:, :, 8:].sum() < 0.03 * power.sum()
+
+
+def test_schedules_go_from_coarse_to_fine_and_give_up_class_similarity():
+    settings = Settings(diameter=100.0)
+    batches = starting_schedule(settings) + final_schedule(settings)
+    resolutions = [batch.resolution for batch in batches]
+    assert resolutions == sorted(resolutions, reverse=True)
+    assert (resolutions[0], resolutions[-1]) == pytest.approx((35.0, 12.0))
+    assert batches[0].class_mixing == 0.1
+    assert batches[-1].class_mixing == 0
+    assert batches[-1].particles == 300
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_an_asymmetric_molecule_comes_out_of_its_noisy_views(seed):
+    observations, noise, geometry, *_ = observed(200, 0.4, 5)
+    settings = Settings(diameter=DIAMETER, max_resolution=20.0, initial_iterations=16, final_iterations=6, final_minibatch=120, starts=2)
+    engine = AbInitio(observations, noise, geometry, settings, torch.Generator().manual_seed(seed))
+    titles: list[str] = []
+    result = reconstruct_ab_initio(engine, lambda fields: None, lambda title, volumes: titles.append(title))
+    assert best_correlation(resize_volumes(volume(), geometry.n), result.volumes[0]) > 0.85
+    assert titles[-1] == "final"
+    assert len(result.evidences) == 2
+
+
+def test_pure_noise_explains_nothing():
+    generator = torch.Generator().manual_seed(6)
+    observations, noise, geometry, *_ = observed(100, 0.1, 5)
+    empty = Observations(
+        torch.complex(torch.randn(observations.ctf.shape, generator=generator), torch.randn(observations.ctf.shape, generator=generator))
+        * (noise[geometry.disc.shells] / 2).sqrt(),
+        observations.ctf,
+    )
+    settings = Settings(diameter=DIAMETER, max_resolution=20.0, initial_iterations=8, final_iterations=4, final_minibatch=90, starts=1)
+    engine = AbInitio(empty, noise, geometry, settings, torch.Generator().manual_seed(1))
+    result = reconstruct_ab_initio(engine, lambda fields: None, lambda title, volumes: None)
+    assert result.found.log_likelihood.mean() < 5
+
+
+def test_the_group_of_the_engine_is_that_of_the_settings():
+    observations, noise, geometry, *_ = observed(10, 0.1, 5)
+    engine = AbInitio(observations, noise, geometry, Settings(diameter=DIAMETER, group="D2"), torch.Generator())
+    assert len(engine.operators) == len(symmetry_matrices("D2"))
