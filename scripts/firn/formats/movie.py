@@ -138,7 +138,11 @@ def _packed_header(path: str | os.PathLike) -> MovieHeader:
 
 def _iterate_mrc(path: str | os.PathLike) -> Iterator[np.ndarray]:
     _mrc_header(path)
-    with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
+    try:
+        stack = mrcfile.mmap(path, mode="r", permissive=True)
+    except DAMAGE as error:
+        raise ExposureError("HEADER", f"{path}: cannot be opened as an MRC file ({error})") from error
+    with stack as mrc:
         data = mrc.data if mrc.data.ndim == 3 else mrc.data[None]
         for frame in data:
             yield np.array(frame)

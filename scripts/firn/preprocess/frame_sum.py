@@ -11,7 +11,7 @@ from firn.kernels.dose import dose_weights, factorise, radial_lookup
 from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, shift_phases
 from firn.kernels.interpolate import spline_prefilter, warp_coefficients
 from firn.preprocess.frames import Frames
-from firn.preprocess.motion import Motion, crop_spectra
+from firn.preprocess.motion import Field, Motion, crop_spectra
 
 SMALLEST_WARP_PX = 0.01
 DOSE_SAMPLES = 2000
@@ -22,7 +22,7 @@ def sum_frames(
 ) -> tuple[Tensor, Tensor | None]:
     """(plain sum `(y, x)`, dose-weighted sum or None without doses); doses `(f,)` in e/Å² at the end of each frame."""
     shape = frames.shape
-    mixing, profiles, step = _factor_weights(doses, voltage_kv, pixel_size, shape)
+    mixing, profiles, step = _factor_weights(len(frames), doses, voltage_kv, pixel_size)
     plain = torch.zeros(shape, device=motion.shifts.device)
     mixed = torch.zeros(mixing.shape[1], *shape, device=plain.device)
     for number in range(len(frames)):
@@ -39,7 +39,7 @@ def move_frame(frame: Tensor, motion: Motion, number: int, pixel_size: float) ->
     """One frame `(y, x)` moved onto the first one."""
     shape = (frame.shape[0], frame.shape[1])
     rigid = motion.shifts[number] / pixel_size
-    local = None if motion.field is None else _local_shifts(motion, number, shape, pixel_size)
+    local = None if motion.field is None else _local_shifts(motion.field, number, shape, frame.device) / pixel_size
     if local is not None:
         mean = local.mean(dim=(1, 2))
         rigid, local = rigid + mean, local - mean[:, None, None]
@@ -58,19 +58,20 @@ def _shift_spectrum(spectrum: Tensor, shape: tuple[int, int], shift: Tensor) -> 
     return spectrum * rows * columns
 
 
-def _local_shifts(motion: Motion, number: int, shape: tuple[int, int], pixel_size: float) -> Tensor | None:
-    assert motion.field is not None
-    y, x = ((torch.arange(side, device=motion.shifts.device) + 0.5) / side for side in shape)
-    return motion.field.on_raster(number, y, x) / pixel_size
+def _local_shifts(field: Field, number: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Shifts `(2, y, x)` in Å at the centres of all pixels."""
+    y, x = ((torch.arange(side, device=device) + 0.5) / side for side in shape)
+    return field.on_raster(number, y, x)
 
 
-def _factor_weights(doses: Tensor | None, voltage_kv: float, pixel_size: float, shape: tuple[int, int]) -> tuple[Tensor, Tensor, float]:
-    step = 0.7072 / pixel_size / (DOSE_SAMPLES - 1)
+def _factor_weights(frames: int, doses: Tensor | None, voltage_kv: float, pixel_size: float) -> tuple[Tensor, Tensor, float]:
+    """(mixing `(f, r)`, radial profiles `(r, n)`, their step in cycles per pixel); rank 0 without doses."""
+    step = 0.7072 / (DOSE_SAMPLES - 1)
     if doses is None:
-        return torch.zeros(10_000, 0), torch.zeros(0, DOSE_SAMPLES), step
-    samples = torch.arange(DOSE_SAMPLES, device=doses.device) * step
+        return torch.zeros(frames, 0), torch.zeros(0, DOSE_SAMPLES), step
+    samples = torch.arange(DOSE_SAMPLES, device=doses.device) * step / pixel_size
     mixing, profiles = factorise(dose_weights(samples, doses, voltage_kv))
-    return mixing, profiles, step * pixel_size
+    return mixing, profiles, step
 
 
 def _weighted_spectrum(mixed: Tensor, profiles: Tensor, step: float) -> Tensor:

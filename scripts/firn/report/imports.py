@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from firn.report.style import BLUE, RED, new_figure, save, show_image
 
@@ -18,6 +19,7 @@ def draw_import(
     bars = axes[0, 0].barh(labels, counts, color=[BLUE] + [RED] * len(reasons), height=0.5)
     axes[0, 0].bar_label(bars, padding=3)
     axes[0, 0].set(xlabel="files", xlim=(0, max(counts) * 1.15 + 0.5), ylim=(-0.7, len(labels) - 0.3), title="Files found")
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].invert_yaxis()
     if image is not None:
         show_image(axes[0, 1], _thin(image), pixel_size * _step(image) if pixel_size else None, title)
