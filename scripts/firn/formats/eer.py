@@ -16,6 +16,8 @@ from firn.errors import ExposureError, InputError
 from firn.formats.tiff import DAMAGE, open_pages
 
 SUPERRES_BITS = {1: 0, 2: 1, 4: 2}
+TAIL_SHARE = 0.25
+CERTAIN_COUNT = 20
 SKIP_BITS = {65000: 8, 65001: 7}
 
 
@@ -50,20 +52,28 @@ def _check_count(path: str | os.PathLike, raw: int, fractions: int) -> None:
 
 def _sum_frames(path: str | os.PathLike, pages: list[Any], start: int, stop: int, upsampling: int) -> np.ndarray:
     total = np.zeros((pages[0].imagelength * upsampling, pages[0].imagewidth * upsampling), dtype=np.uint16)
-    tail = total[-max(1, total.shape[0] // 16) :]
+    tail = total[-max(1, round(total.shape[0] * TAIL_SHARE)) :]
     seen = 0
     for number in range(start, stop):
         try:
             _add_frame(total, pages[number], upsampling)
+            now = int(tail.sum(dtype=np.int64))
+            cut = now == seen and _ends_early(pages[number], upsampling)
         except DAMAGE as error:
             raise ExposureError("CODEC", f"{path}: raw frame {number + 1} of {len(pages)} cannot be decoded ({error})") from error
-        now = int(tail.sum(dtype=np.int64))
-        if now == seen:
+        if cut:
             raise ExposureError(
                 "CODEC", f"{path}: raw frame {number + 1} of {len(pages)} holds no electron in its last rows: it is cut short"
             )
         seen = now
     return total
+
+
+def _ends_early(page: Any, upsampling: int) -> bool:
+    """Whether a raw frame without an electron in its tail has so many elsewhere that chance cannot be the reason."""
+    alone = np.zeros((page.imagelength * upsampling, page.imagewidth * upsampling), dtype=np.uint16)
+    _add_frame(alone, page, upsampling)
+    return float(alone.sum(dtype=np.int64)) * TAIL_SHARE > CERTAIN_COUNT
 
 
 def _add_frame(total_: np.ndarray, page: Any, upsampling: int) -> None:
