@@ -77,6 +77,13 @@ def test_an_ice_crystal_is_refused_and_particles_elsewhere_are_not():
     assert not bool(((y > 40) & (y < 180) & (x > 60) & (x < 220)).any())
 
 
+def test_a_wedge_of_ice_is_no_dirt():
+    image = _micrograph([(300.0, 330.0)]) + torch.linspace(0, 12, 437)
+    picks, clean = _pick(image)
+    assert float(clean.float().mean()) > 0.97
+    assert np.hypot(*(picks.points[0].numpy() - (300, 330))) < 3
+
+
 def test_one_strong_particle_in_empty_ice_is_no_dirt():
     y, x = np.mgrid[:400, :437]
     image = np.random.default_rng(2).normal(0, 1, (400, 437)) - 2.0 * (np.hypot(y - 200, x - 220) * PIXEL < DIAMETER / 2)

@@ -24,10 +24,12 @@ BACKGROUND = 2.0
 """What varies over more than this many diameters is background."""
 SHADING = 6.0
 """What varies over more than this many diameters is ice, carbon or contamination, not particles."""
+FITTED_PIXELS = 40_000
+"""Pixels that the plane of the ice is fitted to."""
 DIRT_SD = 6.0
 """Dirt is at least this many robust standard deviations from the median, in shading or in the logarithm of local variance."""
-DIRT_SHADING = 1.0
-"""Dirt changes the shading by at least this much, in robust sd of the picked image."""
+DIRT_SHADING, CERTAIN_SHADING = 1.0, 4.0
+"""Dirt changes the shading by at least the first, and whatever does by the second is dirt, in robust sd of the picked image."""
 DIRT_VARIANCE = 10.0
 """Dirt has at least this many times the median local variance, more than a lone, strong particle in thin ice."""
 
@@ -88,7 +90,7 @@ def reduce_micrograph(micrograph: Float[Tensor, "y x"], pixel_size: float, low_p
     factor = picking_pixel_size(pixel_size, low_pass) / pixel_size
     shape = (max(2, 2 * round(full[0] / factor / 2)), max(2, 2 * round(full[1] / factor / 2))) if factor > 1 else full
     stride = (full[0] / shape[0], full[1] / shape[1])
-    spectrum = plain_rfft2(filled - filled.mean())
+    spectrum = plain_rfft2(_without_plane(filled))
     noise = _white_noise(spectrum, full) / (stride[0] * stride[1]) ** 0.5
     small = -plain_irfft2(resize_spectra2(spectrum, full, shape), shape) / noise
     pixel = pixel_size * (stride[0] * stride[1]) ** 0.5
@@ -100,9 +102,11 @@ def clean_pixels(reduced: Reduced, diameter: float) -> Bool[Tensor, "y x"]:
     """Pixels that are known and free of carbon, ice crystals and dirt; refused areas are grown by half a diameter."""
     mask = disc_mask(diameter, _odd(diameter / reduced.pixel_size), reduced.pixel_size, device=reduced.image.device)
     shading = (reduced.shading - reduced.shading.median()).abs()
+    contrast = shading / _robust_sd(reduced.image).clamp(min=1e-12)
     level = torch.log(local_variance(reduced.image, reduced.valid, mask).clamp(min=1e-12))
     level = level - level.median()
-    uneven = (shading > DIRT_SD * _robust_sd(reduced.shading)) & (shading > DIRT_SHADING * _robust_sd(reduced.image))
+    outlying = shading > DIRT_SD * _robust_sd(reduced.shading)
+    uneven = (outlying & (contrast > DIRT_SHADING)) | (contrast > CERTAIN_SHADING)
     rough = (level > DIRT_SD * _robust_sd(level)) & (level.exp() > DIRT_VARIANCE)
     bad = uneven | rough
     grown = local_mean(bad.float(), torch.ones_like(bad), mask) * mask.sum() > 0.5
@@ -165,6 +169,25 @@ def _split_background(small: Tensor, pixel_size: float, low_pass: float, diamete
     fast = band_filter(shape, pixel_size, low_pass, BACKGROUND * diameter, device=small.device)
     both = plain_irfft2(torch.stack((spectrum * fast, spectrum * slow)), shape)[:, border : border + height, border : border + width]
     return both[0], both[1]
+
+
+def _without_plane(image: Tensor) -> Tensor:
+    """Image less the plane with the least sum of absolute differences, which a wedge of ice makes and dirt does not tilt.
+
+    By iteratively reweighted least squares (Schlossmacher, J. Am. Stat. Assoc. 68, 857, 1973) on every n-th pixel.
+    """
+    y, x = (torch.linspace(-1, 1, n, device=image.device, dtype=torch.float64) for n in image.shape)
+    step = max(1, round((image.numel() / FITTED_PIXELS) ** 0.5))
+    down, across = torch.meshgrid(y[::step], x[::step], indexing="ij")
+    basis = torch.stack((torch.ones_like(down), down, across), dim=-1).flatten(0, 1)
+    values = image[::step, ::step].double().flatten()
+    weights = torch.ones_like(values)
+    for _ in range(20):
+        weighted = basis * weights[:, None]
+        plane = torch.linalg.solve(weighted.T @ basis, weighted.T @ values)
+        away = (values - basis @ plane).abs()
+        weights = 1 / (away + 1e-3 * away.median() + 1e-12)
+    return image - (plane[0] + plane[1] * y).to(image.dtype)[:, None] - (plane[2] * x).to(image.dtype)
 
 
 def _white_noise(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
