@@ -1,4 +1,5 @@
 """The door of blob_picker."""
+
 from firn.jobs import blob_picker
 from firn.runtime.entry import enter
 

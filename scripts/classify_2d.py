@@ -1,4 +1,5 @@
 """The door of classify_2d."""
+
 from firn.jobs import classify_2d
 from firn.runtime.entry import enter
 

@@ -1,4 +1,5 @@
 """The door of create_templates."""
+
 from firn.jobs import create_templates
 from firn.runtime.entry import enter
 

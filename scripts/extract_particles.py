@@ -1,4 +1,5 @@
 """The door of extract_particles."""
+
 from firn.jobs import extract_particles
 from firn.runtime.entry import enter
 

@@ -1,4 +1,5 @@
 """The door of inspect_picks."""
+
 from firn.jobs import inspect_picks
 from firn.runtime.entry import enter
 

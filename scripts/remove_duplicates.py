@@ -1,4 +1,5 @@
 """The door of remove_duplicates."""
+
 from firn.jobs import remove_duplicates
 from firn.runtime.entry import enter
 

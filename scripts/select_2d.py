@@ -1,4 +1,5 @@
 """The door of select_2d."""
+
 from firn.jobs import select_2d
 from firn.runtime.entry import enter
 

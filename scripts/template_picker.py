@@ -1,4 +1,5 @@
 """The door of template_picker."""
+
 from firn.jobs import template_picker
 from firn.runtime.entry import enter
 

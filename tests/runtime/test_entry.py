@@ -23,6 +23,12 @@ def settings(**changes: object) -> dict[str, object]:
     return {"type": "test", "revision": 1, "seed": 7, **changes}
 
 
+def break_halfway() -> None:
+    with open_job(Params, settings(), {}, Path("results/a"), "a") as job:
+        (job.folder / "map.mrc").write_text("new")
+        raise RuntimeError("broken")
+
+
 @pytest.fixture(autouse=True)
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -46,9 +52,8 @@ def test_outputs_and_record_appear_together() -> None:
 def test_a_failed_job_leaves_its_older_results_untouched() -> None:
     with open_job(Params, settings(), {}, Path("results/a"), "a") as job:
         (job.folder / "map.mrc").write_text("old")
-    with pytest.raises(RuntimeError), open_job(Params, settings(), {}, Path("results/a"), "a") as job:
-        (job.folder / "map.mrc").write_text("new")
-        raise RuntimeError("broken")
+    with pytest.raises(RuntimeError):
+        break_halfway()
     assert Path("results/a/map.mrc").read_text() == "old"
 
 

@@ -17,7 +17,10 @@ JOBS: dict[str, dict[str, Any]] = {
     ("changes", "sentence"),
     [
         ({"ctf": {"type": "patch_ctf", "exposures": "micrographs", "max_resolutoin": 5}}, "did you mean 'max_resolution'?"),
-        ({"ctf": {"type": "patch_ctf", "exposures": "micrographs.picks"}}, "config: jobs.ctf.exposures: job 'micrographs' (import_micrographs) has no output"),
+        (
+            {"ctf": {"type": "patch_ctf", "exposures": "micrographs.picks"}},
+            "config: jobs.ctf.exposures: job 'micrographs' (import_micrographs) has no output",
+        ),
         ({"ctf": {"type": "curate_exposures", "exposures": "ctf"}}, "config: jobs go in a circle: ctf -> ctf"),
         ({"ctf": {"type": "patchctf", "exposures": "micrographs"}}, "config: jobs.ctf.type: there is no job type 'patchctf'"),
     ],

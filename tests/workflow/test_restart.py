@@ -13,7 +13,14 @@ from workflow.session import ROOT, kill_when, planned_jobs, run, start, write_se
 
 def jobs() -> dict[str, dict[str, Any]]:
     return {
-        "micrographs": {"type": "import_micrographs", "files": "raw/*.mrc", "pixel_size": 1.5, "voltage_kv": 300, "cs_mm": 0.001, "batch_size": 2},
+        "micrographs": {
+            "type": "import_micrographs",
+            "files": "raw/*.mrc",
+            "pixel_size": 1.5,
+            "voltage_kv": 300,
+            "cs_mm": 0.001,
+            "batch_size": 2,
+        },
         "ctf": {"type": "patch_ctf", "exposures": "micrographs"},
         "blobs": {"type": "blob_picker", "exposures": "ctf", "min_diameter": 110, "max_diameter": 140},
         "picks": {"type": "inspect_picks", "exposures": "ctf", "picks": "blobs"},

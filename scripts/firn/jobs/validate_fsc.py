@@ -124,9 +124,7 @@ def _warn(job: Job[Params], curves: dict[str, Tensor], resolutions: dict[str, fl
 
 
 def _draw_maps(job: Job[Params], volume: np.ndarray, mask: np.ndarray, pixel_size: float) -> None:
-    caption = (
-        "Central slices of the mean of the half maps; the orange line is where the tight mask is one half. It should cut through no density."
-    )
+    caption = "Central slices of the mean of the half maps; the orange line is where the tight mask is one half. It should cut through no density."
     draw_slices(job.figure("slices", "Map and tight mask", caption), volume, pixel_size, mask)
     caption = "Surface of the mean of the half maps, unsharpened, seen along the three axes."
     draw_surfaces(job.figure("surface", "Surface", caption), volume * mask, surface_level(volume, mask))

@@ -23,7 +23,7 @@ class Progress:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a", encoding="utf-8") as stream:
+        with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"seconds": round(time.monotonic() - self._start, 2), **fields}) + "\n")
 
     def over(self, items: Iterable[Item], step: str, total: int | None = None) -> Iterator[Item]:
