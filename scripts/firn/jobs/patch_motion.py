@@ -52,7 +52,7 @@ class Params(JobParams):
     """Factor by which micrographs are Fourier-cropped: 1, 0.75, 0.5 or 0.25."""
     local: bool = True
     """Also correct motion that differs over the image."""
-    smoothing: float = Field(0.5, ge=0, le=100)
+    smoothing: float = Field(0.5, ge=0.01, le=100)
     """Stiffness of the trajectories; 0.5 takes the one that is most probable given the movie, more is stiffer."""
     dose_weighting: bool = True
     """Weight frequencies by the signal left after the dose; needs the dose per frame."""
@@ -101,7 +101,10 @@ def correct_movie(job: Job[Params], row: dict[str, Any], gain: Tensor | None) ->
     pixel_size = float(row["movie_pixel_size"])
     doses = float(row.get("pre_exposure", 0.0)) + float(row["dose_per_frame"]) * (first + 1 + np.arange(len(frames)))
     ends = torch.as_tensor(doses, dtype=torch.float32, device=job.device)
-    motion = estimate_motion(frames, ends, Settings(pixel_size, p.max_align_resolution, p.b_factor, p.smoothing, p.local))
+    try:
+        motion = estimate_motion(frames, ends, Settings(pixel_size, p.max_align_resolution, p.b_factor, p.smoothing, p.local))
+    except torch.linalg.LinAlgError as error:
+        raise ExposureError("MOTION", f"{row['movie']}: its motion cannot be fitted ({error})") from error
     plain, weighted = sum_frames(frames, motion, pixel_size, ends if p.dose_weighting else None, float(row["voltage_kv"]), p.f_crop)
     _check_finite(row, plain)
     return Corrected(plain, weighted, motion, doses)
