@@ -50,8 +50,6 @@ class Params(JobParams):
     """Mask of the references; none = a disc at first, then one made from the map in each iteration."""
     symmetry: str = "C1"
     """Point group: Cn, Dn, T, O, I, I1 ... I4, with RELION's axes."""
-    align_symmetry: bool = True
-    """Turn and centre the starting map so that its symmetry axes lie where the group has them."""
     initial_lowpass: float = Field(30.0, gt=0)
     """Å. Low-pass filter of the starting map."""
     max_resolution: float | None = Field(None, gt=0)

@@ -110,8 +110,14 @@ class Searcher:
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
             scores = self._sparse(data[depth], candidates, self.references[depth], log_prior_of)
-        probability = torch.softmax(scores.flatten(1), dim=-1).reshape(scores.shape)
-        return Posterior(candidates, probability, self.levels[-1].order, spread)
+        return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread)
+
+    def _probability(self, scores: Tensor) -> Tensor:
+        """Posterior of scores `(b, t, c)`; all on the best pose while the grey scale of the reference is unknown."""
+        flat = scores.flatten(1)
+        if self.model.scaled:
+            return torch.softmax(flat, dim=-1).reshape(scores.shape)
+        return torch.zeros_like(flat).scatter(1, flat.argmax(dim=1, keepdim=True), 1.0).reshape(scores.shape)
 
     def _whitened(self, spectra: Tensor, reference: Reference, ctf: Tensor) -> tuple[Tensor, Tensor]:
         noise = self.model.noise[reference.disc.shells]

@@ -98,7 +98,7 @@ class Refinement:
             searcher = Searcher(model, levels, settings.group, self.reach, everywhere)
             self._pass(searcher, accumulator, half, f"particles, iteration {number}, half {half}")
             sums.append(accumulator.completed(self.operators))
-            model.noise = accumulator.noise_spectrum()
+            model.noise = accumulator.noise_spectrum(model.scaled)
         self._tighten(before)
         return self._conclude(number, sums, radius, everywhere, levels[-1].order, before, last)
 
@@ -171,17 +171,18 @@ class Refinement:
         return filtered_map(total, self.particles.side, radius, full_correlation(falling(curve)))
 
     def _background(self, half: int) -> Tensor:
-        """Noise per shell from what lies outside the mask's disc; by the mean power where the disc fills the box."""
+        """Noise per shell: the power outside the mask's disc or the power within it, whichever is less; neither is all noise."""
         device, side = self.settings.device, self.particles.side
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
-        outside = 1 - self._disc
-        shells = shell_indices((side, side), device)
-        power = torch.zeros(side, side // 2 + 1, device=device)
+        powers = torch.zeros(2, side, side // 2 + 1, device=device)
         for batch in rows.split(256):
             spectra = self.particles.centred(batch, torch.zeros(len(batch), 2), device)
-            ring = spectra - masked_spectra(spectra, side, self.settings.mask_radius, self.settings.mask_edge)
-            power += (ring.real**2 + ring.imag**2).sum(0)
-        return shell_average(power / (len(rows) * float((outside**2).mean())), shells, side).clamp(min=1e-12)
+            inside = masked_spectra(spectra, side, self.settings.mask_radius, self.settings.mask_edge)
+            for power_, part in zip(powers, (inside, spectra - inside), strict=True):
+                power_ += (part.real**2 + part.imag**2).sum(0)
+        shares = torch.stack(((self._disc**2).mean(), ((1 - self._disc) ** 2).mean()))
+        spectrum = shell_average(powers / (len(rows) * shares[:, None, None]), shell_indices((side, side), device), side)
+        return spectrum.amin(0).clamp(min=1e-12)
 
 
 def _correlation(halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:

@@ -28,7 +28,7 @@ class Accumulator:
         self.side, self.radius, self.noise = side, radius, noise
         self.disc: FourierDisc = fourier_disc(side, radius, noise.device)
         self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), noise.device)
-        self._residual = torch.zeros_like(noise)
+        self._powers = torch.zeros(3, len(noise), device=noise.device)
         self._count = torch.zeros_like(noise)
 
     def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor) -> None:
@@ -55,14 +55,19 @@ class Accumulator:
         means = _shifted_means(images * ctf, posterior, probability, disc, self.side)
         cross = (means * projections.conj()).real.sum(1)
         explained = (probability.sum(1)[..., None] * (projections.real**2 + projections.imag**2)).sum(1) * ctf**2
-        residual = (images.real**2 + images.imag**2 - 2 * cross + explained) * disc.weights
+        powers = torch.stack((images.real**2 + images.imag**2, cross, explained)).sum(1) * disc.weights
         shells = len(self.noise)
-        self._residual += shell_sums(residual.sum(0), disc.shells, shells) / mask_share
+        self._powers += shell_sums(powers, disc.shells, shells) / mask_share
         self._count += shell_sums(disc.weights * len(masked), disc.shells, shells)
 
-    def noise_spectrum(self) -> Tensor:
-        """Re-estimated noise per shell; shells that no residual reached keep their former noise."""
-        measured = self._residual / self._count.clamp(min=1)
+    def noise_spectrum(self, scaled: bool) -> Tensor:
+        """Re-estimated noise per shell; shells that no residual reached keep their former noise.
+
+        scaled: whether the reference was on the images' grey scale; if not, the best common factor is taken off.
+        """
+        data, cross, explained = self._powers
+        factor = 1.0 if scaled else float((cross / self.noise).sum() / (explained / self.noise).sum().clamp(min=1e-30))
+        measured = (data - 2 * factor * cross + factor**2 * explained) / self._count.clamp(min=1)
         floor = 0.05 * self.noise
         return torch.where(self._count > 0, torch.maximum(measured, floor), self.noise)
 
