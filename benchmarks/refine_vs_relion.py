@@ -1,0 +1,140 @@
+"""Gold-standard refinement by firn and by RELION's auto-refine from the same simulated particles and start: map, poses, times.
+
+Usage: python benchmarks/refine_vs_relion.py [--particles 1000] [--box-px 64] [--pixel-size 3] [--snr 0.1] [--symmetry C1]
+Prints one line per program and the ratios. Resolution is where the correlation of the final map with the truth, both within the
+particle's ball, falls to 0.5. A pose is right within 5 degrees. Time is CPU time, reading and writing included.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import numpy as np
+import torch
+
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table, write_table
+from firn.jobs import refine_homogeneous, simulate_particles
+from firn.kernels.fsc import fsc, resolution_at
+from firn.kernels.mask import soft_sphere
+from firn.kernels.rotation import euler_matrices, rotation_distance
+from firn.kernels.symmetry import symmetry_matrices
+from firn.runtime.entry import open_job
+
+ANGLES = ["rot", "tilt", "psi"]
+RELION = (
+    "mpirun -n 3 --allow-run-as-root --oversubscribe --mca mpi_yield_when_idle 1 relion_refine_mpi --o relion/run --auto_refine "
+    "--split_random_halves --i relion.star --ref results/start/map.mrc --firstiter_cc --ini_high 30 --ctf --flatten_solvent --zero_mask "
+    "--oversampling 1 --healpix_order 2 --auto_local_healpix_order 4 --offset_range 5 --offset_step 2 --low_resol_join_halves 40 "
+    "--norm --scale --pad 2 --dont_combine_weights_via_disc --pool 10 --j 1"
+)
+
+
+def main() -> None:
+    """Simulate, refine twice, compare."""
+    args = parse()
+    if shutil.which("relion_refine_mpi") is None:
+        sys.exit("relion_refine_mpi is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(args.folder or folder)
+        if not Path("results/stack/job.json").exists():
+            simulate(args)
+        report(args, {"firn": run_firn(args), "relion": run_relion(args)})
+
+
+def parse() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default=None, help="keep (and use again) the simulated particles there")
+    for name, kind, default in (
+        ("particles", int, 1000), ("seed", int, 7), ("snr", float, 0.1), ("box-px", int, 64), ("pixel-size", float, 3.0),
+        ("diameter", float, 150.0), ("symmetry", str, "C1"), ("model", str, "phantom"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    return parser.parse_args()
+
+
+def simulate(args: argparse.Namespace) -> None:
+    """Particles of one molecule in results/stack, and the molecule as the start, which both programs low-pass."""
+    settings = {
+        "particles": args.particles,
+        "snr": args.snr,
+        "box_px": args.box_px,
+        "pixel_size": args.pixel_size,
+        "symmetry": args.symmetry,
+    }
+    with open_job(simulate_particles.Params, settings | {"seed": args.seed}, {}, Path("results/stack"), "stack", threads=1) as job:
+        simulate_particles.run(job)
+    Path("results/start").mkdir(exist_ok=True)
+    shutil.copyfile("results/stack/truth/model.mrc", "results/start/map.mrc")
+
+
+def run_firn(args: argparse.Namespace) -> tuple[Path, Path, float]:
+    """(map, particles, CPU seconds)."""
+    settings = {"particles": "stack", "volume": "start", "symmetry": args.symmetry, "particle_diameter": args.diameter}
+    inputs = {"particles": ["results/stack"], "volume": ["results/start"]}
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with open_job(refine_homogeneous.Params, settings, inputs, Path("results/map"), "map", threads=1) as job:
+        refine_homogeneous.run(job)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Path("results/map/map.mrc"), Path("results/map/particles.star"), seconds
+
+
+def run_relion(args: argparse.Namespace) -> tuple[Path, Path, float]:
+    """(map, particles, CPU seconds); both programs use the same half-sets."""
+    Path("relion").mkdir(exist_ok=True)
+    write_table(
+        "relion.star",
+        read_table("results/map/particles.star", "particles").drop(columns=[*ANGLES, "origin_x", "origin_y", "class_probability"]),
+        "particles",
+    )
+    command = [*RELION.split(), "--sym", args.symmetry, "--particle_diameter", str(args.diameter)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (
+        Path("relion/run_class001.mrc"),
+        Path("relion/run_data.star"),
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    )
+
+
+def report(args: argparse.Namespace, results: dict[str, tuple[Path, Path, float]]) -> None:
+    """Print resolution against the truth, share of right poses, CPU time, and the ratios."""
+    numbers = {
+        name: (map_resolution(args, volume), right_poses(args, particles), seconds)
+        for name, (volume, particles, seconds) in results.items()
+    }
+    for name, (resolution, right, seconds) in numbers.items():
+        print(f"{name:7s} map-to-truth FSC 0.5 {resolution:6.2f} Å   poses within 5 degrees {right:5.1%}   CPU {seconds:7.1f} s")
+    ours, theirs = numbers["firn"], numbers["relion"]
+    print(f"ratio   resolution {ours[0] / theirs[0]:.3f}   poses {ours[1] / max(theirs[1], 1e-9):.3f}   CPU {ours[2] / theirs[2]:.3f}")
+
+
+def map_resolution(args: argparse.Namespace, path: Path) -> float:
+    """Å where the correlation with the truth falls to 0.5."""
+    found, truth = (torch.tensor(read_mrc(file)[0]) for file in (path, "results/start/map.mrc"))
+    ball = soft_sphere(args.box_px, args.diameter / 2 / args.pixel_size, 3.0)
+    return resolution_at(fsc(found * ball, truth * ball), 0.5, args.pixel_size, args.box_px)
+
+
+def right_poses(args: argparse.Namespace, path: Path) -> float:
+    """Share of particles within 5 degrees of the truth, or of an equivalent pose."""
+    truth = read_table("results/stack/truth/particles.star", "particles").set_index("image")
+    found = read_table(path, "particles").set_index("image").loc[truth.index]
+    first, second = (euler_matrices(torch.tensor(table[ANGLES].to_numpy(np.float64))) for table in (found, truth))
+    errors = torch.stack([rotation_distance(first, operator @ second) for operator in symmetry_matrices(args.symmetry)]).amin(0)
+    return float((errors < 5).double().mean())
+
+
+if __name__ == "__main__":
+    main()
