@@ -27,7 +27,7 @@ TEMPER = (0.5, 0.75)
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
 BATCH_BYTES = 2**25
-TABLE_POINTS = 2**24
+TABLE_POINTS = 2**25
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from firn.kernels.pose_grid import node_rotations
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import OffsetPrior, Posterior, Searcher
 from firn.refine.maximisation import Accumulator, falling, filtered_map, full_correlation, unfiltered_map
-from firn.refine.schedule import first_below, next_radius, search_levels
+from firn.refine.schedule import MIN_FINEST_ORDER, first_below, next_radius, search_levels
 from firn.refine.state import HalfModel, Particles, Poses, Settings, masked_spectra
 from firn.refine.validation import corrected_curves
 
@@ -25,6 +25,7 @@ LOCAL_SPREAD = 2.0
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
 PATIENCE = 2
+RESOLVED_DETAIL = 16.0
 SHELLS_BEYOND = 2
 """Shells beyond the resolution that still help to find poses."""
 
@@ -71,6 +72,7 @@ class Refinement:
         self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self.models = [HalfModel(start * self.sphere, self._background(half)) for half in (1, 2)]
         self.searched = self.radius = settings.initial_radius
+        self.finest = MIN_FINEST_ORDER
         self.offset_sigma, self.reach = settings.shift_reach / 2, settings.shift_reach
 
     def run(self, iterations: int) -> Iterator[Iteration]:
@@ -89,7 +91,8 @@ class Refinement:
         """One iteration: both halves, then the correlation and the new references."""
         everywhere = number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
         side, settings = self.particles.side, self.settings
-        levels = search_levels(side, settings.diameter, self.searched, everywhere)
+        levels = search_levels(side, settings.diameter, self.searched, everywhere, self._finest())
+        self.finest = levels[-1].order
         before = replace(self.poses, rotations=self.poses.rotations.clone(), shifts=self.poses.shifts.clone())
         radius = side / 2 - 1 if last else self.radius
         sums = []
@@ -101,6 +104,10 @@ class Refinement:
             model.noise = accumulator.noise_spectrum(model.scaled)
         self._tighten(before)
         return self._conclude(number, sums, radius, everywhere, levels[-1].order, before, last)
+
+    def _finest(self) -> int:
+        """Largest order worth trying: one more than before if few of that grid's orientations shared the probability."""
+        return self.finest + 1 if float(self.poses.detail.median()) < RESOLVED_DETAIL else self.finest
 
     def _pass(self, searcher: Searcher, accumulator: Accumulator, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
@@ -133,6 +140,7 @@ class Refinement:
         self.poses.shifts[rows] += shifts[number, best // nodes.shape[1]].cpu()
         self.poses.rotations[rows] = node_rotations(nodes[number, best % nodes.shape[1]], posterior.order).cpu()
         self.poses.peak[rows] = peak.cpu()
+        self.poses.detail[rows] = (1 / posterior.probability.sum(1).square().sum(-1)).cpu()
 
     def _tighten(self, before: Poses) -> None:
         change = (self.poses.shifts - before.shifts).square().sum(-1).mean().sqrt()

@@ -26,9 +26,9 @@ class Level:
     shift_step: float
 
 
-def search_levels(side: int, diameter: float, radius: float, everywhere: bool) -> list[Level]:
-    """Levels from coarse to fine for scoring up to a Fourier radius; a local search leaves out the coarse ones."""
-    finest = finest_order(side, diameter, radius)
+def search_levels(side: int, diameter: float, radius: float, everywhere: bool, most: int = MAX_ORDER) -> list[Level]:
+    """Levels from coarse to fine, at most to an order, for scoring up to a Fourier radius; a local search leaves out the coarse ones."""
+    finest = min(finest_order(side, diameter, radius), most)
     coarsest = COARSE_ORDER if everywhere else max(COARSE_ORDER, finest - LOCAL_DEPTH)
     levels: list[Level] = []
     for order in range(coarsest, finest + 1):

@@ -66,11 +66,19 @@ class Poses:
     """Posterior probability of the best pose."""
     spread: Tensor
     """Effective number of coarse orientations."""
+    detail: Tensor
+    """Effective number of orientations of the finest grid."""
 
     @classmethod
     def unknown(cls, count: int) -> "Poses":
         """No rotation, no shift."""
-        return cls(torch.eye(3).repeat(count, 1, 1), torch.zeros(count, 2), torch.zeros(count), torch.full((count,), torch.inf))
+        return cls(
+            torch.eye(3).repeat(count, 1, 1),
+            torch.zeros(count, 2),
+            torch.zeros(count),
+            torch.full((count,), torch.inf),
+            torch.full((count,), torch.inf),
+        )
 
 
 @dataclass
