@@ -26,8 +26,8 @@ TEMPER = (0.5, 0.75)
 """Factors on the log-likelihood at those levels, for the same reason."""
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
-BATCH_BYTES = 2**25
-TABLE_POINTS = 2**25
+BATCH_BYTES = 2**26
+TABLE_POINTS = 2**26
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Searcher:
     def batch_size(self) -> int:
         """Particles at a time that keep memory bounded."""
         widest = max(
-            8 * limit * len(reference.disc.points) for limit, reference in zip(_limits(len(self.levels)), self.references[1:], strict=True)
+            8 * limit * len(reference.disc.points) for limit, reference in zip(_limits(self.levels), self.references[1:], strict=True)
         )
         dense = len(self.shifts) * len(self.references[0].nodes) if self.references[0].nodes is not None else 0
         return max(1, min(64, BATCH_BYTES // max(12 * widest, 8 * dense)))
@@ -105,7 +105,7 @@ class Searcher:
         data = [self._whitened(spectra, reference, values) for reference, values in zip(self.references, ctf, strict=True)]
         candidates, scores = self._coarse(data[0], rotations, log_prior_of)
         spread = torch.zeros(0)
-        for depth, limit in enumerate(_limits(len(self.levels)), start=1):
+        for depth, limit in enumerate(_limits(self.levels), start=1):
             orientations, shifts = _marginals_(scores, TEMPER[min(depth, 2) - 1])
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
@@ -175,9 +175,9 @@ class OffsetPrior:
         return -0.5 * ((shifts + self._applied[:, None]) ** 2).sum(-1) / self._sigma**2
 
 
-def _limits(levels: int) -> list[int]:
+def _limits(levels: list[Level]) -> list[int]:
     """How many orientations may be split at each level but the last: more where cells are large and cheap."""
-    return [2 * MAX_ORIENTATIONS, *[MAX_ORIENTATIONS] * (levels - 2)]
+    return [2 * MAX_ORIENTATIONS if level.order == 2 else MAX_ORIENTATIONS for level in levels[:-1]]
 
 
 def _marginals_(scores_: Tensor, temper: float) -> tuple[Tensor, Tensor]:

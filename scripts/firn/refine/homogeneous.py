@@ -25,7 +25,8 @@ LOCAL_SPREAD = 2.0
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
 PATIENCE = 2
-RESOLVED_DETAIL = 16.0
+RESOLVED_DETAIL = 6.0
+MANY_OPERATORS = 6
 SHELLS_BEYOND = 2
 """Shells beyond the resolution that still help to find poses."""
 
@@ -91,19 +92,23 @@ class Refinement:
         """One iteration: both halves, then the correlation and the new references."""
         everywhere = number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
         side, settings = self.particles.side, self.settings
-        levels = search_levels(side, settings.diameter, self.searched, everywhere, self._finest())
+        levels = search_levels(side, settings.diameter, self.searched, self._coarsest(everywhere), self._finest())
         self.finest = levels[-1].order
         before = replace(self.poses, rotations=self.poses.rotations.clone(), shifts=self.poses.shifts.clone())
         radius = side / 2 - 1 if last else self.radius
         sums = []
         for half, model in enumerate(self.models, start=1):
-            accumulator = Accumulator(side, radius, model.noise)
             searcher = Searcher(model, levels, settings.group, self.reach, everywhere)
+            accumulator = Accumulator(side, radius, model.noise, levels[-1].order, searcher.references[-1].nodes)
             self._pass(searcher, accumulator, half, f"particles, iteration {number}, half {half}")
             sums.append(accumulator.completed(self.operators))
             model.noise = accumulator.noise_spectrum(model.scaled)
         self._tighten(before)
         return self._conclude(number, sums, radius, everywhere, levels[-1].order, before, last)
+
+    def _coarsest(self, everywhere: bool) -> int | None:
+        """Order that a search everywhere starts from: a finer one where symmetry leaves few directions."""
+        return (3 if len(self.operators) >= MANY_OPERATORS else 2) if everywhere else None
 
     def _finest(self) -> int:
         """Largest order worth trying: one more than before if few of that grid's orientations shared the probability."""

@@ -13,23 +13,31 @@ from firn.kernels.fourier import shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
 from firn.kernels.pose_grid import node_rotations
 from firn.kernels.spectrum import cropped_side
-from firn.refine.expectation import Posterior, Reference
+from firn.refine.expectation import TABLE_POINTS, Posterior, Reference
 from firn.refine.state import on_disc
 
 KEPT_MASS = 0.99
 MAX_ORIENTATIONS = 64
+FLUSH_POINTS = 2**23
 MAX_CORRELATION, MIN_CORRELATION = 0.999, 0.001
 
 
 class Accumulator:
-    """Fourier sums of one half-set up to a radius, and the residual power of its masked images."""
+    """Fourier sums of one half-set up to a radius, and the powers of its masked images.
 
-    def __init__(self, side: int, radius: float, noise: Tensor):
-        self.side, self.radius, self.noise = side, radius, noise
+    Slices of the same grid node are added up before they are spread in the volume: all of them where the grid is small enough
+    (`nodes`, sorted), else those of a run of batches.
+    """
+
+    def __init__(self, side: int, radius: float, noise: Tensor, order: int, nodes: Tensor | None):
+        self.side, self.radius, self.noise, self._order = side, radius, noise, order
         self.disc: FourierDisc = fourier_disc(side, radius, noise.device)
         self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), noise.device)
         self._powers = torch.zeros(3, len(noise), device=noise.device)
         self._count = torch.zeros_like(noise)
+        self._nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
+        self._slices = self._empty(len(self._nodes)) if self._nodes is not None else None
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor) -> None:
         """Back-project centred spectra `(b, n, n // 2 + 1)` with their CTF `(b, m)` on this accumulator's disc, in all probable poses."""
@@ -37,26 +45,26 @@ class Accumulator:
         noise = self.noise[self.disc.shells]
         means = _shifted_means(on_disc(spectra, self.disc) * (ctf / noise), posterior, probability, self.disc, self.side)
         powers = probability.sum(1)[..., None] * (ctf**2 / noise)[:, None]
-        unique, inverse = torch.unique(nodes, return_inverse=True)
-        half = self.disc.weights / 2
-        values = torch.zeros(len(unique), means.shape[-1], 2, device=means.device)
-        values.index_add_(0, inverse.flatten(), torch.view_as_real(means).flatten(0, 1))
-        weights = torch.zeros(len(unique), means.shape[-1], device=means.device).index_add_(0, inverse.flatten(), powers.flatten(0, 1))
-        slices = torch.view_as_complex(values) * half
-        insert_points_(self.sum_, self.weight_, slices, weights * half, node_rotations(unique, posterior.order), self.disc.points)
+        entry = nodes.flatten(), torch.view_as_real(means).flatten(0, 1), powers.flatten(0, 1)
+        if self._nodes is not None and self._slices is not None:
+            _add_slices_(*self._slices, torch.searchsorted(self._nodes, entry[0]), entry)
+            return
+        self._pending.append(entry)
+        if sum(len(part[0]) for part in self._pending) * len(self.disc.points) > FLUSH_POINTS:
+            self._flush()
 
     def add_residuals(self, posterior: Posterior, masked: Tensor, ctf: Tensor, reference: Reference, mask_share: float) -> None:
-        """Gather the expected power per shell of what the model does not explain in masked images; beyond the disc, of the images."""
+        """Gather per shell the power of masked images, of the model's part in them, and of the model."""
         nodes, probability = _strongest(posterior)
         disc = reference.disc
         images = on_disc(masked, disc)
-        unique, inverse = torch.unique(nodes, return_inverse=True)
-        projections = reference.projections(unique)[inverse]
+        columns, halves = reference.columns(nodes)
         means = _shifted_means(images * ctf, posterior, probability, disc, self.side)
-        cross = (means * projections.conj()).real.sum(1)
-        explained = (probability.sum(1)[..., None] * (projections.real**2 + projections.imag**2)).sum(1) * ctf**2
-        powers = torch.stack((images.real**2 + images.imag**2, cross, explained)).sum(1) * disc.weights
-        shells = len(self.noise)
+        products = torch.view_as_real(means) * columns.unflatten(-1, (-1, 2))
+        cross = products.sum(dim=(1, 3))
+        explained = 2 * (probability.sum(1)[:, None] @ halves)[:, 0] * ctf**2
+        data = (images.real**2 + images.imag**2) * disc.weights
+        powers, shells = torch.stack((data, cross, explained)).sum(1), len(self.noise)
         self._powers += shell_sums(powers, disc.shells, shells) / mask_share
         self._count += shell_sums(disc.weights * len(masked), disc.shells, shells)
 
@@ -73,8 +81,41 @@ class Accumulator:
 
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with Friedel mates, symmetrised over the operators `(g, 3, 3)`."""
+        self._flush()
         total, weight = completed(self.sum_, self.weight_)
         return (total, weight) if len(operators) == 1 else symmetrise_sums(total, weight, operators)
+
+    def _flush(self) -> None:
+        """Spread in the volume what has been added up by node."""
+        if self._nodes is not None and self._slices is not None:
+            self._insert(self._nodes, *self._slices)
+            self._slices = self._empty(len(self._nodes))
+        elif self._pending:
+            entry = torch.cat([part[0] for part in self._pending]), *(torch.cat([part[k] for part in self._pending]) for k in (1, 2))
+            nodes, where = torch.unique(entry[0], return_inverse=True)
+            slices = self._empty(len(nodes))
+            _add_slices_(*slices, where, entry)
+            self._insert(nodes, *slices)
+            self._pending = []
+
+    def _insert(self, nodes: Tensor, values: Tensor, weights: Tensor) -> None:
+        half = self.disc.weights / 2
+        used = weights[:, 0] > 0
+        for rows in torch.nonzero(used).squeeze(-1).split(max(1, FLUSH_POINTS // len(half))):
+            slices = torch.view_as_complex(values[rows]) * half
+            insert_points_(
+                self.sum_, self.weight_, slices, weights[rows] * half, node_rotations(nodes[rows], self._order), self.disc.points
+            )
+
+    def _empty(self, count: int) -> tuple[Tensor, Tensor]:
+        points, device = len(self.disc.points), self.noise.device
+        return torch.zeros(count, points, 2, device=device), torch.zeros(count, points, device=device)
+
+
+def _add_slices_(values_: Tensor, weights_: Tensor, where: Tensor, entry: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Add slices to the rows `where`."""
+    values_.index_add_(0, where, entry[1])
+    weights_.index_add_(0, where, entry[2])
 
 
 def unfiltered_map(sums: tuple[Tensor, Tensor], side: int, radius: float) -> Tensor:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from firn.kernels.pose_grid import grid_step
 
-COARSE_ORDER = 2
 MIN_FINEST_ORDER, MAX_ORDER = 4, 7
 LOCAL_DEPTH = 2
 RIM_FRACTION = 0.8
@@ -26,10 +25,13 @@ class Level:
     shift_step: float
 
 
-def search_levels(side: int, diameter: float, radius: float, everywhere: bool, most: int = MAX_ORDER) -> list[Level]:
-    """Levels from coarse to fine, at most to an order, for scoring up to a Fourier radius; a local search leaves out the coarse ones."""
+def search_levels(side: int, diameter: float, radius: float, coarsest: int | None, most: int = MAX_ORDER) -> list[Level]:
+    """Levels from coarse to fine, at most to an order, for scoring up to a Fourier radius.
+
+    coarsest: order to start from; None for a local search, which needs the last few only.
+    """
     finest = min(finest_order(side, diameter, radius), most)
-    coarsest = COARSE_ORDER if everywhere else max(COARSE_ORDER, finest - LOCAL_DEPTH)
+    coarsest = max(2, finest - LOCAL_DEPTH) if coarsest is None else coarsest
     levels: list[Level] = []
     for order in range(coarsest, finest + 1):
         reach = radius if order == finest else min(radius, coarse_radius(side, diameter, order))
