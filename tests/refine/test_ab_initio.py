@@ -10,7 +10,7 @@ from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.symmetry import symmetrize_volume, symmetry_matrices
 from firn.refine.ab_initio import AbInitio, Settings, final_schedule, reconstruct_ab_initio, starting_schedule
 from firn.refine.initial_data import Observations, observe, solvent_power, solvent_sphere, working_geometry
-from firn.refine.initial_model import blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_model import blend, centring_move, degree_parts, free_axes, gather_slices, moved, opposites, random_volume, solve
 from firn.refine.initial_search import Search, Slices, project_grid, rank_grid, search_grid, search_near
 from refine.ab_initio_data import BOX, PIXEL_SIZE, particles, volume
 
@@ -213,3 +213,19 @@ def test_the_group_of_the_engine_is_that_of_the_settings():
     observations, noise, geometry, *_ = observed(10, 0.1, 5)
     engine = AbInitio(observations, noise, geometry, Settings(diameter=DIAMETER, group="D2"), torch.Generator())
     assert len(engine.operators) == len(symmetry_matrices("D2"))
+
+
+def test_angular_degrees_of_a_quadrupole_are_found_and_turned_round() -> None:
+    """x² - y² on a shell is of degree 2 alone, x y z of degree 3: Legendre parts of either are themselves or nothing."""
+    n = 32
+    axis = (torch.arange(n) - n // 2).float()
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    radius = torch.sqrt(x**2 + y**2 + z**2)
+    shell = torch.exp(-((radius - 10) ** 2) / 16) * (radius > 2)
+    quadrupole, octupole = shell * (x**2 - y**2) / radius.clamp(min=1) ** 2, shell * x * y * z / radius.clamp(min=1) ** 3
+    parts = degree_parts(shell + quadrupole + octupole, 4)
+    for degree, expected in ((2, quadrupole), (3, octupole)):
+        assert float((parts[degree] - expected).norm() / expected.norm()) < 0.1
+    name, turned = opposites(shell + quadrupole)[0]
+    assert name == "degree 2"
+    assert float((turned - (shell - quadrupole)).norm() / quadrupole.norm()) < 0.25

@@ -57,7 +57,9 @@ class Params(JobParams):
     final_minibatch: int = Field(300, ge=10)
     """Particles per iteration at last; for K classes (K + 1) / 2 times as many."""
     starts: int = Field(5, ge=1)
-    """Random starts; the one that explains the particles best goes on."""
+    """Random starts, compared at low resolution."""
+    grown: int = Field(2, ge=1)
+    """How many of the best starts grow to full resolution, where they are compared again."""
     class_similarity: float = Field(0.1, ge=0, le=1)
     """How alike classes are taken to be at first: the share of each particle that goes to all classes alike; falls to 0."""
     max_shift: float = Field(15.0, ge=0)
@@ -139,6 +141,7 @@ def _settings(params: Params, diameter: float) -> Settings:
         final_minibatch=params.final_minibatch * (params.classes + 1) // 2,
         class_similarity=params.class_similarity,
         starts=params.starts,
+        grown=params.grown,
         max_shift=params.max_shift,
         non_negative=params.non_negative,
     )
@@ -230,7 +233,11 @@ def _report(
         snapshots, geometry.pixel_size,
     )  # fmt: skip
     draw_history(
-        job.figure("history", "Convergence", "Log-likelihood per particle against iteration: every start, then the one that went on."),
+        job.figure(
+            "history",
+            "Convergence",
+            "Log-likelihood per particle against iteration: every start (grey), those that grew (blue), and the best with angular degrees turned round (green).",
+        ),
         history,
     )
     draw_fractions(job.figure("classes", "Particles per class", "Number of particles of each class after the last full pass."), counts)

@@ -1,7 +1,7 @@
 """Ab-initio reconstruction: volumes from particles alone, by online EM from random starts.
 
-Several starts run a few cheap low-resolution batches each; the one that explains a common set of particles best goes on to
-growing batches and resolution, and ends in full passes over all particles. Orientations are always searched everywhere.
+Several starts run a few cheap low-resolution batches each; those that explain a common set of particles best go on to growing
+batches and resolution; the best of these ends in full passes over all particles. Orientations are always searched everywhere.
 Sources: Punjani et al., Nat. Methods 14, 290 (2017); online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
 """
 
@@ -18,11 +18,12 @@ from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.initial_data import Geometry, Observations, shell_means, solvent_sphere
-from firn.refine.initial_model import Sums, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_model import Sums, blend, centring_move, free_axes, gather_slices, moved, opposites, random_volume, solve
 from firn.refine.initial_search import Found, Outcome, Search, project_grid, rank_grid, search_grid, search_near
 
 FULL_PASSES = 2
 SCORING_PARTICLES = 300
+OPPOSITE_ITERATIONS = 8
 SHIFTS_PER_RESOLUTION = 3.5
 """Coarse shifts are this many to one length of the resolution."""
 Note = Callable[[dict[str, float | int | str]], None]
@@ -44,6 +45,7 @@ class Settings:
     final_minibatch: int = 300
     class_similarity: float = 0.1
     starts: int = 5
+    grown: int = 2
     max_shift: float = 15.0
     non_negative: bool = True
 
@@ -135,6 +137,16 @@ class AbInitio:
         found = rank_grid(self.observations.pick(rows, points), projections, rotations, search)
         return float(found.log_likelihood.mean())
 
+    def fine_evidence(self, state: State, rows: Tensor, resolution: float) -> float:
+        """As evidence, with the fine search, for resolutions beyond the coarse grid's."""
+        fair = State(state.volumes, self.floor, fitted=True)
+        return float(self._expect(fair, Batch(resolution, len(rows), 1.0, 0.0), rows)[1].found.log_likelihood.mean())
+
+    def restart(self, volume: Tensor, noise: Tensor) -> State:
+        """A state of one class that begins with a volume."""
+        volume = volume * self.solvent
+        return State([volume.clamp(min=0) if self.settings.non_negative else volume], noise.clone(), [None], fitted=True)
+
     def _expect(self, state: State, batch: Batch, rows: Tensor) -> tuple[FourierDisc, Outcome]:
         """Coarse search at what the grid resolves, then, where finer detail is asked for, the fine one."""
         rotations, rotation_step = self.grid(batch.resolution)
@@ -203,7 +215,7 @@ class Result:
 
 
 def reconstruct_ab_initio(engine: AbInitio, note: Note, snapshot: Snapshot) -> Result:
-    """Run the starts, continue the best one, end with full passes over all particles.
+    """Run the starts, grow the better ones, end with full passes over all particles with the best.
 
     note is called once per iteration with its numbers, snapshot now and then with a title and the volumes.
     """
@@ -211,22 +223,58 @@ def reconstruct_ab_initio(engine: AbInitio, note: Note, snapshot: Snapshot) -> R
     rows = engine.draw(SCORING_PARTICLES)
     states, evidences = [], []
     for start in range(settings.starts):
-        state = engine.fresh()
-        for number, batch in enumerate(starting_schedule(settings)):
-            _one(engine, state, batch, f"start {start + 1}", number, note)
-        evidences.append(engine.evidence(state, rows, middle_resolution(settings)))
+        states.append(_started(engine, start + 1, note, snapshot))
+        evidences.append(engine.evidence(states[-1], rows, middle_resolution(settings)))
         note({"step": f"start {start + 1}", "log_likelihood": evidences[-1]})
-        states.append(state)
-        snapshot(f"start {start + 1}", state.volumes)
-    state = states[max(range(len(states)), key=evidences.__getitem__)]
-    schedule = final_schedule(settings)
-    for number, batch in enumerate(schedule):
-        _one(engine, state, batch, "growing", number, note)
-        if number == len(schedule) // 2:
-            snapshot(f"{batch.resolution:.0f} Å", state.volumes)
+    chosen = sorted(range(len(states)), key=evidences.__getitem__, reverse=True)[: settings.grown]
+    grown = [_grown(engine, states[number], number + 1, note) for number in chosen]
+    fine = [engine.fine_evidence(state, rows, settings.max_resolution) for state in grown]
+    for number, evidence in zip(chosen, fine, strict=True):
+        note({"step": f"start {number + 1}, grown", "log_likelihood": evidence})
+    state = grown[max(range(len(grown)), key=fine.__getitem__)]
+    snapshot("grown", state.volumes)
+    if settings.classes == 1:
+        state = _right_signs(engine, state, rows, note, snapshot)
     found = _full_passes(engine, state, note)
     snapshot("final", state.volumes)
     return Result(state.volumes, found, evidences)
+
+
+def _started(engine: AbInitio, number: int, note: Note, snapshot: Snapshot) -> State:
+    """A random start, iterated at low resolution."""
+    state = engine.fresh()
+    for iteration, batch in enumerate(starting_schedule(engine.settings)):
+        _one(engine, state, batch, f"start {number}", iteration, note)
+    snapshot(f"start {number}", state.volumes)
+    return state
+
+
+def _grown(engine: AbInitio, state: State, number: int, note: Note) -> State:
+    """A start carried on to the finest resolution."""
+    for iteration, batch in enumerate(final_schedule(engine.settings)):
+        _one(engine, state, batch, f"growing {number}", iteration, note)
+    return state
+
+
+def _right_signs(engine: AbInitio, state: State, rows: Tensor, note: Note, snapshot: Snapshot) -> State:
+    """The state or one of its opposites, refined, whichever explains the particles best at the finest resolution.
+
+    Where a radial shell dominates, the likelihood is even in every angular degree to second order (poses average the first order
+    out), so a search from low resolution finds each degree with either sign by chance; finer detail, of third order, decides.
+    """
+    resolution = engine.settings.max_resolution
+    best, evidence = state, engine.fine_evidence(state, rows, resolution)
+    note({"step": "signs as found", "log_likelihood": evidence})
+    for name, volume in opposites(state.volumes[0]):
+        other = engine.restart(volume, state.noise)
+        for number in range(OPPOSITE_ITERATIONS):
+            share = max(0.4, 1 / (number + 1))
+            _one(engine, other, Batch(resolution, engine.settings.final_minibatch, share, 0.0), f"opposite {name}", number, note)
+        found = engine.fine_evidence(other, rows, resolution)
+        note({"step": f"opposite {name}", "log_likelihood": found})
+        best, evidence = (other, found) if found > evidence else (best, evidence)
+    snapshot("signs", best.volumes)
+    return best
 
 
 def middle_resolution(settings: Settings) -> float:

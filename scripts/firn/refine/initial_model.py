@@ -18,6 +18,8 @@ from firn.refine.initial_search import Slices
 
 PRIOR_SHARE = 0.1
 """Wiener prior relative to the mean weight of each shell."""
+HIGHEST_DEGREE = 8
+"""Angular degrees up to this may come out with the wrong sign at low resolution; degree 1 is a shift."""
 
 Sums = tuple[Tensor, Tensor]
 
@@ -63,6 +65,43 @@ def solve(sums: Sums, n: int, radius: float, solvent: Float[Tensor, "n n n"], no
     level = (volume * (1 - solvent)).sum() / (1 - solvent).sum()
     volume = (volume - level) * solvent
     return volume.clamp(min=0) if non_negative else volume
+
+
+def degree_parts(volume: Float[Tensor, "n n n"], highest: int) -> Float[Tensor, "l n n n"]:
+    """Parts of a volume of angular degree 0 ... highest about the origin `n // 2`, shell by shell of whole radii.
+
+    The part of degree l is the projection on the spherical harmonics of that degree: the shell convolved with
+    (2 l + 1) / (4 pi) P_l, by the addition theorem, with all voxels of a shell weighing the same.
+    """
+    n = volume.shape[-1]
+    axis = torch.arange(n, device=volume.device) - n // 2
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3).to(volume.dtype)
+    shells = points.norm(dim=-1).round().long()
+    flat, parts = volume.flatten(), volume.new_zeros(highest + 1, volume.numel())
+    for shell in range(1, (n - 1) // 2 + 1):
+        inside = (shells == shell).nonzero()[:, 0]
+        directions = torch.nn.functional.normalize(points[inside], dim=-1)
+        parts[:, inside] = _shell_parts(directions @ directions.T, flat[inside], highest)
+    return parts.reshape(highest + 1, *volume.shape)
+
+
+def _shell_parts(cosines: Float[Tensor, "v v"], values: Float[Tensor, " v"], highest: int) -> Float[Tensor, "l v"]:
+    """Parts of each degree of values on a sphere, by Bonnet's recursion for the Legendre polynomials."""
+    before, current, parts = torch.ones_like(cosines), cosines, [values.mean().expand(len(values))]
+    for degree in range(1, highest + 1):
+        parts.append((2 * degree + 1) / len(values) * (current @ values))
+        before, current = current, ((2 * degree + 1) * cosines * current - degree * before) / (degree + 1)
+    return torch.stack(parts)
+
+
+def opposites(volume: Float[Tensor, "n n n"]) -> list[tuple[str, Float[Tensor, "n n n"]]]:
+    """The volume with the sign of its strongest angular degree turned round, of the second strongest, and of both, with names."""
+    parts = degree_parts(volume, HIGHEST_DEGREE)
+    power = parts.square().sum((1, 2, 3))
+    power[:2] = 0
+    first, second = power.topk(2).indices.tolist()
+    turned = [(f"degree {first}", (first,)), (f"degree {second}", (second,)), (f"degrees {first}, {second}", (first, second))]
+    return [(name, volume - 2 * parts[list(degrees)].sum(0)) for name, degrees in turned]
 
 
 def centring_move(volume: Float[Tensor, "n n n"], free: tuple[bool, bool, bool]) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firn.report.style import BLUE, GREY, ORANGE, new_figure, save, show_image
+from firn.report.style import BLUE, GREEN, GREY, ORANGE, new_figure, save, show_image
 
 AXES = ("z", "y", "x")
 
@@ -38,13 +38,15 @@ def draw_history(path: Path, history: Sequence[dict[str, float | int | str]]) ->
     figure, grid = new_figure(6.4, 3.6)
     axes = grid[0, 0]
     steps = list(dict.fromkeys(str(row["step"]) for row in rows))
-    last_start = max((_length(rows, step) for step in steps if step.startswith("start")), default=0)
+    starts, growing = ([step for step in steps if step.startswith(kind)] for kind in ("start", "growing"))
+    last_start = max((_length(rows, step) for step in starts), default=0)
+    last_growing = last_start + max((_length(rows, step) for step in growing), default=0)
     for step in steps:
         values = [float(row["log_likelihood"]) for row in rows if row["step"] == step]
-        offset = 0 if step.startswith("start") else last_start
-        colour = GREY if step.startswith("start") else BLUE
+        offset = 0 if step in starts else last_start if step in growing else last_growing
+        colour = GREY if step in starts else BLUE if step in growing else GREEN
         axes.plot(np.arange(len(values)) + 1 + offset, values, color=colour, linewidth=1.0 if colour == GREY else 1.8)
-    final = [float(row["resolution"]) for row in rows if row["step"] == steps[-1]]
+    final = [float(row["resolution"]) for row in rows if growing and row["step"] == growing[0]]
     axes.set_xlabel("iteration")
     axes.set_ylabel("log-likelihood per particle")
     other = axes.twinx()
