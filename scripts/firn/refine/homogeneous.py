@@ -92,7 +92,7 @@ class Refinement:
         """One iteration: both halves, then the correlation and the new references."""
         everywhere = number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
         side, settings = self.particles.side, self.settings
-        levels = search_levels(side, settings.diameter, self.searched, self._coarsest(everywhere), self._finest())
+        levels = search_levels(side, settings.diameter, self.searched, self._coarsest(everywhere), self.finest if last else self._finest())
         self.finest = levels[-1].order
         before = replace(self.poses, rotations=self.poses.rotations.clone(), shifts=self.poses.shifts.clone())
         radius = side / 2 - 1 if last else self.radius
@@ -174,9 +174,8 @@ class Refinement:
         )
 
     def _corrected(self, halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:
-        """Correlation under the mask, freed of what the mask itself adds."""
-        balls = [volume * self.sphere for volume in halves]
-        curve = corrected_curves(balls[0], balls[1], mask, self._chance, draws=1)["corrected"]
+        """Correlation under the mask, freed of what the mask itself adds; the half maps must come unmasked."""
+        curve = corrected_curves(halves[0], halves[1], mask, self._chance, draws=1)["corrected"]
         return _within(curve, radius)
 
     def _combined(self, sums: list[tuple[Tensor, Tensor]], radius: float, curve: Tensor) -> Tensor:

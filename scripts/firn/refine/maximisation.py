@@ -91,10 +91,10 @@ class Accumulator:
             self._insert(self._nodes, *self._slices)
             self._slices = self._empty(len(self._nodes))
         elif self._pending:
-            entry = torch.cat([part[0] for part in self._pending]), *(torch.cat([part[k] for part in self._pending]) for k in (1, 2))
-            nodes, where = torch.unique(entry[0], return_inverse=True)
+            numbers, values, weights = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+            nodes, where = torch.unique(numbers, return_inverse=True)
             slices = self._empty(len(nodes))
-            _add_slices_(*slices, where, entry)
+            _add_slices_(*slices, where, (numbers, values, weights))
             self._insert(nodes, *slices)
             self._pending = []
 
