@@ -27,6 +27,7 @@ WIDE_EVERY = 5
 PATIENCE = 2
 RESOLVED_DETAIL = 6.0
 MANY_OPERATORS = 6
+CORRECTION_DRAWS = 3
 SHELLS_BEYOND = 2
 """Shells beyond the resolution that still help to find poses."""
 
@@ -45,7 +46,7 @@ class Iteration:
     combined: Tensor
     """From both half-sets, Wiener-filtered."""
     curve: Tensor
-    """Half-map correlation within the reference mask."""
+    """Half-map correlation: within the reference mask, corrected, or within the ball, whichever reaches further."""
     mask: Tensor
     resolved: float
     """Shell where the curve falls below 0.143, in units of 1/n, between shells."""
@@ -160,7 +161,8 @@ class Refinement:
         curve = _correlation(halves, self.sphere, radius)
         found = self.mask_of(self._combined(sums, radius, curve), _crossing(curve.tolist()))
         mask = self.sphere if found is None else found * self.sphere
-        curve = curve if found is None else self._corrected(halves, mask, radius)
+        if found is not None:
+            curve = max(curve, self._corrected(halves, mask, radius), key=lambda values: _crossing(values.tolist()))
         calm = falling(curve)
         for model, part in zip(self.models, sums, strict=True):
             model.volume, model.scaled = filtered_map(part, side, radius, calm) * mask, True
@@ -174,8 +176,11 @@ class Refinement:
         )
 
     def _corrected(self, halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:
-        """Correlation under the mask, freed of what the mask itself adds; the half maps must come unmasked."""
-        curve = corrected_curves(halves[0], halves[1], mask, self._chance, draws=1)["corrected"]
+        """Correlation under the mask, freed of what the mask itself adds; the half maps must come unmasked.
+
+        A tight mask on a thin shell adds so much that its correction is noise; the ball's correlation is then the better estimate.
+        """
+        curve = corrected_curves(halves[0], halves[1], mask, self._chance, draws=CORRECTION_DRAWS)["corrected"]
         return _within(curve, radius)
 
     def _combined(self, sums: list[tuple[Tensor, Tensor]], radius: float, curve: Tensor) -> Tensor:
