@@ -1,7 +1,5 @@
 """Sort particles into 2D classes by online expectation-maximisation and write their averages."""
 
-from typing import ClassVar
-
 import numpy as np
 import pandas as pd
 import torch
@@ -33,7 +31,6 @@ class Params(JobParams):
     stage = "classify_2d"
     lane = "reconstruct"
     offers = ("particles", "templates")
-    writes: ClassVar[tuple[str, ...]] = ("classes.star", "classes.mrcs")
     particles: str = slot("particles")
     """Particles to classify."""
     classes: int = Field(50, ge=1, le=1000)

@@ -31,7 +31,6 @@ class Params(JobParams):
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
     groups: ClassVar[dict[str, tuple[Kind, ...]]] = {"rejected": ("exposures",)}
-    writes: ClassVar[tuple[str, ...]] = ("decisions.star",)
 
     exposures: str = slot("exposures")
     """Exposures with statistics from motion correction and CTF estimation."""

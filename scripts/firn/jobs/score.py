@@ -34,7 +34,6 @@ class Params(JobParams):
     stage: ClassVar[str] = "simulate"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ()
-    writes: ClassVar[tuple[str, ...]] = ("scores.star",)
 
     truth: str = slot("truth")
     """Simulation whose truth to compare with."""

@@ -27,7 +27,6 @@ class Params(JobParams):
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("particles", "templates")
     groups: ClassVar[dict[str, tuple[Kind, ...]]] = {"excluded": ("particles",)}
-    writes: ClassVar[tuple[str, ...]] = ("classes.star", "classes.mrcs", "decisions.star")
 
     particles: str = slot("particles")
     """Classified particles."""

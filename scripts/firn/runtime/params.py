@@ -32,5 +32,3 @@ class JobParams(BaseModel):
     """Named sub-folders and the kinds in them, such as `rejected`; `class_*` stands for class_1 ... class_K."""
     best_group: ClassVar[str | None] = None
     """Sub-folder meant when a slot names the job alone and the kind does not lie in the job's own folder."""
-    writes: ClassVar[tuple[str, ...]] = ()
-    """Extra top-level files a user may want to ask for."""
