@@ -2,7 +2,7 @@
 
 import torch
 
-from firn.kernels.defects import choose_substitutes, find_defects, replace_defects
+from firn.kernels.defects import choose_substitutes, find_defects
 
 
 def frames(count: int, mean: float) -> torch.Tensor:
@@ -33,11 +33,10 @@ def test_substitutes_are_good_pixels_nearby_drawn_anew_for_each_frame() -> None:
     assert len(torch.unique(chosen[:, 20])) > 5
 
 
-def test_replaced_pixels_take_their_substitutes_values_and_others_stay() -> None:
-    frame = torch.arange(12.0).reshape(3, 4)
-    defects = torch.zeros(3, 4, dtype=torch.bool)
-    defects[0, 0] = defects[2, 3] = True
-    replaced = replace_defects(frame, defects, torch.tensor([5, -1]))
-    assert replaced[0, 0] == 5
-    assert replaced[2, 3] == frame[~defects].mean()
-    torch.testing.assert_close(replaced[~defects], frame[~defects])
+def test_a_large_defect_is_filled_from_further_off_and_a_wholly_bad_frame_from_itself() -> None:
+    defects = torch.zeros(200, 60, dtype=torch.bool)
+    defects[20:60] = True
+    chosen = choose_substitutes(defects, 3, torch.Generator().manual_seed(6))
+    assert not defects.flatten()[chosen].any()
+    everything = torch.ones(4, 5, dtype=torch.bool)
+    assert choose_substitutes(everything, 2, torch.Generator().manual_seed(6)).tolist() == [list(range(20))] * 2

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from firn.kernels.dose import critical_dose, dose_weights, factorise, radial_lookup
+from firn.kernels.dose import critical_dose, dose_weights, factorise
 
 FREQUENCIES = torch.linspace(0, 0.5, 400)
 DOSES = torch.arange(1, 41) * 1.25
@@ -36,9 +36,3 @@ def test_few_profiles_rebuild_the_weights_of_forty_frames() -> None:
     mixing, profiles = factorise(weights)
     assert mixing.shape[1] <= 8
     assert float((mixing @ profiles - weights).abs().max()) < 3e-5
-
-
-def test_a_radial_profile_is_interpolated_linearly_and_ends_flat() -> None:
-    profile = torch.tensor([[0.0, 1.0, 4.0]])
-    found = radial_lookup(profile, torch.tensor([0.0, 0.25, 0.75, 9.0]), 0.5)
-    torch.testing.assert_close(found, torch.tensor([[0.0, 0.5, 2.5, 4.0]]), rtol=0, atol=4e-3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from firn.preprocess.frame_sum import move_frame, sum_frames
+from firn.preprocess.frame_sum import sum_frames
 from firn.preprocess.frames import Frames, prepare_frames
-from firn.preprocess.motion import Motion, Settings, estimate_motion, spline_times
+from firn.preprocess.motion import Field, Motion, Settings, estimate_motion, spline_times
 from moving_specimen import FRAMES, SIDE, counted_movie, displacement, expected_counts
 
 PIXEL = 3.0
@@ -56,8 +56,9 @@ def test_the_field_on_a_raster_is_the_field_at_its_points() -> None:
     motion = motion_of(counted_movie(3.0, 1.5))
     assert motion.field is not None
     y, x = torch.rand(3), torch.rand(4)
-    raster = motion.field.on_raster(5, y, x)
-    torch.testing.assert_close(raster.movedim(0, -1).reshape(12, 2), motion.field.at_points(torch.cartesian_prod(y, x))[5])
+    raster = motion.field.on_raster(y, x)
+    torch.testing.assert_close(raster.reshape(FRAMES, 12, 2), motion.field.at_points(torch.cartesian_prod(y, x)))
+    torch.testing.assert_close(motion.field.on_row([2, 5], float(y[1]), x.expand(2, -1)), raster[[2, 5], 1])
 
 
 def test_a_specimen_without_any_structure_is_given_no_large_motion() -> None:
@@ -72,17 +73,46 @@ def test_moved_frames_lie_on_the_first_one() -> None:
     motion = motion_of(counted_movie(3.0, 1.5))
     inside = (slice(12, -12), slice(12, -12))
     for number in (3, FRAMES - 1):
-        moved = move_frame(torch.from_numpy(moving[number]).float(), motion, number, PIXEL).numpy()
+        moved = moved_frame(moving[number], motion, number)
         before = np.corrcoef(moving[number][inside].ravel(), still[0][inside].ravel())[0, 1]
         after = np.corrcoef(moved[inside].ravel(), still[0][inside].ravel())[0, 1]
         assert after > 0.99
         assert after > before + 0.2
 
 
+def moved_frame(frame: np.ndarray, motion: Motion, number: int) -> np.ndarray:
+    assert motion.field is not None
+    field = Field(motion.field.coefficients, motion.field.times[number : number + 1])
+    single = Frames([torch.from_numpy(frame).float()], None, torch.zeros(0, dtype=torch.long), torch.zeros(1, 0, dtype=torch.long))
+    return sum_frames(single, Motion(motion.shifts[number : number + 1], field, motion.tile_centres), PIXEL, None, 300.0).plain.numpy()
+
+
+def test_odd_and_even_sums_are_parts_of_the_plain_one_and_independent() -> None:
+    frames = frames_of(counted_movie(3.0, 1.5))
+    motion = estimate_motion(frames, DOSES, Settings(PIXEL, max_align_resolution=8.0))
+    sums = sum_frames(frames, motion, PIXEL, DOSES, 300.0, halves=True)
+    without = sum_frames(frames, motion, PIXEL, DOSES, 300.0)
+    assert sums.odd is not None
+    assert sums.even is not None
+    assert sums.weighted is not None
+    assert without.weighted is not None
+    torch.testing.assert_close(sums.odd + sums.even, sums.plain, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(sums.plain, without.plain, rtol=1e-3, atol=0.05)
+    torch.testing.assert_close(sums.weighted, without.weighted, rtol=1e-4, atol=1e-3)
+    assert float(sums.odd.mean() / sums.even.mean()) == pytest.approx(5 / 4, rel=0.02)
+    still = Motion(torch.zeros(FRAMES, 2), None, torch.full((1, 2), 0.5))
+    noise = frames_of(np.random.default_rng(5).poisson(8.0, (FRAMES, SIDE, SIDE)).astype(np.uint8))
+    parts = sum_frames(noise, still, PIXEL, None, 300.0, halves=True)
+    assert parts.odd is not None
+    assert parts.even is not None
+    assert abs(float(torch.corrcoef(torch.stack((parts.odd.flatten(), parts.even.flatten())))[0, 1])) < 0.02
+
+
 def test_sums_keep_the_counts_and_dose_weights_keep_white_noise_white() -> None:
     noise = np.random.default_rng(2).poisson(8.0, (FRAMES, SIDE, SIDE)).astype(np.uint8)
     still = Motion(torch.zeros(FRAMES, 2), None, torch.full((1, 2), 0.5))
-    plain, weighted = sum_frames(frames_of(noise), still, PIXEL, DOSES, 300.0)
+    sums = sum_frames(frames_of(noise), still, PIXEL, DOSES, 300.0)
+    plain, weighted = sums.plain, sums.weighted
     assert weighted is not None
     np.testing.assert_allclose(plain.numpy(), noise.sum(axis=0), rtol=1e-4)
     assert float(weighted.mean()) == pytest.approx(noise.sum(axis=0).mean() / FRAMES**0.5, rel=1e-4)
@@ -92,7 +122,7 @@ def test_sums_keep_the_counts_and_dose_weights_keep_white_noise_white() -> None:
 def test_a_cropped_sum_is_smaller_and_keeps_its_mean() -> None:
     counts = counted_movie(0.0, 0.0)
     still = Motion(torch.zeros(FRAMES, 2), None, torch.full((1, 2), 0.5))
-    plain, _ = sum_frames(frames_of(counts), still, PIXEL, None, 300.0, f_crop=0.5)
+    plain = sum_frames(frames_of(counts), still, PIXEL, None, 300.0, f_crop=0.5).plain
     assert plain.shape == (SIDE // 2, SIDE // 2)
     assert float(plain.mean()) == pytest.approx(counts.sum(axis=0).mean(), rel=1e-4)
 
@@ -102,7 +132,7 @@ def test_the_gain_is_applied_and_its_zeros_are_filled_from_neighbours() -> None:
     gain[40, 50] = 0
     counts = [torch.from_numpy(frame) for frame in counted_movie(0.0, 0.0)]
     frames = prepare_frames(counts, gain, torch.Generator().manual_seed(1))
-    assert bool(frames.defects[40, 50])
+    assert 40 * SIDE + 50 in frames.defects.tolist()
     assert float(frames[0][100, 100]) == 0.5 * float(counts[0][100, 100])
     assert sum(float(frames[number][40, 50]) for number in range(FRAMES)) > 0
 

@@ -36,6 +36,7 @@ class Params(JobParams):
     stage: ClassVar[str] = "motion"
     lane: ClassVar[Lane] = "preprocess"
     scatter: ClassVar[bool] = True
+    revision: ClassVar[int] = 2
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
 
     exposures: str = slot("exposures")
@@ -105,9 +106,9 @@ def correct_movie(job: Job[Params], row: dict[str, Any], gain: Tensor | None) ->
         motion = estimate_motion(frames, ends, Settings(pixel_size, p.max_align_resolution, p.b_factor, p.smoothing, p.local))
     except torch.linalg.LinAlgError as error:
         raise ExposureError("MOTION", f"{row['movie']}: its motion cannot be fitted ({error})") from error
-    plain, weighted = sum_frames(frames, motion, pixel_size, ends if p.dose_weighting else None, float(row["voltage_kv"]), p.f_crop)
-    _check_finite(row, plain)
-    return Corrected(plain, weighted, motion, doses)
+    sums = sum_frames(frames, motion, pixel_size, ends if p.dose_weighting else None, float(row["voltage_kv"]), p.f_crop)
+    _check_finite(row, sums.plain)
+    return Corrected(sums.plain, sums.weighted, motion, doses)
 
 
 def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.device) -> tuple[Sequence[Tensor], int]:

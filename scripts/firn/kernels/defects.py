@@ -9,8 +9,7 @@ from torch import Tensor
 
 HOT_SD, DEAD_SD = 7.0, 6.0
 LEAST_COUNTS = 14.0
-REACH_PX = 5
-TRIES = 8
+REACHES_PX = (5, 5, 5, 5, 5, 5, 20, 20, 80, 80)
 
 
 def find_defects(total: Float[Tensor, "y x"], box: int = 15) -> Bool[Tensor, "y x"]:
@@ -28,24 +27,21 @@ def find_defects(total: Float[Tensor, "y x"], box: int = 15) -> Bool[Tensor, "y 
 
 
 def choose_substitutes(defects: Bool[Tensor, "y x"], frames: int, generator: torch.Generator) -> Tensor:
-    """Flat index `(frames, d)` of a good pixel within 5 pixels of each defect, drawn anew for each frame; -1 where none was met."""
+    """Flat index `(frames, d)` of a good pixel for each defect, drawn anew for each frame: within 5 pixels, further off in large
+    defects, anywhere in the end (itself where no pixel is good)."""
     height, width = defects.shape
     rows, columns = torch.nonzero(defects, as_tuple=True)
+    good = torch.nonzero(~defects.flatten())[:, 0]
+    own = (rows * width + columns).expand(frames, -1)
+    if not len(good) or not len(rows):
+        return own.clone()
     chosen = torch.full((frames, len(rows)), -1, dtype=torch.long, device=defects.device)
-    for _ in range(TRIES):
-        steps = torch.randint(-REACH_PX, REACH_PX + 1, (2, frames, len(rows)), generator=generator).to(defects.device)
+    for reach in REACHES_PX:
+        steps = torch.randint(-reach, reach + 1, (2, frames, len(rows)), generator=generator).to(defects.device)
         y, x = (rows + steps[0]).clamp(0, height - 1), (columns + steps[1]).clamp(0, width - 1)
         chosen = torch.where((chosen < 0) & ~defects[y, x], y * width + x, chosen)
-    return chosen
-
-
-def replace_defects(frame: Float[Tensor, "y x"], defects: Bool[Tensor, "y x"], substitutes: Tensor) -> Float[Tensor, "y x"]:
-    """The frame with each defect taking its substitute's value `(d,)`, or the mean of the good pixels where there is none."""
-    if not len(substitutes):
-        return frame
-    values = frame.flatten()[substitutes.clamp(min=0)]
-    mean = (frame.sum() - frame[defects].sum()) / (~defects).sum().clamp(min=1)
-    return frame.masked_scatter(defects, torch.where(substitutes < 0, mean, values))
+    anywhere = torch.randint(0, len(good), chosen.shape, generator=generator).to(defects.device)
+    return torch.where(chosen < 0, good[anywhere], chosen)
 
 
 def _box_mean(image: Float[Tensor, "y x"], box: int) -> Float[Tensor, "y x"]:

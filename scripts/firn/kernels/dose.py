@@ -35,11 +35,3 @@ def factorise(weights: Float[Tensor, "f n"], tolerance: float = 2e-5) -> tuple[F
         if float((mixing @ profiles - weights).abs().max()) <= tolerance:
             break
     return mixing.float(), profiles.float()
-
-
-def radial_lookup(profiles: Float[Tensor, "r n"], radii: Float[Tensor, "*grid"], step: float) -> Float[Tensor, "r *grid"]:
-    """Profiles sampled at 0, step, 2 step, ... interpolated linearly at the radii of a grid; beyond the last sample its value."""
-    position = (radii / step).clamp(0, profiles.shape[1] - 1.001)
-    below = position.long()
-    share = position - below
-    return profiles[:, below] * (1 - share) + profiles[:, below + 1] * share

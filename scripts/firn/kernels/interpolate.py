@@ -1,18 +1,16 @@
-"""Resampling of images at displaced positions with little loss: cubic splines whose prefilter is exact.
+"""Resampling of images at displaced positions with little loss: cubic splines in strips of rows that stay in a processor's cache.
 
-Convention: moving by a shift takes `out(r) = in(r - shift(r))`; shifts are yx in pixels, towards larger indices.
-The prefilter is a factor in Fourier space, where the global shift is applied anyway. Two passes in one dimension (x, then y):
-for shifts that vary slowly their order changes positions by (shift) x (its gradient), some thousandths of a pixel.
+Convention: moving by a shift takes `out(r) = in(r - shift(r))`; shifts are yx in pixels, towards larger indices; images are periodic.
+The spline's prefilter is a convolution, so that it may as well follow the resampling: many frames are summed first and the factor
+is applied once, in the Fourier space of the sum. For shifts that vary slowly the order makes no difference that can be measured.
 Source: Unser, IEEE Signal Process. Mag. 16(6), 22 (1999); two passes: Catmull & Smith, SIGGRAPH 1980.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from firn.kernels.fourier import frequencies2
-
-BAND_ROWS = 64
 
 
 def spline_prefilter(shape: tuple[int, int], device: torch.device | str = "cpu") -> tuple[Float[Tensor, "h 1"], Float[Tensor, "w"]]:
@@ -22,31 +20,55 @@ def spline_prefilter(shape: tuple[int, int], device: torch.device | str = "cpu")
     return 3 / (2 + torch.cos(2 * torch.pi * rows)), 3 / (2 + torch.cos(2 * torch.pi * columns))
 
 
-def warp_coefficients(coefficients: Float[Tensor, "h w"], shifts: Float[Tensor, "2 h w"]) -> Float[Tensor, "h w"]:
-    """The image of cubic B-spline coefficients moved by a slowly varying shift (y, then x component); the edge pixel is repeated."""
-    along_x = _resample(coefficients, shifts[1], 1)
-    return _resample(along_x, shifts[0], 0)
+def spline_taps(shifts: Float[Tensor, "f n"], repeat: int, size: int) -> tuple[Tensor, list[int], Float[Tensor, "f t size"]]:
+    """(first tap `(f,)`, number of taps of each row, their weights): `out(i) = sum_t weight[t, i] in(i + first + t)`.
+
+    Each shift holds for so many pixels on end; size: pixels of the line.
+    """
+    first = (-shifts.amax(dim=1)).floor().long() - 1
+    counts = (-shifts.amin(dim=1)).floor().long() + 3 - first
+    taps = first[:, None] + torch.arange(int(counts.max()), device=shifts.device)
+    distance = (taps[:, :, None] + shifts[:, None]).abs()
+    weights = ((2 - distance).clamp(min=0) ** 3 - 4 * (1 - distance).clamp(min=0) ** 3) / 6
+    return first, counts.tolist(), weights.repeat_interleave(repeat, dim=2)[:, :, :size]
 
 
-def _resample(values: Float[Tensor, "h w"], shift: Float[Tensor, "h w"], axis: int) -> Float[Tensor, "h w"]:
-    """Values of the spline along one axis at each pixel's position less its shift; on a CPU in bands that stay in its cache."""
-    height = values.shape[0]
-    band = BAND_ROWS if values.device.type == "cpu" else height
-    return torch.cat([_resample_band(values, shift[start : start + band], axis, start) for start in range(0, height, band)])
+def periodic_rows(image: Shaped[Tensor, "y x"], start: int, count: int) -> Shaped[Tensor, "count x"]:
+    """Rows start, start + 1, ... of an image that repeats itself."""
+    height = image.shape[0]
+    start %= height
+    if start + count <= height:
+        return image[start : start + count]
+    return image[torch.arange(start, start + count, device=image.device) % height]
 
 
-def _resample_band(values: Float[Tensor, "h w"], shift: Float[Tensor, "b w"], axis: int, start: int) -> Float[Tensor, "b w"]:
-    size = values.shape[axis]
-    first, count = (start, len(shift)) if axis == 0 else (0, size)
-    index = torch.arange(first, first + count, device=values.device, dtype=values.dtype)
-    position = (index[:, None] if axis == 0 else index) - shift
-    base = position.floor()
-    f = position - base
-    base = base.long()
-    g = 1 - f
-    weights = (g**3, 4 - 3 * f.square() * (1 + g), 4 - 3 * g.square() * (1 + f), f**3)
-    source = values if axis == 0 else values[start : start + len(shift)]
-    total = torch.zeros_like(shift)
-    for tap, weight in zip((-1, 0, 1, 2), weights, strict=True):
-        total.addcmul_(weight, torch.gather(source, axis, (base + tap).clamp_(0, size - 1)), value=1 / 6)
-    return total
+def resample_rows_(
+    strip_: Float[Tensor, "h w"],
+    source: Float[Tensor, "k w"],
+    rows: Float[Tensor, "ty w"],
+    columns: Float[Tensor, "tx w"],
+    first_column: int,
+) -> None:
+    """Fill a strip with source rows (`k = h + ty - 1`) weighted along y, then along x, both weights given per column."""
+    height, width = strip_.shape
+    first_column = (first_column + width // 2) % width - width // 2
+    left, right = max(0, -first_column), max(0, first_column + len(columns) - 1)
+    wide = strip_.new_empty(height, left + width + right)
+    middle = wide[:, left : left + width]
+    torch.mul(source[:height], rows[0], out=middle)
+    for tap in range(1, len(rows)):
+        middle.addcmul_(source[tap : tap + height], rows[tap])
+    _repeat_edges(wide, left, right)
+    start = left + first_column
+    torch.mul(wide[:, start : start + width], columns[0], out=strip_)
+    for tap in range(1, len(columns)):
+        strip_.addcmul_(wide[:, start + tap : start + tap + width], columns[tap])
+
+
+def _repeat_edges(wide: Tensor, left: int, right: int) -> None:
+    """Fill the margins of rows with what lies a period away."""
+    width = wide.shape[1] - left - right
+    if left:
+        wide[:, :left] = wide[:, width : width + left].clone()
+    if right:
+        wide[:, left + width :] = wide[:, left : left + right].clone()

@@ -1,82 +1,161 @@
-"""Frames moved back and summed, plain and dose-weighted, each resampled once.
+"""Frames moved back and summed, plain and dose-weighted, each resampled once by cubic splines, strip by strip of rows.
 
-The global shift is exact (a phase ramp); what the local field adds is a warp by cubic splines. The dose weights
-of all frames have low rank, so a few weighted sums and their transforms replace one transform per frame.
+The dose weights of all frames have low rank, so a few weighted sums and their transforms replace one transform per
+frame; the spline's prefilter is applied to the spectra of those sums.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from firn.kernels.dose import dose_weights, factorise, radial_lookup
-from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, shift_phases
-from firn.kernels.interpolate import spline_prefilter, warp_coefficients
+from firn.kernels.dose import dose_weights, factorise
+from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, resize_spectra2
+from firn.kernels.interpolate import resample_rows_, spline_prefilter, spline_taps
 from firn.preprocess.frames import Frames
-from firn.preprocess.motion import Field, Motion, crop_spectra
+from firn.preprocess.motion import Motion
 
-SMALLEST_WARP_PX = 0.01
-DOSE_SAMPLES = 2000
+STRIP_PIXELS = 65536
+LEAST_ROWS, MOST_ROWS = 8, 128
+STEP_PX = 16
+STRIP_TOLERANCE_PX = 0.1
+GROUP_FRAMES = 24
+DOSE_TOLERANCE = 2e-4
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Plain sum `(y, x)`; dose-weighted sum, or None without doses; plain sums of the odd and of the even frames (counted from 1), on request."""
+
+    plain: Tensor
+    weighted: Tensor | None = None
+    odd: Tensor | None = None
+    even: Tensor | None = None
 
 
 def sum_frames(
-    frames: Frames, motion: Motion, pixel_size: float, doses: Tensor | None, voltage_kv: float, f_crop: float = 1.0
-) -> tuple[Tensor, Tensor | None]:
-    """(plain sum `(y, x)`, dose-weighted sum or None without doses); doses `(f,)` in e/Å² at the end of each frame."""
+    frames: Frames,
+    motion: Motion,
+    pixel_size: float,
+    doses: Tensor | None,
+    voltage_kv: float,
+    f_crop: float = 1.0,
+    halves: bool = False,
+) -> Sums:
+    """Sums of the moved frames; doses `(f,)` in e/Å² at the end of each frame; f_crop: factor of Fourier-cropping."""
     shape = frames.shape
-    mixing, profiles, step = _factor_weights(len(frames), doses, voltage_kv, pixel_size)
-    plain = torch.zeros(shape, device=motion.shifts.device)
-    mixed = torch.zeros(mixing.shape[1], *shape, device=plain.device)
-    for number in range(len(frames)):
-        moved = move_frame(frames[number], motion, number, pixel_size)
-        plain += moved
-        for row, weight in zip(mixed, mixing[number].tolist(), strict=True):
-            row.add_(moved, alpha=weight)
-    weighted = _weighted_spectrum(mixed, profiles, step) if doses is not None else None
-    cropped = plain if f_crop == 1 else crop_spectra(plain_rfft2(plain), shape, f_crop)
-    return cropped, None if weighted is None else crop_spectra(weighted, shape, f_crop)
+    recipe = _make_recipe(len(frames), shape, doses, voltage_kv, pixel_size, motion.shifts.device, halves)
+    mixed = torch.zeros(recipe.mixing.shape[1], *shape, device=motion.shifts.device)
+    warp = _Warp(motion, shape, pixel_size)
+    for numbers in torch.arange(len(frames)).split(GROUP_FRAMES):
+        _add_group(mixed, frames, numbers.tolist(), warp, recipe.mixing)
+    return _finish(mixed, recipe, f_crop)
 
 
-def move_frame(frame: Tensor, motion: Motion, number: int, pixel_size: float) -> Tensor:
-    """One frame `(y, x)` moved onto the first one."""
-    shape = (frame.shape[0], frame.shape[1])
-    rigid = motion.shifts[number] / pixel_size
-    local = None if motion.field is None else _local_shifts(motion.field, number, shape, frame.device) / pixel_size
-    if local is not None:
-        mean = local.mean(dim=(1, 2))
-        rigid, local = rigid + mean, local - mean[:, None, None]
-    spectrum = _shift_spectrum(plain_rfft2(frame), shape, rigid)
-    if local is None or float(local.abs().max()) < SMALLEST_WARP_PX:
-        return plain_irfft2(spectrum, shape)
-    rows, columns = spline_prefilter(shape, frame.device)
-    return warp_coefficients(plain_irfft2(spectrum * rows * columns, shape), local)
+@dataclass(frozen=True)
+class _Recipe:
+    """Weights `(f, r)` of the frames in the sums that are kept; radial profiles `(r', n)` of the dose-weighted sum at steps in
+    cycles per pixel, or None; weights `(r,)` of those sums in the plain one; whether the last two are the odd and the even frames."""
+
+    mixing: Tensor
+    profiles: Tensor | None
+    step: float
+    plain: Tensor
+    halves: bool
 
 
-def _shift_spectrum(spectrum: Tensor, shape: tuple[int, int], shift: Tensor) -> Tensor:
-    grid = frequencies2(shape, spectrum.device)
-    zero = torch.zeros_like(shift[:1])
-    rows = shift_phases(grid[:, :1], torch.cat((shift[:1], zero)))
-    columns = shift_phases(grid[:1], torch.cat((zero, shift[1:])))
-    return spectrum * rows * columns
+def _make_recipe(
+    frames: int, shape: tuple[int, int], doses: Tensor | None, voltage_kv: float, pixel_size: float, device: torch.device, halves: bool
+) -> _Recipe:
+    samples = 4 * max(shape)
+    step = 0.7072 / (samples - 1)
+    parts: list[Tensor] = []
+    profiles = None
+    if doses is not None:
+        weights = dose_weights(torch.arange(samples, device=device) * step / pixel_size, doses.to(device), voltage_kv)
+        mixing, profiles = factorise(weights, DOSE_TOLERANCE)
+        parts.append(mixing)
+    number = torch.arange(frames, device=device)
+    if halves:
+        parts.append(torch.stack((number % 2 == 0, number % 2 == 1), dim=1).float())
+    elif profiles is None:
+        parts.append(torch.ones(frames, 1, device=device))
+    mixing = torch.cat(parts, dim=1)
+    plain = torch.zeros(mixing.shape[1], device=device)
+    if profiles is not None and not halves:
+        plain = frames**0.5 * profiles[:, 0]
+    else:
+        plain[0 if profiles is None else len(profiles) :] = 1
+    return _Recipe(mixing, profiles, step, plain, halves)
 
 
-def _local_shifts(field: Field, number: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Shifts `(2, y, x)` in Å at the centres of all pixels."""
-    y, x = ((torch.arange(side, device=device) + 0.5) / side for side in shape)
-    return field.on_raster(number, y, x)
+class _Warp:
+    """Shifts in pixels at the centres of strips, every STEP_PX columns."""
+
+    def __init__(self, motion: Motion, shape: tuple[int, int], pixel_size: float):
+        self.motion, self.shape, self.pixel_size = motion, shape, pixel_size
+        self.rows = min(MOST_ROWS, max(LEAST_ROWS, STRIP_PIXELS // shape[1], 1))
+        if motion.field is not None:
+            axis = torch.linspace(0, 1, 9, device=motion.shifts.device)
+            local = motion.field.on_raster(axis, axis) / pixel_size
+            slope = float((local[:, 1:] - local[:, :-1]).abs().max()) * 8 / shape[0]
+            self.rows = max(LEAST_ROWS, min(self.rows, int(STRIP_TOLERANCE_PX / max(slope, 1e-9))))
+
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """(first row, number of rows) of each strip."""
+        for start in range(0, self.shape[0], self.rows):
+            yield start, min(self.rows, self.shape[0] - start)
+
+    def shifts(self, numbers: list[int], start: int, count: int) -> tuple[Tensor, Tensor]:
+        """Shifts `(f, n)` of frames along y and along x; along y they are those at the column that a pixel comes from."""
+        rigid = self.motion.shifts[numbers] / self.pixel_size
+        field = self.motion.field
+        if field is None:
+            return rigid[:, :1], rigid[:, 1:]
+        height, width = self.shape
+        columns = torch.arange(STEP_PX / 2, width + STEP_PX / 2, STEP_PX, device=rigid.device)
+        row = (start + count / 2) / height
+        along_y = field.on_row(numbers, row, (columns + rigid[:, 1:]) / width)[..., 0]
+        along_x = field.on_row(numbers, row, columns.expand(len(rigid), -1) / width)[..., 1]
+        return rigid[:, :1] + along_y / self.pixel_size, rigid[:, 1:] + along_x / self.pixel_size
 
 
-def _factor_weights(frames: int, doses: Tensor | None, voltage_kv: float, pixel_size: float) -> tuple[Tensor, Tensor, float]:
-    """(mixing `(f, r)`, radial profiles `(r, n)`, their step in cycles per pixel); rank 0 without doses."""
-    step = 0.7072 / (DOSE_SAMPLES - 1)
-    if doses is None:
-        return torch.zeros(frames, 0), torch.zeros(0, DOSE_SAMPLES), step
-    samples = torch.arange(DOSE_SAMPLES, device=doses.device) * step / pixel_size
-    mixing, profiles = factorise(dose_weights(samples, doses, voltage_kv))
-    return mixing, profiles, step
+def _add_group(mixed_: Tensor, frames: Frames, numbers: list[int], warp: _Warp, mixing: Tensor) -> None:
+    """Add frames, each moved, to the weighted sums."""
+    counts = [frames.counts_of(number) for number in numbers]
+    width = warp.shape[1]
+    weights = mixing[numbers].T
+    moved = torch.empty(len(numbers), warp.rows, width, device=mixed_.device)
+    for start, count in warp.strips():
+        along_y, along_x = warp.shifts(numbers, start, count)
+        repeat_y, repeat_x = (STEP_PX if shifts.shape[1] > 1 else width for shifts in (along_y, along_x))
+        first_y, taps_y, rows = spline_taps(along_y, repeat_y, width)
+        first_x, taps_x, columns = spline_taps(along_x, repeat_x, width)
+        lines = zip(counts, first_y.tolist(), first_x.tolist(), taps_y, taps_x, rows, columns, moved, strict=True)
+        for frame, top, left, ty, tx, row_weights, column_weights, strip in lines:
+            source = frames.rows(frame, start + top, count + ty - 1)
+            resample_rows_(strip[:count], source, row_weights[:ty], column_weights[:tx], left)
+        mixed_[:, start : start + count].flatten(1).addmm_(weights, moved[:, :count].flatten(1))
 
 
-def _weighted_spectrum(mixed: Tensor, profiles: Tensor, step: float) -> Tensor:
-    radius = frequencies2((mixed.shape[1], mixed.shape[2]), mixed.device).square().sum(dim=-1).sqrt()
-    total = torch.zeros(radius.shape, dtype=torch.complex64, device=mixed.device)
-    for image, profile in zip(mixed, profiles, strict=True):
-        total += plain_rfft2(image) * radial_lookup(profile[None], radius, step)[0]
-    return total
+def _finish(mixed: Tensor, recipe: _Recipe, f_crop: float) -> Sums:
+    shape = (mixed.shape[1], mixed.shape[2])
+    rows, columns = spline_prefilter(shape, mixed.device)
+    new = shape if f_crop == 1 else (round(shape[0] * f_crop / 2) * 2, round(shape[1] * f_crop / 2) * 2)
+
+    def image(spectrum: Tensor) -> Tensor:
+        spectrum = spectrum * (rows * columns)
+        return plain_irfft2(resize_spectra2(spectrum, shape, new) if new != shape else spectrum, new)
+
+    index = (frequencies2(shape, mixed.device).square().sum(dim=-1).sqrt() / recipe.step).round().long()
+    plain = plain_rfft2(torch.einsum("r,ryx->yx", recipe.plain, mixed))
+    odd = even = weighted = None
+    if recipe.profiles is not None:
+        weighted = torch.zeros_like(plain)
+        for total, profile in zip(mixed, recipe.profiles, strict=False):
+            weighted += plain_rfft2(total) * profile[index]
+        weighted = image(weighted)
+    if recipe.halves:
+        odd, even = (image(plain_rfft2(total)) for total in mixed[-2:])
+    return Sums(image(plain), weighted, odd, even)

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firn.kernels.defects import choose_substitutes, find_defects, replace_defects
+from firn.kernels.defects import choose_substitutes, find_defects
 from firn.kernels.fourier import fast_size, plain_rfft2, resize_spectra2
+from firn.kernels.interpolate import periodic_rows
 
 TAPER_SHARE = 1 / 32
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Counts `(y, x)` of each frame in the stored type, the gain, the defect map and the substitutes of each frame's defects."""
+    """Counts `(y, x)` of each frame in the stored type, the gain (the mean one at defects), flat indices `(d,)` of defects, and
+    those `(f, d)` of the pixels that take their place in each frame."""
 
     counts: Sequence[Tensor]
     gain: Tensor | None
@@ -26,14 +28,23 @@ class Frames:
 
     def __getitem__(self, number: int) -> Tensor:
         """Frame `(y, x)`, float32, gain applied and defects replaced."""
-        frame = self.counts[number].to(torch.float32)
-        frame = frame if self.gain is None else frame * self.gain
-        return replace_defects(frame, self.defects, self.substitutes[number])
+        return self.rows(self.counts_of(number), 0, self.shape[0])
 
     @property
     def shape(self) -> tuple[int, int]:
         """(y, x) in pixels."""
         return self.counts[0].shape[0], self.counts[0].shape[1]
+
+    def counts_of(self, number: int) -> Tensor:
+        """Counts `(y, x)` of a frame, defects replaced."""
+        frame = self.counts[number].clone()
+        frame.view(-1)[self.defects] = frame.view(-1)[self.substitutes[number]]
+        return frame
+
+    def rows(self, counts: Tensor, start: int, count: int) -> Tensor:
+        """Rows `(count, x)` of a frame's counts from the start, float32, gain applied; the frame repeats itself beyond its edges."""
+        values = periodic_rows(counts, start, count).to(torch.float32)
+        return values if self.gain is None else values * periodic_rows(self.gain, start, count)
 
 
 def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: torch.Generator) -> Frames:
@@ -44,7 +55,9 @@ def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: tor
     total = total if gain is None else total * gain
     known = torch.zeros_like(total, dtype=torch.bool) if gain is None else gain == 0
     defects = known | find_defects(torch.where(known, total[~known].mean(), total))
-    return Frames(counts, gain, defects, choose_substitutes(defects, len(counts), generator))
+    if gain is not None:
+        gain = torch.where(defects, gain[~defects].mean(), gain)
+    return Frames(counts, gain, torch.nonzero(defects.flatten())[:, 0], choose_substitutes(defects, len(counts), generator))
 
 
 def crop_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> tuple[Tensor, tuple[int, int]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from firn.kernels import motion as kernel
-from firn.kernels.fourier import fast_size, plain_irfft2, plain_rfft2, resize_spectra2
+from firn.kernels.fourier import fast_size, plain_irfft2, plain_rfft2
 from firn.kernels.spline import cubic_basis, difference_penalty, separable_field
 from firn.preprocess.frames import Frames, crop_to_resolution, edge_taper
 from firn.preprocess.motion_fit import Fit, Limits
@@ -48,12 +48,18 @@ class Field:
     coefficients: Tensor
     times: Tensor
 
-    def on_raster(self, frame: int, y: Tensor, x: Tensor) -> Tensor:
-        """Shift `(2, h, w)` in Å of a frame at rows y and columns x, both in [0, 1]."""
+    def on_raster(self, y: Tensor, x: Tensor) -> Tensor:
+        """Shifts `(f, h, w, 2)` in Å of all frames at rows y and columns x, both in [0, 1]."""
         ct, cy, cx, _ = self.coefficients.shape
-        times = self.times[frame : frame + 1]
-        values = separable_field(cubic_basis(times, ct - 3), cubic_basis(y, cy - 3), cubic_basis(x, cx - 3), self.coefficients)
-        return values[0].movedim(-1, 0)
+        return separable_field(cubic_basis(self.times, ct - 3), cubic_basis(y, cy - 3), cubic_basis(x, cx - 3), self.coefficients)
+
+    def on_row(self, numbers: list[int], y: float, x: Tensor) -> Tensor:
+        """Shifts `(f, n, 2)` in Å of the numbered frames on one row y, at columns x `(f, n)` of their own, all in [0, 1]."""
+        ct, cy, cx, _ = self.coefficients.shape
+        time = cubic_basis(self.times[numbers], ct - 3)
+        row = cubic_basis(torch.tensor([y], device=time.device), cy - 3)[0]
+        along = torch.einsum("ft,y,tyxd->fxd", time, row, self.coefficients)
+        return torch.bmm(cubic_basis(x.flatten(), cx - 3).reshape(*x.shape, cx), along)
 
     def at_points(self, points: Tensor) -> Tensor:
         """Shifts `(f, p, 2)` in Å of all frames at points `(p, 2)` yx in [0, 1]."""
@@ -207,9 +213,3 @@ def _field_penalties(ct: int, cy: int, cx: int) -> list[Tensor]:
     rough = torch.kron(difference_penalty(cy, 2), eye_x) + torch.kron(eye_y, difference_penalty(cx, 2))
     velocity = difference_penalty(ct, 1)
     return [torch.kron(difference_penalty(ct, 2), space), torch.kron(velocity, rough), torch.kron(velocity, space)]
-
-
-def crop_spectra(spectra: Tensor, shape: tuple[int, int], factor: float) -> Tensor:
-    """Image of a spectrum after Fourier-cropping both sides to the factor (even sides)."""
-    new = (shape[0], shape[1]) if factor == 1 else (round(shape[0] * factor / 2) * 2, round(shape[1] * factor / 2) * 2)
-    return plain_irfft2(resize_spectra2(spectra, shape, new) if new != shape else spectra, new)
