@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from firn.errors import InputError
 from firn.runtime.atomic import publish, write_json
+from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.devices import lease_device
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams
@@ -78,12 +79,14 @@ def open_job(
         progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
         batch=batch,
         threads=threads or torch.get_num_threads(),
+        checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
     )
     with torch.inference_mode():
         yield job
     (staging / "figures").mkdir(exist_ok=True)
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
     publish(staging, home, last="job.json")
+    job.checkpoint.clear()
 
 
 def _fresh_staging(home: Path) -> Path:
@@ -95,13 +98,12 @@ def _fresh_staging(home: Path) -> Path:
 
 
 def _record(job: Job, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
-    folders = [folder / "job.json" for paths in job.inputs.values() for folder in paths]
     return {
         "job": job.name,
         "type": settings.get("type", ""),
         "batch": job.batch,
         "settings": dict(settings),
-        "inputs": describe_inputs(folders),
+        "inputs": _described(job.inputs),
         "versions": versions(),
         "seed": job.seed,
         "device": str(job.device),
@@ -113,6 +115,10 @@ def _record(job: Job, settings: dict[str, Any], seconds: float) -> dict[str, Any
         "warnings": job.warnings,
         "batches": job.batches,
     }
+
+
+def _described(inputs: Mapping[str, Sequence[str | Path]]) -> list[dict[str, Any]]:
+    return describe_inputs(Path(folder) / "job.json" for folders in inputs.values() for folder in folders)
 
 
 def _log_to(path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from firn.errors import InputError
+from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.params import JobParams
 from firn.runtime.progress import Progress
 
@@ -31,6 +32,7 @@ class Job(Generic[P]):
     seed: int
     device: torch.device
     progress: Progress
+    checkpoint: Checkpoint
     batch: str | None = None
     threads: int = 1
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -83,6 +85,10 @@ class Job(Generic[P]):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.figures.append({"file": f"figures/{name}.png", "title": title, "caption": caption})
         return path
+
+    def watch(self, name: str) -> Path:
+        """Path of a picture of the work under way, beside the log, where it stays."""
+        return self.progress.folder / f"{name}.png"
 
     def warn(self, sentence: str) -> None:
         """Record something the user should know, in the log and in job.json."""

@@ -15,13 +15,18 @@ Item = TypeVar("Item")
 class Progress:
     """Writes JSON lines to a file and shows a bar on stderr."""
 
-    def __init__(self, path: Path | None, label: str):
+    def __init__(self, path: Path, label: str):
         self._path, self._label, self._start = path, label, time.monotonic()
+
+    @property
+    def folder(self) -> Path:
+        """Folder for what may be looked at while the job runs, named like its log; made when missing."""
+        folder = self._path.with_suffix("")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def note(self, **fields: Any) -> None:
         """Append one JSON line, stamped with the seconds since the start."""
-        if self._path is None:
-            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"seconds": round(time.monotonic() - self._start, 2), **fields}) + "\n")
