@@ -1,6 +1,9 @@
 """Movies: frames come out as they were written, and every kind of damage is told in one sentence with a stable code."""
 
 import bz2
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -55,12 +58,45 @@ def test_mrc_movies_of_every_mode_keep_rows_and_values(tmp_path: Path, counts: n
     np.testing.assert_array_equal(np.stack(list(iterate_frames(path))), counts.astype(dtype))
 
 
-def test_a_packed_mrc_movie_is_read_like_the_plain_one(tmp_path: Path, counts: np.ndarray) -> None:
+@pytest.mark.parametrize(("ending", "pack"), [("bz2", bz2.compress), ("gz", gzip.compress), ("xz", lzma.compress)])
+def test_a_packed_mrc_movie_is_read_like_the_plain_one(
+    tmp_path: Path, counts: np.ndarray, ending: str, pack: Callable[[bytes], bytes]
+) -> None:
     plain = write_mrc(tmp_path / "m.mrc", counts.astype(np.int16))
-    packed = tmp_path / "m.mrc.bz2"
-    packed.write_bytes(bz2.compress(plain.read_bytes()))
+    packed = tmp_path / f"m.mrc.{ending}"
+    packed.write_bytes(pack(plain.read_bytes()))
     assert read_header(packed).frames == 6
+    assert read_header(packed).pixel_size == pytest.approx(0.83)
     np.testing.assert_array_equal(np.stack(list(iterate_frames(packed))), counts)
+    packed.write_bytes(packed.read_bytes()[:-100])
+    assert code_of(packed) in ("TRUNCATED", "CODEC")
+
+
+def test_threads_change_neither_the_frames_nor_their_order(tmp_path: Path, counts: np.ndarray) -> None:
+    tiff, eer = write_tiff(tmp_path / "m.tif", counts), tmp_path / "m.eer"
+    write_eer_movie(eer, counts[..., :32], np.random.default_rng(1))
+    for path in (tiff, eer):
+        one, three = (list(iterate_frames(path, 6, 2, threads)) for threads in (1, 3))
+        np.testing.assert_array_equal(np.stack(one), np.stack(three))
+
+
+def test_an_mrc_movie_with_more_frames_than_its_header_tells_is_refused(tmp_path: Path, counts: np.ndarray) -> None:
+    path = write_mrc(tmp_path / "m.mrc", counts.astype(np.int16))
+    data = bytearray(path.read_bytes())
+    data[8:12] = (1).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert code_of(path) == "FRAMES"
+    with pytest.raises(ExposureError, match="tells of 1 frames, but the file holds 6"):
+        read_header(path)
+
+
+def test_an_mrc_movie_in_another_mode_than_its_header_tells_is_refused(tmp_path: Path, counts: np.ndarray) -> None:
+    path = write_mrc(tmp_path / "m.mrc", counts.astype(np.int16))
+    data = bytearray(path.read_bytes())
+    data[12:16] = (2).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ExposureError, match=r"says MRC mode 2, but its .* bytes are those of mode 1 or 6 or 12"):
+        read_header(path)
 
 
 def test_fractions_of_an_eer_movie_hold_the_counts_of_their_raw_frames(tmp_path: Path, counts: np.ndarray) -> None:
@@ -76,7 +112,9 @@ def test_fractions_of_an_eer_movie_hold_the_counts_of_their_raw_frames(tmp_path:
 def test_raw_frames_that_cannot_be_shared_out_equally_are_dropped(tmp_path: Path, counts: np.ndarray) -> None:
     path = tmp_path / "m.eer"
     group = write_eer_movie(path, counts, np.random.default_rng(1))
-    assert read_header(path, eer_fractions=4, eer_upsampling=1).frames == 4
+    header = read_header(path, eer_fractions=4, eer_upsampling=1)
+    assert header.frames == 4
+    assert header.used == pytest.approx(6 * group // 4 * 4 / (6 * group))
     with pytest.raises(ExposureError, match=f"has {6 * group} raw frames, too few for {7 * group} fractions"):
         read_header(path, eer_fractions=7 * group)
 

@@ -1,5 +1,6 @@
 """MRC files: headers other programs accept, modes, sections, and damage."""
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -108,3 +109,67 @@ def test_a_file_cut_short_is_refused(tmp_path, data, size):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.mrc: cannot be read"):
         read_mrc(tmp_path / "absent.mrc")
+
+
+def header_only(nx: int, ny: int, nz: int, mode: int, order: str = "<") -> bytearray:
+    header = bytearray(1024)
+    struct.pack_into(f"{order}4i", header, 0, nx, ny, nz, mode)
+    struct.pack_into(f"{order}3i3f", header, 28, nx, ny, nz, 2.0 * nx, 2.0 * ny, 2.0 * nz)
+    struct.pack_into(f"{order}3i", header, 64, 1, 2, 3)
+    header[208:216] = b"MAP " + (b"\x11\x11\0\0" if order == ">" else b"\x44\x44\0\0")
+    return header
+
+
+@pytest.mark.parametrize("nx", [6, 7])
+def test_four_bit_pixels_lie_two_in_a_byte_the_left_one_low_and_rows_end_with_a_byte(tmp_path, nx):
+    images = np.random.default_rng(1).integers(0, 16, (2, 3, nx)).astype(np.uint8)
+    padded = np.pad(images, ((0, 0), (0, 0), (0, nx % 2)))
+    (tmp_path / "a.mrc").write_bytes(bytes(header_only(nx, 3, 2, 101)) + (padded[..., 0::2] | padded[..., 1::2] << 4).tobytes())
+    assert np.array_equal(read_mrc(tmp_path / "a.mrc")[0], images)
+    assert np.array_equal(read_sections(tmp_path / "a.mrc", np.array([1, 1])), images[[1, 1]])
+
+
+def test_serialem_packs_four_bits_into_bytes_of_half_the_width(tmp_path):
+    image = np.random.default_rng(1).integers(0, 16, (3, 8)).astype(np.uint8)
+    header = header_only(4, 3, 1, 0)
+    header[224:260] = b"SerialEMCCD: image, 4 bits packed   "
+    (tmp_path / "a.mrc").write_bytes(bytes(header) + (image[:, 0::2] | image[:, 1::2] << 4).tobytes())
+    back, pixel_size = read_mrc(tmp_path / "a.mrc")
+    assert np.array_equal(back, image)
+    assert pixel_size == pytest.approx(1.0)
+
+
+def test_bytes_are_signed_unless_the_stamp_of_imod_says_otherwise(tmp_path):
+    header = header_only(2, 1, 1, 0)
+    (tmp_path / "a.mrc").write_bytes(bytes(header) + b"\xff\x01")
+    assert read_mrc(tmp_path / "a.mrc")[0].tolist() == [[-1, 1]]
+    struct.pack_into("<2i", header, 152, 1146047817, 0)
+    (tmp_path / "a.mrc").write_bytes(bytes(header) + b"\xff\x01")
+    assert read_mrc(tmp_path / "a.mrc")[0].tolist() == [[255, 1]]
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [(1, ">i2"), (2, ">f4"), (6, ">u2"), (12, ">f2")])
+def test_big_endian_files_are_read(tmp_path, mode, dtype):
+    image = np.arange(20).reshape(4, 5)
+    (tmp_path / "a.mrc").write_bytes(bytes(header_only(5, 4, 1, mode, ">")) + image.astype(dtype).tobytes())
+    assert np.array_equal(read_mrc(tmp_path / "a.mrc")[0], image)
+    assert np.array_equal(read_sections(tmp_path / "a.mrc", np.array([0]))[0], image)
+
+
+def test_a_packed_stack_gives_the_sections_asked_for(tmp_path, data):
+    write_stack(tmp_path / "s.mrcs", data, 2.0)
+    (tmp_path / "s.mrcs.gz").write_bytes(gzip.compress((tmp_path / "s.mrcs").read_bytes()))
+    assert np.array_equal(read_sections(tmp_path / "s.mrcs.gz", np.array([2, 0])), data[[2, 0]])
+    assert read_shape(tmp_path / "s.mrcs.gz") == ((3, 5, 6), pytest.approx(2.0))
+
+
+def test_a_packed_header_that_asks_for_more_than_its_file_can_hold_is_refused_at_once(tmp_path):
+    (tmp_path / "bomb.mrc.gz").write_bytes(gzip.compress(bytes(header_only(30000, 30000, 5000, 2))))
+    with pytest.raises(InputError, match="cannot be the 18000000001024"):
+        read_mrc(tmp_path / "bomb.mrc.gz")
+
+
+def test_transforms_are_no_images(tmp_path):
+    (tmp_path / "a.mrc").write_bytes(bytes(header_only(5, 4, 1, 4)) + bytes(160))
+    with pytest.raises(InputError, match="mode 4, a transform"):
+        read_mrc(tmp_path / "a.mrc")

@@ -4,36 +4,39 @@ Convention: frames `(y, x)` of counts in the stored type; row 0 is the last row 
 Every fault is an ExposureError with a stable code and one sentence, so that one bad movie never stops a batch.
 """
 
-import bz2
-import gzip
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 
-from firn.errors import ExposureError, InputError
+from firn.errors import ExposureError
+from firn.formats.compressed import ENDINGS
 from firn.formats.eer import eer_shape, iterate_eer
-from firn.formats.mrc import HEADER_BYTES, MAX_AXIS, check_header
-from firn.formats.tiff import DAMAGE, MAX_FRAMES, file_size, iterate_tiff, tiff_shape
+from firn.formats.mrc import iterate_sections
+from firn.formats.mrc_header import read_mrc_header
+from firn.formats.tiff import MAX_FRAMES, file_size, iterate_tiff, tiff_shape
 
-FORMATS = {".tif": "tiff", ".tiff": "tiff", ".eer": "eer", ".mrc": "mrc", ".mrcs": "mrc", ".bz2": "packed", ".gz": "packed"}
+FORMATS = {".tif": "tiff", ".tiff": "tiff", ".eer": "eer", ".mrc": "mrc", ".mrcs": "mrc"}
+FORMATS |= dict.fromkeys(ENDINGS, "packed")
 SATURATED_SHARE = 0.05
 WEAK_FRAME, STRONG_FRAME = 0.4, 2.5
 
 
 @dataclass(frozen=True)
 class MovieHeader:
-    """What a movie's header says; pixel_size in Å, None where the format does not tell."""
+    """What a movie's header says; pixel_size in Å of the physical pixel, None where the file does not tell.
+
+    used: share of the exposure that is in the frames; less than 1 where raw frames of an EER movie are left over.
+    """
 
     format: str
     frames: int
     height: int
     width: int
     pixel_size: float | None = None
+    used: float = 1.0
 
     @property
     def size(self) -> str:
@@ -60,20 +63,24 @@ def read_header(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampling
         return MovieHeader(kind, *tiff_shape(path))
     if kind == "eer":
         return MovieHeader(kind, *eer_shape(path, eer_fractions, eer_upsampling))
-    header = _mrc_header(path) if kind == "mrc" else _packed_header(path)
+    header = _mrc_header(path)
     if header.frames > MAX_FRAMES:
         raise ExposureError("TOO_BIG", f"{path}: claims {header.frames} frames, more than the {MAX_FRAMES} allowed")
     return header
 
 
-def iterate_frames(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampling: int = 2) -> Iterator[np.ndarray]:
+def iterate_frames(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampling: int = 2, threads: int = 1) -> Iterator[np.ndarray]:
     """Frames `(y, x)` in the stored type, each checked for NaN, zeros and saturation as it is read.
+
+    threads decode TIFF and EER together; threads + 1 frames are in memory at most.
 
     Raises ExposureError: NONFINITE, ZERO, SATURATED, CODEC, and as read_header.
     """
     kind = movie_format(path)
-    readers = {"tiff": iterate_tiff, "mrc": _iterate_mrc, "packed": _iterate_packed}
-    frames = iterate_eer(path, eer_fractions, eer_upsampling) if kind == "eer" else readers[kind](path)
+    if kind == "eer":
+        frames = iterate_eer(path, eer_fractions, eer_upsampling, threads)
+    else:
+        frames = iterate_tiff(path, threads) if kind == "tiff" else _iterate_mrc(path)
     sums: list[float] = []
     for number, frame in enumerate(frames, start=1):
         sums.append(_check_frame(path, number, frame))
@@ -108,51 +115,16 @@ def _check_sums(path: str | os.PathLike, sums: np.ndarray) -> None:
 
 
 def _mrc_header(path: str | os.PathLike) -> MovieHeader:
-    try:
-        mode, frames, height, width = check_header(path)
-        with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-            pixel_size = float(mrc.voxel_size.x)
-    except InputError as error:
-        raise ExposureError("TRUNCATED" if "truncated" in str(error) else "HEADER", str(error)) from error
-    if mode in (4, 101):
-        raise ExposureError("HEADER", f"{path}: has MRC mode {mode}; images of mode 0, 1, 2, 6 and 12 are read")
-    return MovieHeader("mrc", frames, height, width, pixel_size if pixel_size > 0 else None)
-
-
-def _packed_header(path: str | os.PathLike) -> MovieHeader:
-    opener = bz2.open if Path(path).suffix.lower() == ".bz2" else gzip.open
-    try:
-        with opener(path, "rb") as stream:
-            header = stream.read(HEADER_BYTES)
-    except (OSError, EOFError) as error:
-        raise ExposureError("CODEC", f"{path}: cannot be unpacked ({error})") from error
-    if len(header) < HEADER_BYTES:
-        raise ExposureError("TRUNCATED", f"{path}: unpacks to {len(header)} bytes, shorter than an MRC header")
-    order = ">" if header[212:213] == b"\x11" else "<"
-    width, height, frames = struct.unpack(f"{order}3i", header[:12])
-    (cell,) = struct.unpack(f"{order}f", header[40:44])
-    if not (1 <= width <= MAX_AXIS and 1 <= height <= MAX_AXIS and frames >= 1):
-        raise ExposureError("HEADER", f"{path}: has an impossible MRC header ({width} x {height} x {frames})")
-    return MovieHeader("packed", frames, height, width, cell / width if cell > 0 else None)
+    header = read_mrc_header(path)
+    if header.mode == 4:
+        raise ExposureError("HEADER", f"{path}: has MRC mode 4, a transform; images of mode 0, 1, 2, 6, 12 and 101 are read")
+    spare = 0 if header.packed else (os.path.getsize(path) - header.offset) // header.section_bytes - header.nz
+    if spare > 0:
+        raise ExposureError("FRAMES", f"{path}: its header tells of {header.nz} frames, but the file holds {header.nz + spare}")
+    pixel_size = header.pixel_size[0]
+    return MovieHeader("packed" if header.packed else "mrc", header.nz, header.ny, header.nx, pixel_size if pixel_size > 0 else None)
 
 
 def _iterate_mrc(path: str | os.PathLike) -> Iterator[np.ndarray]:
     _mrc_header(path)
-    try:
-        stack = mrcfile.mmap(path, mode="r", permissive=True)
-    except DAMAGE as error:
-        raise ExposureError("HEADER", f"{path}: cannot be opened as an MRC file ({error})") from error
-    with stack as mrc:
-        data = mrc.data if mrc.data.ndim == 3 else mrc.data[None]
-        for frame in data:
-            yield np.array(frame)
-
-
-def _iterate_packed(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    _packed_header(path)
-    try:
-        with mrcfile.open(path) as mrc:
-            data = mrc.data if mrc.data.ndim == 3 else mrc.data[None]
-    except DAMAGE as error:
-        raise ExposureError("CODEC", f"{path}: cannot be unpacked ({error})") from error
-    yield from data
+    yield from iterate_sections(path)

@@ -1,20 +1,19 @@
-"""MRC images, stacks and volumes: numpy float32 in `(*n, y, x)` or `(z, y, x)`, with checked headers.
+"""MRC images, stacks and volumes, plain or packed (bzip2, gzip, xz): numpy in `(*n, y, x)` or `(z, y, x)`, with checked headers.
 
-Source: MRC2014 (Cheng et al., J. Struct. Biol. 192, 146, 2015). Mode 12 is float16.
+Sections are read one after the other, so that memory holds what is asked for and not the file.
+Source: MRC2014 (Cheng et al., J. Struct. Biol. 192, 146, 2015); modes as in firn.formats.mrc_header.
 """
 
 import os
-import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 
-from firn.errors import InputError
-
-HEADER_BYTES = 1024
-MAX_AXIS = 32768
-MAX_EXTENDED = 64 * 2**20
+from firn.errors import ExposureError, InputError
+from firn.formats.compressed import open_unpacked, read_exactly
+from firn.formats.mrc_header import MrcHeader, read_mrc_header
 
 
 def check_header(path: str | os.PathLike) -> tuple[int, int, int, int]:
@@ -22,56 +21,71 @@ def check_header(path: str | os.PathLike) -> tuple[int, int, int, int]:
 
     Raises InputError when the file is missing, too short, or its header cannot be true; reads 1024 bytes only.
     """
-    try:
-        size = os.path.getsize(path)
-        with Path(path).open("rb") as stream:
-            header = stream.read(HEADER_BYTES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(header) < HEADER_BYTES:
-        raise InputError(f"{path}: is {size} bytes long, shorter than the {HEADER_BYTES} bytes of an MRC header")
-    order = ">" if header[212:213] == b"\x11" else "<"
-    nx, ny, nz, mode = struct.unpack(f"{order}4i", header[:16])
-    (extended,) = struct.unpack(f"{order}i", header[92:96])
-    _check_plausible(path, nx, ny, nz, mode, extended, size)
-    return mode, nz, ny, nx
+    header = read_mrc_header(path)
+    return header.mode, header.nz, header.ny, header.nx
 
 
-def _check_plausible(path: str | os.PathLike, nx: int, ny: int, nz: int, mode: int, extended: int, size: int) -> None:
-    bits = {0: 8, 1: 16, 2: 32, 4: 64, 6: 16, 12: 16, 101: 4}.get(mode)
-    if bits is None:
-        raise InputError(f"{path}: has MRC mode {mode}, which is none of 0, 1, 2, 4, 6, 12, 101")
-    if not (1 <= nx <= MAX_AXIS and 1 <= ny <= MAX_AXIS and 1 <= nz <= 10_000_000 and 0 <= extended <= MAX_EXTENDED):
-        raise InputError(f"{path}: has an impossible header ({nx} x {ny} x {nz}, {extended} bytes of extended header)")
-    wanted = HEADER_BYTES + extended + nz * ny * ((nx * bits + 7) // 8)
-    if size < wanted:
-        raise InputError(f"{path}: is truncated: {size} bytes, but its header asks for {wanted}")
+def iterate_sections(path: str | os.PathLike) -> Iterator[np.ndarray]:
+    """Sections `(y, x)` in the stored type, native byte order, one at a time; mode 101 as uint8.
+
+    Raises ExposureError: HEADER for transforms (mode 4), TRUNCATED and CODEC, and as read_mrc_header.
+    """
+    header = _image_header(path)
+    with open_unpacked(path) as (stream, _):
+        read_exactly(stream, header.offset, path)
+        for _ in range(header.nz):
+            yield _unpack(read_exactly(stream, header.section_bytes, path), header)
 
 
 def read_mrc(path: str | os.PathLike) -> tuple[np.ndarray, float]:
-    """(data, pixel size in Å): float32 `(y, x)` for an image, `(n, y, x)` for a stack or volume."""
-    check_header(path)
-    with mrcfile.open(path, permissive=True) as mrc:
-        data = np.array(mrc.data, dtype=np.float32)
-        pixel_size = float(mrc.voxel_size.x)
-    return (data[0] if data.ndim == 3 and data.shape[0] == 1 else data), pixel_size
+    """(data, pixel size in Å, 0 when not told): float32 `(y, x)` for an image, `(n, y, x)` for a stack or volume."""
+    header = _image_header(path)
+    try:
+        data = np.empty((header.nz, header.ny, header.nx), dtype=np.float32)
+    except MemoryError as error:
+        raise InputError(f"{path}: has {header.nx} x {header.ny} x {header.nz} pixels, more than fit into memory") from error
+    for number, section in enumerate(iterate_sections(path)):
+        data[number] = section
+    return (data[0] if header.nz == 1 else data), header.pixel_size[0]
 
 
 def read_shape(path: str | os.PathLike) -> tuple[tuple[int, int, int], float]:
     """((n, y, x), pixel size in Å) from the header alone."""
-    _, nz, ny, nx = check_header(path)
-    with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-        return (nz, ny, nx), float(mrc.voxel_size.x)
+    header = read_mrc_header(path)
+    return (header.nz, header.ny, header.nx), header.pixel_size[0]
 
 
 def read_sections(path: str | os.PathLike, sections: np.ndarray) -> np.ndarray:
-    """Float32 images `(len(sections), y, x)` of a stack, by 0-based section number, read without loading the rest."""
-    count = check_header(path)[1]
-    if len(sections) and (np.min(sections) < 0 or np.max(sections) >= count):
-        raise InputError(f"{path}: holds {count} images, but image {int(np.max(sections)) + 1} is asked for")
-    with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
-        data = mrc.data if mrc.data.ndim == 3 else mrc.data[None]
-        return np.array(data[np.asarray(sections)], dtype=np.float32)
+    """Float32 images `(len(sections), y, x)` of a stack, by 0-based section number; of a plain file only those are read."""
+    header = _image_header(path)
+    if len(sections) and (np.min(sections) < 0 or np.max(sections) >= header.nz):
+        raise InputError(f"{path}: holds {header.nz} images, but image {int(np.max(sections)) + 1} is asked for")
+    if header.packed or header.mode == 101:
+        wanted = set(np.asarray(sections).tolist())
+        kept = {number: section for number, section in enumerate(iterate_sections(path)) if number in wanted}
+        return np.array([kept[int(number)] for number in sections], dtype=np.float32).reshape(-1, header.ny, header.nx)
+    shape = (header.nz, header.ny, header.nx)
+    data = np.memmap(path, dtype=header.dtype, mode="r", offset=header.offset, shape=shape)
+    return np.array(data[np.asarray(sections, dtype=np.intp)], dtype=np.float32)
+
+
+def _image_header(path: str | os.PathLike) -> MrcHeader:
+    header = read_mrc_header(path)
+    if header.mode == 4:
+        raise ExposureError("HEADER", f"{path}: has MRC mode 4, a transform; images of mode 0, 1, 2, 6, 12 and 101 are read")
+    return header
+
+
+def _unpack(data: bytearray, header: MrcHeader) -> np.ndarray:
+    """One section from its bytes."""
+    if header.mode != 101:
+        values = np.frombuffer(data, dtype=header.dtype).reshape(header.ny, header.nx)
+        return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+    packed = np.frombuffer(data, dtype=np.uint8).reshape(header.ny, header.row_bytes)
+    image = np.empty((header.ny, header.nx), dtype=np.uint8)
+    image[:, 0::2] = packed & 15
+    image[:, 1::2] = packed[:, : header.nx // 2] >> 4
+    return image
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray, pixel_size: float, float16: bool = False) -> None:

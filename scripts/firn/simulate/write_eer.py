@@ -20,13 +20,18 @@ OCCUPANCY = 0.15
 """Mean electrons per pixel of a raw frame, at most."""
 
 
-def write_eer_movie(path: str | os.PathLike, frames: Iterable[np.ndarray], generator: np.random.Generator) -> int:
-    """Write counted frames `(y, x)`, each as several raw frames; returns how many raw frames a fraction has."""
+def write_eer_movie(
+    path: str | os.PathLike, frames: Iterable[np.ndarray], generator: np.random.Generator, pixel_size: float | None = None
+) -> int:
+    """Write counted frames `(y, x)`, each as several raw frames; returns how many raw frames a fraction has.
+
+    With a pixel size in Å, the first raw frame carries metadata as the microscope writes them.
+    """
     fractions = [np.asarray(frame) for frame in frames]
     group = max(int(np.ceil(max(float(frame.mean()) for frame in fractions) / OCCUPANCY)), int(max(frame.max() for frame in fractions)))
     raw = [mask for frame in fractions for mask in _deal(frame, group, generator)]
     strips = [encode_events(mask, generator) for mask in raw]
-    Path(path).write_bytes(_big_tiff(strips, fractions[0].shape))
+    Path(path).write_bytes(_big_tiff(strips, fractions[0].shape, b"" if pixel_size is None else _metadata(len(strips), pixel_size)))
     return group
 
 
@@ -55,21 +60,29 @@ def _deal(frame: np.ndarray, group: int, generator: np.random.Generator) -> np.n
     return order < frame
 
 
-def _big_tiff(strips: list[bytes], shape: tuple[int, int]) -> bytes:
-    """A little-endian BigTIFF with one strip per page."""
-    body = bytearray(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16))
+def _metadata(raw_frames: int, pixel_size: float) -> bytes:
+    items = ("numberOfFrames", "", raw_frames), ("sensorPixelSize.width", ' unit="m"', f"{pixel_size * 1e-10:g}")
+    return ("<metadata>" + "".join(f'<item name="{name}"{unit}>{value}</item>' for name, unit, value in items) + "</metadata>").encode()
+
+
+def _big_tiff(strips: list[bytes], shape: tuple[int, int], metadata: bytes) -> bytes:
+    """A little-endian BigTIFF with one strip per page, and metadata in tag 65001 of the first."""
+    body = bytearray(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)) + metadata + bytes(-len(metadata) % 8)
     link = 8
-    for strip in strips:
+    for number, strip in enumerate(strips):
         start = len(body)
         body += strip + bytes(-len(strip) % 8)
         struct.pack_into("<Q", body, link, len(body))
-        directory, link = _directory(start, len(strip), shape), len(body) + 8 + 7 * 20
+        directory = _directory(start, len(strip), shape, len(metadata) if number == 0 else 0)
+        link = len(body) + len(directory) - 8
         body += directory
     return bytes(body)
 
 
-def _directory(offset: int, count: int, shape: tuple[int, int]) -> bytes:
-    """Tags: width, height, bits, compression, strip offset, rows per strip, strip bytes; then the empty link to the next page."""
-    tags = ((256, 4, shape[1]), (257, 4, shape[0]), (258, 3, 8), (259, 3, 65001), (273, 16, offset), (278, 4, shape[0]), (279, 16, count))
-    entries = b"".join(struct.pack("<HHQQ", tag, kind, 1, value) for tag, kind, value in tags)
+def _directory(offset: int, count: int, shape: tuple[int, int], metadata_bytes: int) -> bytes:
+    """Tags: width, height, bits, compression, strip offset, rows per strip, strip bytes, metadata; then the empty link to the next page."""
+    tags = [(256, 4, 1, shape[1]), (257, 4, 1, shape[0]), (258, 3, 1, 8), (259, 3, 1, 65001)]
+    tags += [(273, 16, 1, offset), (278, 4, 1, shape[0]), (279, 16, 1, count)]
+    tags += [(65001, 7, metadata_bytes, 16)] if metadata_bytes else []
+    entries = b"".join(struct.pack("<HHQQ", *tag) for tag in tags)
     return struct.pack("<Q", len(tags)) + entries + struct.pack("<Q", 0)

@@ -19,7 +19,7 @@ def write_movie(path: Path, frames: Iterable[np.ndarray], pixel_size: float, gen
     """Write counted frames in the format that the name's ending asks for: .tif, .mrc or .eer; pixel_size in Å."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".eer":
-        write_eer_movie(path, frames, generator)
+        write_eer_movie(path, frames, generator, pixel_size)
     elif path.suffix == ".mrc":
         write_mrc_movie(path, frames, pixel_size)
     else:

@@ -1,0 +1,54 @@
+"""Files packed with bzip2, gzip or xz, read as a stream; the first bytes decide, not the name."""
+
+import bz2
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from firn.errors import ExposureError
+
+MAGIC: dict[bytes, Callable[..., Any]] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+ENDINGS = (".bz2", ".gz", ".xz")
+PIECE = 64 * 2**20
+DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+
+
+@contextmanager
+def open_unpacked(path: str | os.PathLike) -> Iterator[tuple[BinaryIO, bool]]:
+    """(stream of the file's unpacked bytes, whether it was packed); raises ExposureError UNREADABLE when it cannot be opened."""
+    try:
+        with Path(path).open("rb") as plain:
+            start = plain.read(8)
+    except OSError as error:
+        raise ExposureError("UNREADABLE", f"{path}: cannot be read ({error.strerror})") from error
+    opener = next((opener for magic, opener in MAGIC.items() if start.startswith(magic)), None)
+    if opener is None:
+        with Path(path).open("rb") as plain:
+            yield plain, False
+    else:
+        with opener(path, "rb") as stream:
+            yield cast(BinaryIO, stream), True
+
+
+def read_exactly(stream: BinaryIO, count: int, path: str | os.PathLike) -> bytearray:
+    """The next count bytes; memory grows with what is there, not with what is asked for.
+
+    Raises ExposureError TRUNCATED when the stream ends before, CODEC when it cannot be unpacked.
+    """
+    data = bytearray()
+    while len(data) < count:
+        try:
+            piece = stream.read(min(PIECE, count - len(data)))
+        except EOFError as error:
+            raise ExposureError("TRUNCATED", f"{path}: is truncated: its packed data end too early") from error
+        except DAMAGE as error:
+            raise ExposureError("CODEC", f"{path}: cannot be unpacked ({error})") from error
+        if not piece:
+            raise ExposureError("TRUNCATED", f"{path}: is truncated: {len(data)} bytes where {count} are due")
+        data += piece
+    return data
