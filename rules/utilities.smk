@@ -63,3 +63,34 @@ rule remove_duplicates:
         inputs=job_folders,
     script:
         "../scripts/remove_duplicates.py"
+
+
+rule symmetry_expansion:
+    """Repeat particles in all equivalent poses."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/symmetry_expansion.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("symmetry_expansion"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/symmetry_expansion.py"

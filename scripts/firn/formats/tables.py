@@ -75,6 +75,8 @@ NAMES = {
     "group_name": "rlnGroupName",
     "class_probability": "rlnMaxValueProbDistribution",
     "significant_poses": "rlnNrOfSignificantSamples",
+    "source_particle": "firnSourceParticle",
+    "symmetry_copy": "firnSymmetryCopy",
     # classes
     "class_image": "rlnReferenceImage",
     "class_fraction": "rlnClassDistribution",
