@@ -1,9 +1,10 @@
-"""Gain references and lists of detector defects.
+"""Gain references.
 
 Convention: the gain multiplies the counts; 0 marks a defect pixel. Turned first, then mirrored, as seen with row 0 at the
 bottom: rotate = quarter turns counter-clockwise, flip_x = left against right, flip_y = top against bottom.
-Source: multiplicative for MRC and TIFF; a gain for EER movies is multiplicative when its name ends in .gain and is inverted
-otherwise, as RELION does.
+A gain in TIFF has its rows in the order of TIFF movies; a `.gain` (TIFF) that goes with EER movies has them in the order of EER.
+Source: multiplicative for MRC and TIFF; a gain for EER movies is multiplicative when its name ends in .gain, and is inverted and
+scaled to mean 1 otherwise, as RELION does.
 """
 
 import os
@@ -12,25 +13,39 @@ from pathlib import Path
 import numpy as np
 
 from firn.errors import InputError
+from firn.formats.defects import falcon_defects
 from firn.formats.mrc import read_mrc
-from firn.formats.tiff import iterate_tiff
+from firn.formats.tiff import iterate_tiff, read_text_tag
+
+FALCON_DEFECTS_TAG = 65100
 
 
-def read_gain(path: str | os.PathLike, flip_x: bool = False, flip_y: bool = False, rotate: int = 0, invert: bool = False) -> np.ndarray:
+def read_gain(
+    path: str | os.PathLike,
+    flip_x: bool = False,
+    flip_y: bool = False,
+    rotate: int = 0,
+    invert: bool = False,
+    rows_as_stored: bool = False,
+) -> np.ndarray:
     """Multiplicative gain `(y, x)`, float32, 0 at defects, in the orientation asked for; invert for a gain that divides.
 
-    Raises InputError when the file is missing, damaged or holds no usable values.
+    rows_as_stored: a TIFF keeps its first row as row 0. Raises InputError when the file is missing, damaged or holds no usable values.
     """
-    gain = _read_image(path)
+    gain = _read_image(path, rows_as_stored)
+    good = np.isfinite(gain) & (gain > 0)
+    if not good.any():
+        raise InputError(f"{path}: the gain reference has no positive value")
+    gain = np.divide(gain[good].mean(), gain, out=np.zeros_like(gain), where=good) if invert else np.where(good, gain, 0)
+    return orient_gain(gain.astype(np.float32), flip_x, flip_y, rotate)
+
+
+def orient_gain(gain: np.ndarray, flip_x: bool, flip_y: bool, rotate: int) -> np.ndarray:
+    """A contiguous copy, turned and then mirrored."""
     gain = np.rot90(gain, -rotate)
     gain = gain[:, ::-1] if flip_x else gain
     gain = gain[::-1] if flip_y else gain
-    if invert:
-        gain = np.divide(1, gain, out=np.zeros_like(gain), where=gain > 0)
-    gain = np.where(np.isfinite(gain) & (gain > 0), gain, 0)
-    if not gain.any():
-        raise InputError(f"{path}: the gain reference has no positive value")
-    return np.ascontiguousarray(gain, dtype=np.float32)
+    return np.ascontiguousarray(gain)
 
 
 def is_divisor(gain_path: str | os.PathLike, movie_format: str) -> bool:
@@ -38,56 +53,42 @@ def is_divisor(gain_path: str | os.PathLike, movie_format: str) -> bool:
     return movie_format == "eer" and Path(gain_path).suffix.lower() != ".gain"
 
 
+def keeps_rows(gain_path: str | os.PathLike, movie_format: str) -> bool:
+    """Whether the gain's first stored row is row 0 of the movie: for EER movies, a gain whose name ends in .gain."""
+    return movie_format == "eer" and Path(gain_path).suffix.lower() == ".gain"
+
+
 def fit_gain(gain: np.ndarray, shape: tuple[int, int], where: str | os.PathLike) -> np.ndarray:
-    """The gain for frames of the shape (height, width); a physical-pixel gain is repeated for upsampled EER frames.
+    """The gain for frames of the shape (height, width): repeated when it is of larger pixels, averaged when of smaller ones, by 2 or 4.
 
-    Raises InputError naming both shapes when they do not fit.
+    An averaged pixel is a defect when one of its pixels is. Raises InputError naming both shapes when they do not fit.
     """
-    factor = shape[0] // gain.shape[0] if gain.shape[0] else 0
-    if factor in (2, 4) and (gain.shape[0] * factor, gain.shape[1] * factor) == shape:
-        return gain.repeat(factor, axis=0).repeat(factor, axis=1)
-    if gain.shape != shape:
-        raise InputError(
-            f"{where}: the gain reference is {gain.shape[1]} x {gain.shape[0]} pixels (after turning), but the movies are {shape[1]} x {shape[0]}"
-        )
-    return gain
+    if gain.shape == shape:
+        return gain
+    for factor in (2, 4):
+        if (gain.shape[0] * factor, gain.shape[1] * factor) == shape:
+            return gain.repeat(factor, axis=0).repeat(factor, axis=1)
+        if (shape[0] * factor, shape[1] * factor) == gain.shape:
+            blocks = gain.reshape(shape[0], factor, shape[1], factor)
+            return np.where((blocks > 0).all(axis=(1, 3)), blocks.mean(axis=(1, 3)), 0).astype(np.float32)
+    raise InputError(
+        f"{where}: the gain reference is {gain.shape[1]} x {gain.shape[0]} pixels (after turning), but the movies are {shape[1]} x {shape[0]}",
+    )
 
 
-def read_defects(path: str | os.PathLike, shape: tuple[int, int]) -> np.ndarray:
-    """Boolean map `(y, x)`, true where the detector is defect, from a text file of `x y w h` rows or an image with 1 = defect.
-
-    Raises InputError when the file has another form, another size, or names pixels outside the frame.
-    """
-    if Path(path).suffix.lower() in (".mrc", ".tif", ".tiff"):
-        image = _read_image(path)
-        if image.shape != shape:
-            raise InputError(
-                f"{path}: the defect map is {image.shape[1]} x {image.shape[0]} pixels, but the movies are {shape[1]} x {shape[0]}"
-            )
-        return image > 0.5
-    return _draw_boxes(path, shape)
-
-
-def _draw_boxes(path: str | os.PathLike, shape: tuple[int, int]) -> np.ndarray:
-    try:
-        rows = [line.split() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
-        boxes = [[int(value) for value in row] for row in rows]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a list of defects with rows 'x y width height' ({error})") from error
-    defects = np.zeros(shape, dtype=bool)
-    for number, box in enumerate(boxes, start=1):
-        if len(box) != 4 or min(box) < 0 or box[0] + box[2] > shape[1] or box[1] + box[3] > shape[0]:
-            raise InputError(f"{path}: row {number} is {box}, not 'x y width height' inside {shape[1]} x {shape[0]} pixels")
-        defects[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = True
-    return defects
-
-
-def _read_image(path: str | os.PathLike) -> np.ndarray:
+def _read_image(path: str | os.PathLike, rows_as_stored: bool) -> np.ndarray:
     if not Path(path).is_file():
         raise InputError(f"{path}: there is no such file")
-    if Path(path).suffix.lower() in (".tif", ".tiff", ".gain"):
-        return np.asarray(next(iterate_tiff(path)), dtype=np.float32)
+    ending = Path(path).suffix.lower()
+    if ending in (".dm3", ".dm4"):
+        raise InputError(f"{path}: gains of Gatan's {ending} format are not read; convert it with IMOD's dm2mrc")
+    if ending in (".tif", ".tiff", ".gain"):
+        image = np.array(next(iterate_tiff(path)), dtype=np.float32)
+        listed = read_text_tag(path, FALCON_DEFECTS_TAG)
+        if listed is not None:
+            image[falcon_defects(listed, image.shape, path)[::-1]] = 0
+        return image[::-1] if rows_as_stored else image
     image = read_mrc(path)[0]
     if image.ndim != 2:
-        raise InputError(f"{path}: holds {image.shape[0]} images; a gain reference or defect map is one image")
+        raise InputError(f"{path}: holds {image.shape[0]} images; a gain reference is one image")
     return image

@@ -87,6 +87,13 @@ def iterate_tiff(path: str | os.PathLike, threads: int = 1) -> Iterator[np.ndarr
         yield from in_order(decode_tasks(path, pages), threads)
 
 
+def read_text_tag(path: str | os.PathLike, tag: int) -> str | None:
+    """Text of a tag of the first page, None where it is absent; raises ExposureError as open_pages."""
+    with open_pages(path) as pages:
+        value = pages[0].tags.valueof(tag, None)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None if value is None else str(value)
+
+
 def read_strips(path: str | os.PathLike, page: Any) -> list[bytes]:
     """The stored bytes of each strip of a page; raises EOFError when the file has become shorter."""
     body, starts = _read_strips(path, page)

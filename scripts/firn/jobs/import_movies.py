@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from firn.errors import ExposureError, InputError
 from firn.formats import discovery, gain
+from firn.formats.defects import read_defects
 from firn.formats.movie import MovieHeader
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_batches, write_table
@@ -161,7 +162,7 @@ def _attach_gain(
         reference = gain.read_gain(path, p.gain_flip_x, p.gain_flip_y, p.gain_rotate, divides)
         reference = gain.fit_gain(reference, shape, path)
     if job.params.defects is not None:
-        reference = np.where(gain.read_defects(job.params.defects, shape), 0, reference)
+        reference = np.where(read_defects(job.params.defects, shape), 0, reference)
     write_image(job.folder / "gain.mrc", reference, float(table["movie_pixel_size"].iloc[0]))
     return table.assign(gain=job.output_path("gain.mrc")), reference
 
