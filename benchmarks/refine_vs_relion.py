@@ -41,6 +41,7 @@ RELION = (
 def main() -> None:
     """Simulate, refine twice, compare."""
     args = parse()
+    args.model = str(Path(args.model).resolve()) if Path(args.model).exists() else args.model
     if shutil.which("relion_refine_mpi") is None:
         sys.exit("relion_refine_mpi is not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +66,11 @@ def parse() -> argparse.Namespace:
 def simulate(args: argparse.Namespace) -> None:
     """Particles of one molecule in results/stack, and the molecule as the start, which both programs low-pass."""
     settings = {
+        "models": [args.model],
         "particles": args.particles,
         "snr": args.snr,
         "box_px": args.box_px,
         "pixel_size": args.pixel_size,
-        "symmetry": args.symmetry,
     }
     with open_job(simulate_particles.Params, settings | {"seed": args.seed}, {}, Path("results/stack"), "stack", threads=1) as job:
         simulate_particles.run(job)
