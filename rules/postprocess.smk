@@ -125,3 +125,34 @@ rule volume_tools:
         inputs=job_folders,
     script:
         "../scripts/volume_tools.py"
+
+
+rule orientation_diagnostics:
+    """Measure how resolution depends on direction."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/orientation_diagnostics.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("orientation_diagnostics"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 2
+    resources:
+        mem_mb=6000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/orientation_diagnostics.py"
