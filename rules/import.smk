@@ -26,7 +26,7 @@ checkpoint import_movies:
         "../envs/firn.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
     params:
         settings=settings,
         inputs=job_folders,

@@ -1,5 +1,9 @@
 """Imports: good files become exposures with stable ids and batches, bad ones are listed with a reason, hopeless input is one sentence."""
 
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from firn.formats.tables import read_table, write_table
 from firn.jobs import import_micrographs, import_movies
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
+from firn.simulate.write_eer import write_eer_movie
 
 OPTICS = {"voltage_kv": 300, "cs_mm": 0.001}
 MOVIE = OPTICS | {"pixel_size": 0.8, "dose_per_frame": 1.2}
@@ -180,3 +185,163 @@ def test_a_tiff_micrograph_is_converted_with_its_rows_turned(raw: Path) -> None:
     stored, pixel_size = read_mrc(read_table("results/in/exposures.star", "exposures")["micrograph"].iloc[0])
     np.testing.assert_array_equal(stored, image[::-1])
     assert pixel_size == pytest.approx(2.0)
+
+
+def counted_session(raw: Path, gain: np.ndarray, movies: int = 6, frames: int = 4, rate: float = 6.0) -> None:
+    chance = np.random.default_rng(8)
+    for number in range(movies):
+        write_movie(raw / f"m{number}.tif", chance.poisson(rate / gain[::-1], (frames, *gain.shape)).astype(np.uint8))
+
+
+def detector_gain(shape: tuple[int, int] = (96, 128)) -> np.ndarray:
+    return (1 + 0.08 * np.random.default_rng(7).standard_normal(shape)).clip(0.5, 2).astype(np.float32)
+
+
+def stored_gain() -> np.ndarray:
+    return read_mrc(read_table("results/in/exposures.star", "exposures")["gain"].iloc[0])[0]
+
+
+@pytest.mark.parametrize("turned", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_orientation_of_the_gain_is_found_from_the_movies(raw: Path, turned: int, mirrored: bool) -> None:
+    gain = detector_gain()
+    counted_session(raw, gain)
+    image = np.rot90(gain[:, ::-1] if mirrored else gain, turned)
+    write_image(raw / "gain.mrc", image, 0.8)
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+    np.testing.assert_array_equal(stored_gain(), gain)
+    assert len(job.warnings) == (1 if turned or mirrored else 0)
+    assert job.metrics["gain_evidence"]["value"] > 60
+    assert job.metrics["detector_pattern_left"]["value"] < 0.3 * job.metrics["detector_pattern"]["value"]
+
+
+def test_a_gain_that_divides_is_found_out_and_inverted(raw: Path) -> None:
+    gain = detector_gain()
+    counted_session(raw, gain)
+    write_image(raw / "gain.mrc", 1 / gain, 0.8)
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+    np.testing.assert_allclose(stored_gain() / stored_gain().mean(), gain / gain.mean(), rtol=0.02)
+    assert "dividing" in job.warnings[0]
+
+
+def test_an_orientation_that_was_given_is_kept_but_contradicted_when_the_movies_show_another(raw: Path) -> None:
+    gain = detector_gain()
+    counted_session(raw, gain)
+    write_image(raw / "gain.mrc", gain, 0.8)
+    settings = MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc", "gain_flip_x": True}
+    job = import_all(import_movies, settings)
+    np.testing.assert_array_equal(stored_gain(), gain[:, ::-1])
+    assert "the movies show this gain with 0 quarter turns, but it was given with 0 quarter turns, mirrored" in job.warnings[0]
+    assert not import_all(import_movies, settings | {"gain_check_movies": 0}).warnings
+
+
+def test_a_gain_whose_orientation_cannot_be_seen_is_taken_as_it_is_with_a_warning_or_refused_when_it_must_be_turned(raw: Path) -> None:
+    counted_session(raw, np.ones((96, 128), dtype=np.float32))
+    weak = 1 + (detector_gain() - 1) / 100
+    write_image(raw / "gain.mrc", weak, 0.8)
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+    assert "do not show beyond doubt" in job.warnings[0]
+    np.testing.assert_array_equal(stored_gain(), weak)
+    write_image(raw / "gain.mrc", weak.T, 0.8)
+    with pytest.raises(InputError, match="must be turned to fit the movies, but they do not show which way"):
+        import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+
+
+def test_a_gain_that_the_movies_do_not_show_at_all_is_questioned(raw: Path) -> None:
+    counted_session(raw, np.ones((96, 128), dtype=np.float32))
+    write_image(raw / "gain.mrc", detector_gain(), 0.8)
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+    assert "are they corrected already" in job.warnings[0]
+
+
+def test_a_missing_gain_is_estimated_when_asked_and_its_precision_is_told(raw: Path) -> None:
+    gain = detector_gain()
+    counted_session(raw, gain, movies=8, frames=10, rate=20.0)
+    job = import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain_estimate_movies": 8})
+    good = stored_gain() > 0
+    residual = (stored_gain() / gain)[good]
+    assert residual.std() / residual.mean() < 0.4 * gain.std()
+    assert job.metrics["gain_error"]["value"] == pytest.approx(100 * 1600**-0.5, rel=0.3)
+    assert not job.warnings
+    few = import_all(import_movies, MOVIE | {"files": "raw/m0.tif", "gain_estimate_movies": 1})
+    assert "more movies would give a better one" in few.warnings[0]
+
+
+def test_an_eer_movie_is_compared_with_the_gain_at_physical_pixels(raw: Path) -> None:
+    gain = detector_gain((64, 80))
+    chance = np.random.default_rng(3)
+    for number in range(3):
+        write_eer_movie(raw / f"m{number}.eer", chance.poisson(8 / gain, (5, 64, 80)).clip(0, 20), chance)
+    tifffile.imwrite(raw / "falcon.gain", gain[:, ::-1])
+    settings = MOVIE | {"files": "raw/*.eer", "gain": "raw/falcon.gain", "eer_fractions": 5, "eer_upsampling": 2}
+    import_all(import_movies, settings)
+    np.testing.assert_array_equal(stored_gain(), gain.repeat(2, axis=0).repeat(2, axis=1))
+    table = read_table("results/in/exposures.star", "exposures")
+    assert (table["width_px"][0], table["movie_pixel_size"][0]) == (160, 0.4)
+
+
+def test_raw_frames_left_over_take_their_share_of_the_total_dose_with_them(raw: Path) -> None:
+    counts = np.random.default_rng(3).poisson(0.1, (7, 16, 16)).clip(0, 1)
+    raw_frames = 7 * write_eer_movie(raw / "m.eer", counts, np.random.default_rng(4), pixel_size=0.9)
+    import_all(import_movies, OPTICS | {"files": "raw/*.eer", "total_dose": raw_frames, "eer_fractions": 4})
+    table = read_table("results/in/exposures.star", "exposures")
+    assert table["dose_per_frame"][0] == pytest.approx(raw_frames // 4)
+    assert table["movie_pixel_size"][0] == pytest.approx(0.45)
+
+
+def test_a_pixel_size_that_the_header_contradicts_or_hardly_knows_is_remarked_upon(raw: Path) -> None:
+    with mrcfile.new(raw / "m.mrc") as mrc:
+        mrc.set_data(COUNTS.astype(np.int16))
+        mrc.voxel_size = 1.2
+    job = import_all(import_movies, MOVIE | {"files": "raw/m.mrc"})
+    assert "header tells a pixel size of 1.2 Å, but pixel_size is 0.8 Å" in job.warnings[0]
+    with mrcfile.open(raw / "m.mrc", "r+") as mrc:
+        mrc.voxel_size = 1.0
+    job = import_all(import_movies, OPTICS | {"files": "raw/m.mrc", "dose_per_frame": 1})
+    assert "exactly 1 Å" in job.warnings[0]
+
+
+BAD = {
+    "TRUNCATED": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3]),
+    "FRAMES": lambda path: write_movie(path, COUNTS[:3]),
+    "CODEC": lambda path: corrupt_strip(path),
+    "ZERO": lambda path: write_movie(path, 0 * COUNTS),
+    "NONFINITE": lambda path: write_movie(path, np.where(COUNTS > 8, np.nan, COUNTS).astype(np.float32)),
+    "SATURATED": lambda path: write_movie(path, np.where(COUNTS > 4, 255, COUNTS).astype(np.uint8)),
+    "SHAPE": lambda path: write_movie(path, COUNTS[:, :-2]),
+    "EMPTY": lambda path: path.write_bytes(b""),
+    "HEADER": lambda path: path.write_bytes(b"no TIFF at all"),
+}
+
+
+def corrupt_strip(path: Path) -> None:
+    with tifffile.TiffFile(path) as tiff:
+        start, count = tiff.pages[2].dataoffsets[0], tiff.pages[2].databytecounts[0]
+    data = bytearray(path.read_bytes())
+    data[start + 10 : start + count] = bytes(count - 10)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("code", list(BAD))
+def test_each_kind_of_bad_movie_is_set_aside_with_one_sentence_while_the_others_go_on(raw: Path, code: str) -> None:
+    for number in range(4):
+        write_movie(raw / f"m{number}.tif")
+    BAD[code](raw / "m2.tif")
+    write_image(raw / "gain.mrc", np.ones((16, 24), dtype=np.float32), 0.8)
+    import_all(import_movies, MOVIE | {"files": "raw/*.tif", "gain": "raw/gain.mrc"})
+    failed = read_table("results/in/failed.star", "failed").iloc[0]
+    assert (failed["movie"], failed["reason_code"]) == ("raw/m2.tif", code)
+    assert failed["reason"].startswith("raw/m2.tif: ")
+    assert "\n" not in failed["reason"]
+    assert list(read_table("results/in/exposures.star", "exposures")["movie"]) == ["raw/m0.tif", "raw/m1.tif", "raw/m3.tif"]
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("bz2", bz2.compress), ("gz", gzip.compress), ("xz", lzma.compress)])
+def test_a_packed_micrograph_is_unpacked_for_the_jobs_that_follow(raw: Path, ending: str, pack: Callable[[bytes], bytes]) -> None:
+    image = np.random.default_rng(3).normal(size=(20, 30)).astype(np.float32)
+    plain = write_micrograph(raw / "m.mrc", image)
+    (raw / f"m.mrc.{ending}").write_bytes(pack(plain.read_bytes()))
+    import_all(import_micrographs, OPTICS | {"files": f"raw/m.mrc.{ending}"})
+    table = read_table("results/in/exposures.star", "exposures")
+    np.testing.assert_array_equal(read_mrc(table["micrograph"].iloc[0])[0], image)
+    assert table["micrograph_pixel_size"][0] == 1.5

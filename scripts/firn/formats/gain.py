@@ -61,19 +61,40 @@ def keeps_rows(gain_path: str | os.PathLike, movie_format: str) -> bool:
 def fit_gain(gain: np.ndarray, shape: tuple[int, int], where: str | os.PathLike) -> np.ndarray:
     """The gain for frames of the shape (height, width): repeated when it is of larger pixels, averaged when of smaller ones, by 2 or 4.
 
-    An averaged pixel is a defect when one of its pixels is. Raises InputError naming both shapes when they do not fit.
+    Raises InputError naming both shapes when they do not fit.
     """
-    if gain.shape == shape:
-        return gain
-    for factor in (2, 4):
-        if (gain.shape[0] * factor, gain.shape[1] * factor) == shape:
-            return gain.repeat(factor, axis=0).repeat(factor, axis=1)
-        if (shape[0] * factor, shape[1] * factor) == gain.shape:
-            blocks = gain.reshape(shape[0], factor, shape[1], factor)
-            return np.where((blocks > 0).all(axis=(1, 3)), blocks.mean(axis=(1, 3)), 0).astype(np.float32)
+    gain = coarsen_gain(gain, shape)
+    factor = max(1, shape[0] // gain.shape[0])
+    if factor in (1, 2, 4) and (gain.shape[0] * factor, gain.shape[1] * factor) == shape:
+        return gain if factor == 1 else gain.repeat(factor, axis=0).repeat(factor, axis=1)
     raise InputError(
-        f"{where}: the gain reference is {gain.shape[1]} x {gain.shape[0]} pixels (after turning), but the movies are {shape[1]} x {shape[0]}",
+        f"{where}: the gain reference is {gain.shape[1]} x {gain.shape[0]} pixels (after turning), but the movies are {shape[1]} x {shape[0]}"
     )
+
+
+def coarsen_gain(gain: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The gain averaged over 2 x 2 or 4 x 4 pixels where frames of the shape, as it is or on its side, have pixels so much larger.
+
+    An averaged pixel is a defect when one of its pixels is.
+    """
+    blocks = _blocks(gain, shape)
+    if blocks is None:
+        return gain
+    return np.where((blocks > 0).all(axis=(1, 3)), blocks.mean(axis=(1, 3)), 0).astype(np.float32)
+
+
+def coarsen_sum(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A sum of frames added up over 2 x 2 or 4 x 4 pixels where a gain of the shape, as it is or on its side, has pixels so much larger."""
+    blocks = _blocks(image, shape)
+    return image if blocks is None else np.asarray(blocks.sum(axis=(1, 3)))
+
+
+def _blocks(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
+    for factor in (2, 4):
+        height, width = image.shape[0] // factor, image.shape[1] // factor
+        if (height, width) in (shape, shape[::-1]) and image.shape == (height * factor, width * factor):
+            return image.reshape(height, factor, width, factor)
+    return None
 
 
 def _read_image(path: str | os.PathLike, rows_as_stored: bool) -> np.ndarray:
