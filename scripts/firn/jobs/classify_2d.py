@@ -28,6 +28,7 @@ CTF_COLUMNS = ("defocus_u", "defocus_v", "defocus_angle", "voltage_kv", "cs_mm",
 class Params(JobParams):
     """Sort particles into classes of alike views and average each: the first look at the molecule, and the way to drop false picks."""
 
+    revision = 2
     stage = "classify_2d"
     lane = "reconstruct"
     offers = ("particles", "templates")
@@ -63,6 +64,8 @@ class Params(JobParams):
     """Move each average's centre of mass to the centre after every online iteration."""
     recentre_threshold: float = Field(0.2, ge=0, lt=1)
     """Fraction of an average's maximum above which density counts for its centre of mass."""
+    force_max: bool = True
+    """Let only the best pose of a particle in each class count; otherwise all poses by their probability."""
     frc_regulariser: bool = True
     """Filter the averages by their own half-set correlation; otherwise by a Wiener filter with their radial power as prior."""
     zero_pad: int = Field(2, ge=1, le=4)
@@ -190,6 +193,7 @@ def _plan(job: Job[Params], count: int, box_px: int, pixel_size: float) -> Plan:
         recentre=params.recentre,
         recentre_threshold=params.recentre_threshold,
         use_frc=params.frc_regulariser,
+        force_max=params.force_max,
         pad=params.zero_pad,
     )
 

@@ -10,7 +10,7 @@ Punjani et al., Nat. Methods 14, 290 (2017).
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -21,7 +21,16 @@ from firn.kernels.fourier import fast_size
 from firn.kernels.grid import shell_sums
 from firn.kernels.rotate2d import HalfDisc, add_rotated, prefix_length, read_rotated
 from firn.kernels.sampling import shift_grid
-from firn.refine.class2d_average import Averages, ClassSums, average, recentred, reseeded, resolved_shell, soft_circle
+from firn.refine.class2d_average import (
+    Averages,
+    ClassSums,
+    average,
+    recentred,
+    reseeded,
+    resolved_shell,
+    soft_circle,
+    with_unresolved,
+)
 from firn.refine.class2d_search import Batch, Grid, Match, Search, Sums, search_batch
 
 DENSE_RADIUS = 16
@@ -66,6 +75,7 @@ class Plan:
     recentre: bool = True
     recentre_threshold: float = 0.2
     use_frc: bool = True
+    force_max: bool = True
     pad: int = 2
 
     @property
@@ -161,7 +171,7 @@ def classify(particles: Particles, plan: Plan, generator: torch.Generator, steps
             queue = torch.cat((queue, torch.randperm(count, generator=generator)))
         rows, queue = queue[:size].sort().values, queue[size:]
         state = iterate(particles, plan, state, rows.to(device), assignment, step)
-    return state, assignment
+    return replace(state, averages=with_unresolved(state.averages, state.sums, plan.mask(), state.radius)), assignment
 
 
 def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:
@@ -249,7 +259,7 @@ def build_search(plan: Plan, state: State, temper: float, final: bool = False) -
     middle = grid.divisions // 2
     coarse = bank[:, middle :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
     candidates = min(max(FINE_ELEMENTS // len(points), 24), 256, coarse.shape[0] * coarse.shape[1])
-    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates)
+    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates, plan.force_max)
 
 
 def build_grid(plan: Plan, dense: int, radius: int, fine: bool) -> Grid:

@@ -60,6 +60,12 @@ def average(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int, use_frc: b
     return Averages(irfft2(spectra, (n, n)) * mask, frc)
 
 
+def with_unresolved(averages: Averages, sums: ClassSums, mask: Float[Tensor, "n n"], radius: int) -> Averages:
+    """Averages in which those that no FRC supports, and which are therefore empty, show the Wiener-filtered sum of their few particles."""
+    empty = averages.images.abs().amax(dim=(-2, -1)) == 0
+    return replace(averages, images=torch.where(empty[:, None, None], average(sums, mask, radius, use_frc=False).images, averages.images))
+
+
 def frc_filter(frc: Float[Tensor, "k s"]) -> Float[Tensor, "k s"]:
     """Wiener weights 2 F / (1 + F), zero beyond the first shell at which F falls below 1/7."""
     alive = torch.cumprod((frc > 1 / 7).float(), dim=-1)

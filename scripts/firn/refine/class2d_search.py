@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from firn.kernels.fourier import shift_phases
@@ -86,6 +86,8 @@ class Search(NamedTuple):
     """Scores are multiplied by this before they become probabilities; below 1 while annealing."""
     candidates: int
     """Largest number of (class, angle) pairs per particle that the fine search visits."""
+    force_max: bool = False
+    """In each class only the best pose counts, so that a round, blurred class gains nothing from fitting at every angle."""
 
 
 def search_batch(search: Search, batch: Batch, sums_: Sums | None) -> Match:
@@ -141,13 +143,22 @@ def _shifted(search: Search, weighted: Complex[Tensor, "b e"]) -> Complex[Tensor
 def _dense_match(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Match, Float[Tensor, "b s kr"]]:
     count, shifts, _ = scores.shape
     classes, angles, _ = search.coarse.shape
-    weights = torch.softmax(scores.flatten(1) * search.temper, dim=-1)
-    probability = weights.reshape(count, shifts, classes, angles).sum(dim=(1, 3))
     split = scores.reshape(count, shifts, classes, angles)
+    weights = _dense_posterior(search, split)
+    probability = weights.sum(dim=(1, 3))
     own = split[torch.arange(count, device=scores.device), :, probability.argmax(-1)]
     gain, best = own.flatten(1).max(-1)
     match = Match(probability, search.grid.angles[best % angles], search.grid.shifts[best // angles], gain)
     return match, weights.reshape(scores.shape)
+
+
+def _dense_posterior(search: Search, split: Float[Tensor, "b s k r"]) -> Float[Tensor, "b s k r"]:
+    if not search.force_max:
+        return torch.softmax(split.flatten(1) * search.temper, dim=-1).reshape(split.shape)
+    by_class = split.transpose(1, 2).flatten(2)
+    best, pose = by_class.max(dim=-1)
+    weights = torch.zeros_like(by_class).scatter_(-1, pose[..., None], torch.softmax(best * search.temper, dim=-1)[..., None])
+    return weights.reshape(split.transpose(1, 2).shape).transpose(1, 2)
 
 
 def _add_dense(sums_: Sums, weights: Float[Tensor, "b s kr"], rows: Complex[Tensor, "b s e"], half: int) -> None:
@@ -176,10 +187,32 @@ def _fine_match(search: Search, batch: Batch, scores: Float[Tensor, "b s kr"]) -
     local = _local_scores(search, centred, batch.squared[particle], row) + search.grid.shift_prior[coarse_shift][:, None, None]
     table = local.new_full((count, search.candidates, *local.shape[1:]), LOWEST)
     table[particle, slot] = local
-    posterior = torch.softmax(table.flatten(1) * search.temper, dim=-1).reshape(table.shape)
+    posterior = _fine_posterior(search, table, particle, slot, row)
     weights = posterior[particle, slot]
     match = _best_local(search, table, posterior, (particle, slot, row, coarse_shift))
     return match, _Found(particle, row, centred, weights)
+
+
+def _fine_posterior(search: Search, table: Float[Tensor, "b c d l"], particle: Tensor, slot: Tensor, row: Tensor) -> Tensor:
+    """Probabilities of the candidates' local poses; row is the candidate's class times coarse angles, plus coarse angle."""
+    if not search.force_max:
+        return torch.softmax(table.flatten(1) * search.temper, dim=-1).reshape(table.shape)
+    classes, angles, _ = search.coarse.shape
+    number = torch.full(table.shape[:2], classes, device=table.device)
+    number[particle, slot] = row // angles
+    peak, pose = table.flatten(2).max(dim=-1)
+    best = table.new_full((len(table), classes + 1), LOWEST).scatter_reduce_(1, number, peak, "amax")
+    probability = torch.softmax(best * search.temper, dim=-1).gather(1, number)
+    winners = probability * _first_of_class(peak == best.gather(1, number), number, classes)
+    return torch.zeros_like(table.flatten(2)).scatter_(-1, pose[..., None], winners[..., None]).reshape(table.shape)
+
+
+def _first_of_class(winning: Bool[Tensor, "b c"], number: Int[Tensor, "b c"], classes: int) -> Bool[Tensor, "b c"]:
+    """The first winning slot of each class, so that equal poses do not count twice; slots of class `classes` are empty."""
+    slots = torch.arange(winning.shape[1], device=winning.device).expand(winning.shape)
+    place = torch.where(winning, slots, winning.shape[1])
+    first = torch.full((len(winning), classes + 1), winning.shape[1], device=winning.device).scatter_reduce_(1, number, place, "amin")
+    return winning & (slots == first.gather(1, number)) & (number < classes)
 
 
 def _candidates(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
