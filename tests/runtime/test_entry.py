@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import pytest
 import torch
+from pydantic import model_validator
 
+from firn.errors import InputError
 from firn.runtime.entry import open_job
 from firn.runtime.params import JobParams
 
@@ -83,5 +85,21 @@ def test_chance_is_fixed_by_seed_job_batch_and_purpose() -> None:
 
 
 def test_an_unknown_parameter_is_refused() -> None:
-    with pytest.raises(ValueError, match="cuont"), open_job(Params, settings(cuont=2), {}, Path("results/a"), "a"):
+    with pytest.raises(InputError, match="cuont"), open_job(Params, settings(cuont=2), {}, Path("results/a"), "a"):
         pass
+
+
+def test_a_rule_between_two_parameters_is_broken_in_one_sentence() -> None:
+    class Range(Params):
+        low: int = 1
+        high: int = 2
+
+        @model_validator(mode="after")
+        def _check(self) -> "Range":
+            if self.high < self.low:
+                raise ValueError(f"high ({self.high}) is smaller than low ({self.low})")
+            return self
+
+    with pytest.raises(InputError) as caught, open_job(Range, settings(low=3), {}, Path("results/a"), "a"):
+        pass
+    assert str(caught.value) == "high (2) is smaller than low (3)"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from firn.errors import InputError
 from firn.runtime.atomic import publish, write_json
@@ -66,7 +67,7 @@ def open_job(
     start = time.monotonic()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     staging = _fresh_staging(home)
-    params = params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
+    params = _validated(params_class, settings)
     log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
     job = Job(
         name=name,
@@ -87,6 +88,15 @@ def open_job(
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
     publish(staging, home, last="job.json")
     job.checkpoint.clear()
+
+
+def _validated(params_class: type[JobParams], settings: dict[str, Any]) -> JobParams:
+    """Parameters; rules between several of them are checked here, so their breach is the user's error too."""
+    try:
+        return params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
+    except ValidationError as error:
+        faults = [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
+        raise InputError("; ".join(f"{place}: {message}" if place else message for place, message in faults)) from error
 
 
 def _fresh_staging(home: Path) -> Path:
