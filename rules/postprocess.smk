@@ -156,3 +156,67 @@ rule orientation_diagnostics:
         inputs=job_folders,
     script:
         "../scripts/orientation_diagnostics.py"
+
+
+rule local_resolution:
+    """Estimate local resolution."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/local_resolution.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("local_resolution"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=12000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/local_resolution.py"
+
+
+rule local_filter:
+    """Filter a map at its local resolution."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/local_filter.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("local_filter"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/local_filter.py"

@@ -37,7 +37,7 @@ def draw_slice_pairs(path: Path, first: np.ndarray, second: np.ndarray, pixel_si
 
 def draw_surfaces(path: Path, volume: np.ndarray, level: float) -> None:
     """The surface at a density level, seen along z, y and x."""
-    part = _cropped(_without_specks(volume, level), level)
+    part = _cropped(without_specks(volume, level), level)
     figure, axes = new_figure(9.0, 3.3, columns=3)
     for axis, panel in enumerate(axes[0]):
         panel.imshow(surface_image(part, level, axis), origin="lower", interpolation="bilinear")
@@ -46,10 +46,11 @@ def draw_surfaces(path: Path, volume: np.ndarray, level: float) -> None:
     save(figure, path)
 
 
-def surface_image(volume: np.ndarray, level: float, axis: int = 0) -> np.ndarray:
+def surface_image(volume: np.ndarray, level: float, axis: int = 0, colours: np.ndarray | None = None) -> np.ndarray:
     """Shaded picture `(rows, columns, 4)` of the surface at a level, seen from the far end of an axis; clear where there is none.
 
     The first crossing along each line of sight, with the density's gradient as its normal, lit from above the viewer's left.
+    colours: of the surface by voxel `(n, n, n, 3)`; one colour for all when None.
     """
     lines = np.moveaxis(volume, axis, 0)[::-1]
     solid = np.asarray(lines > level)
@@ -61,7 +62,8 @@ def surface_image(volume: np.ndarray, level: float, axis: int = 0) -> np.ndarray
     diffuse = np.clip(np.tensordot(light / np.linalg.norm(light), normal, 1), 0, 1)
     nearness = 1 - 0.45 * (depth - depth[hit].min()) / max(np.ptp(depth[hit]), 1) if hit.any() else np.ones(depth.shape)
     shade = np.clip((0.25 + 0.75 * diffuse) * nearness, 0, 1)[..., None]
-    colour = np.clip(shade * np.array([0.62, 0.78, 0.95]) + 0.35 * shade**4, 0, 1)
+    paint = np.array([0.62, 0.78, 0.95]) if colours is None else np.moveaxis(colours, axis, 0)[::-1][depth, rows, columns]
+    colour = np.clip(shade * paint + (0.35 if colours is None else 0.1) * shade**4, 0, 1)
     return np.concatenate((colour, hit[..., None].astype(float)), axis=-1)
 
 
@@ -72,7 +74,8 @@ def surface_level(volume: np.ndarray, mask: np.ndarray | None = None) -> float:
     return float(np.percentile(volume[mask > 0.5], 70))
 
 
-def _without_specks(volume: np.ndarray, level: float) -> np.ndarray:
+def without_specks(volume: np.ndarray, level: float) -> np.ndarray:
+    """The map with pieces above the level that are smaller than SPECK of the largest taken below it."""
     labels, count = ndimage.label(volume > level)
     if count < 2:
         return volume
