@@ -1,6 +1,10 @@
 """Maps are cubes in the order z, y, x, whatever the file says; what is none is refused in one sentence."""
 
+import bz2
+import gzip
 import itertools
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -26,6 +30,15 @@ def test_any_order_of_axes_in_the_file_gives_the_same_map(tmp_path: Path, axes: 
     volume, pixel_size = read_volume(tmp_path / "a.mrc")
     np.testing.assert_array_equal(volume, cube())
     assert pixel_size == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_a_packed_map_is_read_like_the_plain_one(tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]):
+    write_volume(tmp_path / "a.mrc", cube(), 1.3)
+    (tmp_path / f"a.map.{ending}").write_bytes(pack((tmp_path / "a.mrc").read_bytes()))
+    volume, pixel_size = read_volume(tmp_path / f"a.map.{ending}")
+    np.testing.assert_array_equal(volume, cube())
+    assert pixel_size == pytest.approx(1.3)
 
 
 def test_a_box_that_is_no_cube_is_refused(tmp_path: Path):

@@ -15,6 +15,7 @@ from firn.errors import ExposureError
 MAGIC: dict[bytes, Callable[..., Any]] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 ENDINGS = (".bz2", ".gz", ".xz")
 PIECE = 64 * 2**20
+LONGEST_REMARK = 200
 DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 
@@ -35,6 +36,12 @@ def open_unpacked(path: str | os.PathLike) -> Iterator[tuple[BinaryIO, bool]]:
             yield cast(BinaryIO, stream), True
 
 
+def brief(error: BaseException) -> str:
+    """What a library says, on one line and not long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST_REMARK else text[:LONGEST_REMARK] + " ..."
+
+
 def read_exactly(stream: BinaryIO, count: int, path: str | os.PathLike) -> bytearray:
     """The next count bytes; memory grows with what is there, not with what is asked for.
 
@@ -47,7 +54,7 @@ def read_exactly(stream: BinaryIO, count: int, path: str | os.PathLike) -> bytea
         except EOFError as error:
             raise ExposureError("TRUNCATED", f"{path}: is truncated: its packed data end too early") from error
         except DAMAGE as error:
-            raise ExposureError("CODEC", f"{path}: cannot be unpacked ({error})") from error
+            raise ExposureError("CODEC", f"{path}: cannot be unpacked ({brief(error)})") from error
         if not piece:
             raise ExposureError("TRUNCATED", f"{path}: is truncated: {len(data)} bytes where {count} are due")
         data += piece

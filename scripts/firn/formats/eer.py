@@ -16,9 +16,10 @@ import imagecodecs
 import numpy as np
 
 from firn.errors import ExposureError, InputError
+from firn.formats.compressed import brief
 from firn.formats.eer_events import place_events, read_events
 from firn.formats.streaming import in_order
-from firn.formats.tiff import DAMAGE, open_pages, read_strips
+from firn.formats.tiff import DAMAGE, no_surprise, open_pages, read_strips
 
 SUPERRES_BITS = {1: 0, 2: 1, 4: 2}
 SKIP_BITS = {65000: 8, 65001: 7}
@@ -36,7 +37,8 @@ def eer_shape(path: str | os.PathLike, fractions: int, upsampling: int) -> tuple
     """
     with open_pages(path) as pages:
         _check_count(path, len(pages), fractions)
-        told = _read_metadata(pages[0])
+        with no_surprise(path):
+            told = _read_metadata(pages[0])
         recorded = told.get("numberOfFrames")
         if recorded is not None and recorded != len(pages):
             raise ExposureError("FRAMES", f"{path}: has {len(pages)} raw frames, but its metadata tell of {recorded:.0f}")
@@ -99,7 +101,7 @@ def _sum_frames(path: str | os.PathLike, pages: list[Any], start: int, group: in
             data = b"".join(read_strips(path, pages[number]))
             tails.append(add(data, _bits(pages[number]), _tail_start(pages[start], shape)))
         except DAMAGE as error:
-            raise ExposureError("CODEC", f"{path}: raw frame {number + 1} of {len(pages)} cannot be decoded ({error})") from error
+            raise ExposureError("CODEC", f"{path}: raw frame {number + 1} of {len(pages)} cannot be decoded ({brief(error)})") from error
     return add.result(), tails
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 
 from firn.errors import ExposureError
+from firn.formats.compressed import brief
 from firn.formats.streaming import in_order
 
 MAX_AXIS = 32768
@@ -42,6 +43,17 @@ DAMAGE = (
 
 
 @contextmanager
+def no_surprise(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what a damaged header makes a library raise into an ExposureError HEADER."""
+    try:
+        yield
+    except ExposureError:
+        raise
+    except DAMAGE as error:
+        raise ExposureError("HEADER", f"{path}: its header makes no sense ({brief(error)})") from error
+
+
+@contextmanager
 def open_pages(path: str | os.PathLike) -> Iterator[Any]:
     """The pages of a TIFF (or EER) file whose strips all lie inside the file.
 
@@ -51,10 +63,11 @@ def open_pages(path: str | os.PathLike) -> Iterator[Any]:
     try:
         tiff = tifffile.TiffFile(path)
     except DAMAGE as error:
-        raise ExposureError("HEADER", f"{path}: cannot be opened as a TIFF file ({error})") from error
+        raise ExposureError("HEADER", f"{path}: cannot be opened as a TIFF file ({brief(error)})") from error
     with tiff:
-        pages = _list_pages(path, tiff)
-        _check_pages(path, pages, size)
+        with no_surprise(path):
+            pages = _list_pages(path, tiff)
+            _check_pages(path, pages, size)
         yield pages
 
 
@@ -63,7 +76,7 @@ def tiff_shape(path: str | os.PathLike) -> tuple[int, int, int, float | None]:
 
     Raises ExposureError HEADER for pixels of an unknown type, and as open_pages.
     """
-    with open_pages(path) as pages:
+    with open_pages(path) as pages, no_surprise(path):
         _check_pixels(path, pages)
         return len(pages), int(pages[0].imagelength), int(pages[0].imagewidth), _pixel_size(pages[0])
 
@@ -83,7 +96,8 @@ def iterate_tiff(path: str | os.PathLike, threads: int = 1) -> Iterator[np.ndarr
     Raises ExposureError CODEC for a page that cannot be decoded, and as open_pages.
     """
     with open_pages(path) as pages:
-        _check_pixels(path, pages)
+        with no_surprise(path):
+            _check_pixels(path, pages)
         yield from in_order(decode_tasks(path, pages), threads)
 
 
@@ -121,7 +135,7 @@ def _list_pages(path: str | os.PathLike, tiff: tifffile.TiffFile) -> list[Any]:
     except DAMAGE as error:
         if isinstance(error, ExposureError):
             raise
-        raise ExposureError("TRUNCATED", f"{path}: its list of frames breaks off after frame {len(pages)} ({error})") from error
+        raise ExposureError("TRUNCATED", f"{path}: its list of frames breaks off after frame {len(pages)} ({brief(error)})") from error
     if not pages:
         raise ExposureError("TRUNCATED", f"{path}: has a TIFF header, but no frame")
     return pages
@@ -171,7 +185,7 @@ def _decode(path: str | os.PathLike, page: Any, where: str) -> np.ndarray:
     try:
         return _read_page(path, page)[::-1]
     except DAMAGE as error:
-        raise ExposureError("CODEC", f"{path}: {where} cannot be decoded ({error})") from error
+        raise ExposureError("CODEC", f"{path}: {where} cannot be decoded ({brief(error)})") from error
 
 
 def _read_page(path: str | os.PathLike, page: Any) -> np.ndarray:

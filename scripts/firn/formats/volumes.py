@@ -3,32 +3,30 @@
 import os
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 
 from firn.errors import InputError
-from firn.formats.mrc import check_header, read_mrc
+from firn.formats.mrc import read_mrc
+from firn.formats.mrc_header import read_mrc_header
 
 ANISOTROPY = 0.01
 
 
 def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, float]:
-    """(map `(n, n, n)` float32, pixel size in Å); axes are put into the order z, y, x that the header names.
+    """(map `(n, n, n)` float32, pixel size in Å) of a plain or packed file; axes are put into the order z, y, x that the header names.
 
     Raises InputError when the map is not a cube, its pixels are not, or a value is not finite.
     """
-    check_header(path)
+    header = read_mrc_header(path)
     volume, pixel_size = read_mrc(path)
     if volume.ndim != 3 or len(set(volume.shape)) != 1:
         raise InputError(f"{path}: is {' x '.join(str(side) for side in volume.shape[::-1])}, but a map must be a cube")
-    with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-        axes = tuple(int(mrc.header[name]) for name in ("mapc", "mapr", "maps"))
-        sizes = [float(mrc.voxel_size[axis]) for axis in "xyz"]
+    sizes = header.pixel_size
     if max(sizes) - min(sizes) > ANISOTROPY * max(sizes):
         raise InputError(f"{path}: has pixels of {sizes[0]:g} x {sizes[1]:g} x {sizes[2]:g} Å, but they must be cubes")
     if not np.isfinite(volume).all():
         raise InputError(f"{path}: holds values that are not finite")
-    return _as_zyx(volume, axes, path), pixel_size
+    return _as_zyx(volume, header.axes, path), pixel_size
 
 
 def read_like(path: str | os.PathLike, n: int, pixel_size: float) -> np.ndarray:

@@ -227,7 +227,7 @@ def _orient(
         return given, {}, faults
     chosen = _decide(job, path, finding, given, free, p.gain_divides is None and p.source is None)
     _record_pattern(job, finding, sums, chosen, stored)
-    return chosen, {str(orientation): score for orientation, score in finding.correlations.items()}, faults
+    return chosen, {orientation.short: score for orientation, score in finding.correlations.items()}, faults
 
 
 def _decide(job: Job[Params], path: str, finding: Finding, given: Orientation, free: bool, free_sign: bool) -> Orientation:
@@ -240,7 +240,7 @@ def _decide(job: Job[Params], path: str, finding: Finding, given: Orientation, f
         if chosen != best:
             job.warn(f"{path}: the movies show this gain with {best}, but it was given with {given}, which is taken")
         elif chosen != given:
-            job.warn(f"{path}: the movies show this gain with {best}, which is taken")
+            job.warn(f"{path}: the movies show this gain with {best}, which is taken ({_spelled(best)})")
         return chosen
     if finding.absent:
         job.warn(
@@ -253,6 +253,12 @@ def _decide(job: Job[Params], path: str, finding: Finding, given: Orientation, f
     elif free:
         job.warn(f"{path}: the movies do not show beyond doubt how this gain lies, so it is taken as it is stored")
     return given
+
+
+def _spelled(orientation: Orientation) -> str:
+    """The parameters that say the same."""
+    mirror, sign = str(orientation.flip_x).lower(), ", gain_divides: true" if orientation.divides else ""
+    return f"gain_rotate: {orientation.rotate}, gain_flip_x: {mirror}{sign}"
 
 
 def _record_pattern(

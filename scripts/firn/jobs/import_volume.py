@@ -17,7 +17,7 @@ NAMES = ("map", "half1", "half2", "mask")
 
 
 class Params(JobParams):
-    """Read a map, half maps or a mask (MRC), check that they are cubes that fit together, and offer them to other jobs."""
+    """Read a map, half maps or a mask (MRC, also packed as gz, bz2 or xz), check that they are cubes that fit together, and offer them to other jobs."""
 
     stage: ClassVar[str] = "import"
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "mask")

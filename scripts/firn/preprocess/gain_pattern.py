@@ -46,6 +46,11 @@ class Orientation:
         words += ["dividing"] if self.divides else []
         return ", ".join(words)
 
+    @property
+    def short(self) -> str:
+        """A label such as `90° mirrored`."""
+        return f"{90 * self.rotate}°" + (" mirrored" if self.flip_x else "")
+
 
 ORIENTATIONS = tuple(Orientation(rotate, flip) for flip in (False, True) for rotate in range(4))
 
