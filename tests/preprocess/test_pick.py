@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from firn.kernels.templates import draw_blobs
-from firn.preprocess.pick import Picks, Shape, clean_pixels, pick, reduce_micrograph, template_box, template_factors
+from firn.preprocess.pick import Picks, Shape, _padding, clean_pixels, pick, reduce_micrograph, template_box, template_factors
 
 PIXEL, DIAMETER, LOW_PASS = 3.0, 150.0, 20.0
 
@@ -105,3 +105,20 @@ def test_a_micrograph_coarser_than_the_picking_resolution_is_left_as_it_is():
     reduced = reduce_micrograph(torch.randn(100, 110, generator=torch.Generator().manual_seed(1)), 12.0, LOW_PASS, 300.0)
     assert reduced.image.shape == (100, 110)
     assert reduced.pixel_size == 12.0
+
+
+def test_a_smeared_or_blank_border_holds_no_particle():
+    image = _micrograph([(200.0, 200.0), (330.0, 40.0)])
+    image[:30] = image[30] - 5
+    image[:, 400:] = 10
+    picks, clean = _pick(image)
+    scale = image.shape[0] / clean.shape[0]
+    assert not bool(clean[: int(30 / scale)].any())
+    assert not bool(clean[:, int(402 / scale) :].any())
+    assert float(picks.points[:, 0].min()) > 30 + DIAMETER / 2 / PIXEL - 3 * scale
+    assert sorted(picks.points[:2, 1].round().int().tolist()) == pytest.approx([40, 200], abs=3)
+
+
+def test_a_micrograph_without_padding_loses_no_row():
+    assert _padding(_micrograph([]), 0) == (0, 0)
+    assert _padding(_micrograph([]).cumsum(1) / 20, 1) == (0, 0)

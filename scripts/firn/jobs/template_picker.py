@@ -39,6 +39,7 @@ class Params(JobParams):
     stage: ClassVar[str] = "pick"
     lane: ClassVar[Lane] = "preprocess"
     scatter: ClassVar[bool] = True
+    revision: ClassVar[int] = 2
     offers: ClassVar[tuple[Kind, ...]] = ("picks",)
 
     exposures: str = slot("exposures")

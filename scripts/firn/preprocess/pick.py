@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from firn.kernels.correlate import local_correlation, local_mean, local_variance
+from firn.kernels.correlate import best_templates, local_correlation, local_mean, local_variance
 from firn.kernels.ctf import ctf_2d
 from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, resize_spectra2
 from firn.kernels.peaks import local_maxima, refine_maxima, separate
@@ -26,6 +26,10 @@ SHADING = 6.0
 """What varies over more than this many diameters is ice, carbon or contamination, not particles."""
 FITTED_PIXELS = 40_000
 """Pixels that the plane of the ice is fitted to."""
+PADDING = 0.1
+"""Share of the usual energy of the change between rows below which a row at the edge holds nothing of its own."""
+STILL = 8
+"""Rows in a row that make padding."""
 DIRT_SD = 6.0
 """Dirt is at least this many robust standard deviations from the median, in shading or in the logarithm of local variance."""
 DIRT_SHADING, CERTAIN_SHADING = 1.0, 4.0
@@ -84,8 +88,7 @@ def reduce_micrograph(micrograph: Float[Tensor, "y x"], pixel_size: float, low_p
 
     The noise is the mean power between 0.6 and 0.9 of Nyquist of the micrograph as given, where protein adds next to nothing.
     """
-    known = torch.isfinite(micrograph)
-    filled = torch.where(known, micrograph, micrograph[known].mean() if bool(known.any()) else 0.0)
+    filled, known = _fill_unknown(micrograph)
     full = (micrograph.shape[0], micrograph.shape[1])
     factor = picking_pixel_size(pixel_size, low_pass) / pixel_size
     shape = (max(2, 2 * round(full[0] / factor / 2)), max(2, 2 * round(full[1] / factor / 2))) if factor > 1 else full
@@ -108,7 +111,7 @@ def clean_pixels(reduced: Reduced, diameter: float) -> Bool[Tensor, "y x"]:
     outlying = shading > DIRT_SD * _robust_sd(reduced.shading)
     uneven = (outlying & (contrast > DIRT_SHADING)) | (contrast > CERTAIN_SHADING)
     rough = (level > DIRT_SD * _robust_sd(level)) & (level.exp() > DIRT_VARIANCE)
-    bad = uneven | rough
+    bad = uneven | rough | ~reduced.valid
     grown = local_mean(bad.float(), torch.ones_like(bad), mask) * mask.sum() > 0.5
     return reduced.valid & ~grown
 
@@ -130,31 +133,91 @@ def pick(
     edge: float,
     limit: int,
 ) -> Picks:
-    """Maxima of the best correlation over all shapes, at least `separation` Å apart and `edge` Å inside the micrograph.
+    """Maxima of the best match over all shapes, at least `separation` Å apart and `edge` Å inside the micrograph.
 
+    Shapes compete by correlation (NCC), places by the matched filter's output: correlation times the root of the local power.
     factors: filters and CTF, on the spectra of the shapes' boxes, which have one size.
     """
-    maps = [_correlate_shape(reduced, clean, shape, factors) for shape in shapes]
-    score, which = torch.stack([scores for scores, _, _ in maps]).max(0)
+    groups = _alike(shapes)
+    maps = [_Match.make(reduced, clean, [shapes[number] for number in numbers], factors) for numbers in groups]
+    score, which = torch.stack([match.score for match in maps]).max(0)
     inside = _inside(score.shape, edge / reduced.pixel_size, score.device)
-    peaks = local_maxima(score, clean & inside, 0.0)
+    power = torch.stack([match.power for match in maps]).gather(0, which[None])[0]
+    strength = score.clamp(min=0) * power.sqrt()
+    peaks = local_maxima(strength, clean & inside, 0.0)
     peaks = peaks[separate(peaks.to(score.dtype), separation / reduced.pixel_size, limit)]
-    at = (which[peaks[:, 0], peaks[:, 1]], peaks[:, 0], peaks[:, 1])
-    places = refine_maxima(score, peaks) * torch.tensor(reduced.stride, dtype=score.dtype, device=score.device)
-    angle = torch.stack([angles for _, angles, _ in maps])[at]
-    power = torch.stack([variance for _, _, variance in maps])[at]
-    return Picks(places, score[peaks[:, 0], peaks[:, 1]], power, at[0], angle)
+    at = peaks[:, 0], peaks[:, 1]
+    shape, angle = torch.zeros_like(which[at]), torch.zeros_like(score[at])
+    for number, match in enumerate(maps):
+        mine = which[at] == number
+        shape[mine], angle[mine] = match.identify(peaks[mine], torch.tensor(groups[number], device=score.device))
+    places = refine_maxima(strength, peaks) * torch.tensor(reduced.stride, dtype=score.dtype, device=score.device)
+    return Picks(places, score[at], power[at], shape, angle)
 
 
-def _correlate_shape(reduced: Reduced, clean: Tensor, shape: Shape, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(score, angle of the best template, local variance under the shape's mask) at every pixel."""
-    device = reduced.image.device
-    side = min(_odd(shape.diameter * MARGIN / reduced.pixel_size), shape.templates.shape[-1] - 1)
-    mask = disc_mask(shape.diameter * MARGIN, side, reduced.pixel_size, device=device)
-    first = shape.templates.shape[-1] // 2 - side // 2
-    filtered = filter_images(shape.templates, factors)[..., first : first + side, first : first + side]
-    score, index, variance = local_correlation(reduced.image, clean, filtered, mask)
-    return score, shape.angles[index], variance
+def _alike(shapes: list[Shape]) -> list[list[int]]:
+    """Numbers of the shapes of each diameter: these share a mask."""
+    groups: dict[float, list[int]] = {}
+    for number, shape in enumerate(shapes):
+        groups.setdefault(shape.diameter, []).append(number)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Shapes of one diameter laid on a micrograph: best score and local variance at every pixel, and who scored."""
+
+    score: Tensor
+    power: Tensor
+    image: Tensor
+    clean: Tensor
+    templates: Tensor
+    mask: Tensor
+    shapes: list[Shape]
+
+    @classmethod
+    def make(cls, reduced: Reduced, clean: Tensor, shapes: list[Shape], factors: Tensor) -> "_Match":
+        diameter, box = shapes[0].diameter * MARGIN, shapes[0].templates.shape[-1]
+        side = min(_odd(diameter / reduced.pixel_size), box - 1)
+        mask = disc_mask(diameter, side, reduced.pixel_size, device=reduced.image.device)
+        first = box // 2 - side // 2
+        filtered = filter_images(torch.cat([shape.templates for shape in shapes]), factors)
+        templates = filtered[..., first : first + side, first : first + side]
+        return cls(*local_correlation(reduced.image, clean, templates, mask), reduced.image, clean, templates, mask, shapes)
+
+    def identify(self, peaks: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """(number of the shape, angle) that scored at each pixel; numbers are those of this match's shapes."""
+        best = best_templates(self.image, self.clean, self.templates, self.mask, peaks)
+        turns = torch.tensor([len(shape.angles) for shape in self.shapes], device=peaks.device)
+        return numbers.repeat_interleave(turns)[best], torch.cat([shape.angles for shape in self.shapes])[best]
+
+
+def _fill_unknown(micrograph: Tensor) -> tuple[Tensor, Tensor]:
+    """(micrograph with padding mirrored and other unknown pixels at the mean, which pixels are known)."""
+    known = torch.isfinite(micrograph)
+    filled = torch.where(known, micrograph, micrograph[known].mean() if bool(known.any()) else 0.0)
+    top, bottom, left, right = (*_padding(filled, 0), *_padding(filled, 1))
+    if top + bottom + left + right == 0:
+        return filled, known
+    frame = slice(top, filled.shape[0] - bottom), slice(left, filled.shape[1] - right)
+    inside = torch.zeros_like(known)
+    inside[frame] = True
+    return torch.nn.functional.pad(filled[None][:, *frame], (left, right, top, bottom), mode="reflect")[0], known & inside
+
+
+def _padding(image: Tensor, axis: int) -> tuple[int, int]:
+    """Rows (axis 0) or columns at either end that only repeat their neighbour: what alignment left blank or smeared.
+
+    A run of STILL rows that differ from the next by less than PADDING of the usual energy is padding, and so is what is outside it.
+    """
+    change = image.diff(dim=axis).square().mean(1 - axis)
+    quiet = change < PADDING * change.median()
+    most = len(quiet) // 8
+    ends = []
+    for end in (quiet[:most], quiet.flip(0)[:most]):
+        runs = end.unfold(0, STILL, 1).all(-1).nonzero() if most >= STILL else end.nonzero()[:0]
+        ends.append(int(runs.max()) + STILL if len(runs) else 0)
+    return ends[0], ends[1]
 
 
 def _split_background(small: Tensor, pixel_size: float, low_pass: float, diameter: float) -> tuple[Tensor, Tensor]:
