@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from firn.kernels.pose_grid import all_nodes, child_nodes, direction_angles, grid_step, nearby_nodes, node_rotations
+from firn.kernels.pose_grid import all_nodes, child_nodes, direction_angles, finer_nodes, grid_step, nearby_nodes, node_rotations
 from firn.kernels.rotation import random_rotations, rotation_distance
 from firn.kernels.sampling import healpix_angles
 
@@ -44,3 +44,8 @@ def _sorted_vectors(angles: torch.Tensor) -> torch.Tensor:
     vectors = torch.stack((torch.cos(tilt), torch.sin(tilt) * torch.cos(rot), torch.sin(tilt) * torch.sin(rot)), dim=-1)
     keys = (vectors.round(decimals=6) * torch.tensor([1e6, 1e3, 1.0])).sum(-1)
     return vectors[keys.argsort()]
+
+
+def test_finer_nodes_are_all_children_in_order():
+    nodes = all_nodes(2, "D2")
+    assert torch.equal(finer_nodes(nodes, 2), child_nodes(nodes, 2).flatten().sort().values)

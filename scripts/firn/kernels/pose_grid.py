@@ -47,6 +47,14 @@ def child_nodes(nodes: Int[Tensor, "*b"], order: int) -> Int[Tensor, "*b 8"]:
     return directions * (2 * count) + 2 * (nodes % count)[..., None] + steps % 2
 
 
+def finer_nodes(nodes: Int[Tensor, " g"], order: int) -> Int[Tensor, " h"]:
+    """All children, sorted, of sorted nodes that hold every in-plane angle of their directions."""
+    directions = nodes[:: in_plane_count(order)] // in_plane_count(order)
+    children = (4 * directions[:, None] + torch.arange(4, device=nodes.device)).flatten()
+    count = in_plane_count(order + 1)
+    return (children[:, None] * count + torch.arange(count, device=nodes.device)).flatten()
+
+
 def node_rotations(nodes: Int[Tensor, "*b"], order: int) -> Float[Tensor, "*b 3 3"]:
     """Rotation at the centre of each node's cell, float32."""
     count = in_plane_count(order)

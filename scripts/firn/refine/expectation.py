@@ -6,13 +6,14 @@ Source: adaptive expectation, Tagare et al., J. Struct. Biol. 171, 197 (2010); S
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from firn.kernels.fourier import shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc
-from firn.kernels.pose_grid import all_nodes, child_nodes, nearby_nodes, node_rotations
+from firn.kernels.pose_grid import all_nodes, child_nodes, finer_nodes, nearby_nodes, node_rotations
 from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.sampling import shift_grid
 from firn.kernels.score import score_poses, score_scale_free, shifted_rows, weigh_projections
@@ -28,6 +29,7 @@ MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
 BATCH_BYTES = 2**26
 TABLE_POINTS = 2**26
+PROJECTED_POINTS = 2**16
 
 
 @dataclass(frozen=True)
@@ -51,44 +53,68 @@ class Posterior:
 
 
 class Reference:
-    """A half-map made ready for one level: its disc, cropped spectrum, and projections by grid node."""
+    """A half-map made ready for one level: its disc, cropped spectrum, and projections by grid node, each made when first asked for.
+
+    nodes: all nodes of a search everywhere, sorted; where they are few enough, their projections are kept for all batches, else those
+    of the last call.
+    """
 
     def __init__(self, spectrum: Tensor, level: Level, side: int, nodes: Tensor | None):
         self.level = level
         self.disc: FourierDisc = fourier_disc(side, level.radius, spectrum.device)
         self._spectrum = resize_spectrum3(spectrum, cropped_side(level.radius, 2, side))
         self.nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
-        self.table = self._columns(self.nodes) if self.nodes is not None else None
+        self._kept = self.nodes if self.nodes is not None else torch.zeros(0, dtype=torch.long, device=spectrum.device)
+        self._columns_, self._powers_ = self._empty(len(self._kept))
+        self._made_ = torch.zeros(len(self._kept), dtype=torch.bool, device=spectrum.device)
 
-    def columns(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at grid nodes `(b, c)`."""
-        if self.table is not None and self.nodes is not None:
-            where = torch.searchsorted(self.nodes, nodes)
-            return self.table[0][where], self.table[1][where]
-        unique, where = torch.unique(nodes, return_inverse=True)
-        columns, powers = self._columns(unique)
-        return columns[where], powers[where]
+    def table(self) -> tuple[Tensor, Tensor]:
+        """Weighed projections `(g, 2 m)` and their powers `(g, m)` at all of `nodes`."""
+        self._make(torch.nonzero(~self._made_).squeeze(-1))
+        return self._columns_, self._powers_
 
-    def projections(self, nodes: Tensor) -> Tensor:
-        """Projections `(g, m)` at grid nodes `(g,)`."""
-        return project_points(self._spectrum, node_rotations(nodes, self.level.order), self.disc.points)
+    def columns(self, nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at grid nodes `(b, c)`, of which not all are wanted."""
+        used = torch.unique(nodes[wanted])
+        if self.nodes is None and not self._holds(used):
+            self._kept, self._made_ = used, torch.zeros_like(used, dtype=torch.bool)
+            self._columns_, self._powers_ = self._empty(len(used))
+        rows = torch.searchsorted(self._kept, used)
+        self._make(rows[~self._made_[rows]])
+        where = torch.searchsorted(self._kept, torch.where(wanted, nodes, used[0]))
+        return self._columns_[where], self._powers_[where]
 
-    def _columns(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        return weigh_projections(self.projections(nodes), self.disc.weights)
+    def _holds(self, nodes: Tensor) -> bool:
+        rows = torch.searchsorted(self._kept, nodes).clamp(max=max(len(self._kept) - 1, 0))
+        return len(self._kept) > 0 and bool((self._kept[rows] == nodes).all())
+
+    def _make(self, rows: Tensor) -> None:
+        """Project at kept nodes, a few at a time, so that all stays in the processor's cache."""
+        points = self.disc.points
+        for part in rows.split(max(1, PROJECTED_POINTS // len(points))):
+            slices = project_points(self._spectrum, node_rotations(self._kept[part], self.level.order), points)
+            self._columns_[part], self._powers_[part] = weigh_projections(slices, self.disc.weights)
+        self._made_[rows] = True
+
+    def _empty(self, count: int) -> tuple[Tensor, Tensor]:
+        points, device = len(self.disc.points), self._spectrum.device
+        return torch.empty(count, 2 * points, device=device), torch.empty(count, points, device=device)
 
 
 class Searcher:
-    """Pose search against one half-map; built once per iteration."""
+    """Pose search against one half-map; built once per iteration. near: directions and in-plane angles around the former pose."""
 
-    def __init__(self, model: HalfModel, levels: list[Level], group: str, shift_reach: float, everywhere: bool):
-        self.model, self.levels, self.side, self.everywhere = model, levels, model.volume.shape[0], everywhere
+    def __init__(
+        self, model: HalfModel, levels: list[Level], group: str, shift_reach: float, everywhere: bool, near: tuple[int, int] = (9, 3)
+    ):
+        self.model, self.levels, self.side, self.everywhere, self.near = model, levels, model.volume.shape[0], everywhere, near
         spectrum = prepare_volume(model.volume)
         self.references: list[Reference] = []
         nodes = all_nodes(levels[0].order, group, spectrum.device) if everywhere else None
         for level in levels:
             self.references.append(Reference(spectrum, level, self.side, nodes))
             nodes = self.references[-1].nodes
-            nodes = child_nodes(nodes, level.order).flatten().sort().values if nodes is not None else None
+            nodes = finer_nodes(nodes, level.order) if nodes is not None else None
         self.shifts = shift_grid(max(shift_reach, 1.5 * levels[0].shift_step), levels[0].shift_step).to(spectrum.device)
         self._score = score_poses if model.scaled else score_scale_free
 
@@ -100,16 +126,16 @@ class Searcher:
         dense = len(self.shifts) * len(self.references[0].nodes) if self.references[0].nodes is not None else 0
         return max(1, min(64, BATCH_BYTES // max(12 * widest, 8 * dense)))
 
-    def search(self, spectra: Tensor, ctf: list[Tensor], rotations: Tensor, log_prior_of: "OffsetPrior") -> Posterior:
-        """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, previous rotations `(b, 3, 3)`."""
-        data = [self._whitened(spectra, reference, values) for reference, values in zip(self.references, ctf, strict=True)]
-        candidates, scores = self._coarse(data[0], rotations, log_prior_of)
+    def search(self, spectra: Tensor, ctf: list[Tensor], groups: Tensor, rotations: Tensor, prior: "Prior") -> Posterior:
+        """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, noise groups and former rotations."""
+        data = [self._whitened(spectra, reference, values, groups) for reference, values in zip(self.references, ctf, strict=True)]
+        candidates, scores = self._coarse(data[0], rotations, prior)
         spread = torch.zeros(0)
         for depth, limit in enumerate(_limits(self.levels), start=1):
             orientations, shifts = _marginals_(scores, TEMPER[min(depth, 2) - 1])
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
-            scores = self._sparse(data[depth], candidates, self.references[depth], log_prior_of)
+            scores = self._sparse(data[depth], candidates, self.references[depth], prior)
         return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread)
 
     def _probability(self, scores: Tensor) -> Tensor:
@@ -119,36 +145,37 @@ class Searcher:
             return torch.softmax(flat, dim=-1).reshape(scores.shape)
         return torch.zeros_like(flat).scatter(1, flat.argmax(dim=1, keepdim=True), 1.0).reshape(scores.shape)
 
-    def _whitened(self, spectra: Tensor, reference: Reference, ctf: Tensor) -> tuple[Tensor, Tensor]:
-        noise = self.model.noise[reference.disc.shells]
+    def _whitened(self, spectra: Tensor, reference: Reference, ctf: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        noise = self.model.noise[groups][:, reference.disc.shells]
         return on_disc(spectra, reference.disc) * (ctf / noise), ctf**2 / noise
 
-    def _coarse(self, data: tuple[Tensor, Tensor], rotations: Tensor, log_prior_of: "OffsetPrior") -> tuple[Candidates, Tensor]:
+    def _coarse(self, data: tuple[Tensor, Tensor], rotations: Tensor, prior: "Prior") -> tuple[Candidates, Tensor]:
         reference, count = self.references[0], len(data[0])
         shifts = self.shifts.expand(count, -1, -1)
         shift_ok = torch.ones(shifts.shape[:2], dtype=torch.bool, device=shifts.device)
-        if reference.nodes is None or reference.table is None:
-            nodes = nearby_nodes(rotations, self.levels[0].order)
+        if reference.nodes is None:
+            nodes = nearby_nodes(rotations, self.levels[0].order, *self.near)
             candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
-            return candidates, self._sparse(data, candidates, reference, log_prior_of)
+            return candidates, self._sparse(data, candidates, reference, prior)
         nodes = reference.nodes.expand(count, -1)
         rows = shifted_rows(data[0], self._phases(self.shifts, reference))
-        scores = self._score(rows, data[1], *reference.table)
-        scores += log_prior_of(shifts)[:, :, None]
-        return Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok), scores
+        scores = self._score(rows, data[1], *reference.table())
+        candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
+        prior.add_(scores, candidates, self.levels[0].order)
+        return candidates, scores
 
     def _phases(self, shifts: Tensor, reference: Reference) -> Tensor:
         return shift_phases(reference.disc.points / self.side, shifts)
 
-    def _sparse(self, data: tuple[Tensor, Tensor], candidates: Candidates, reference: Reference, log_prior_of: "OffsetPrior") -> Tensor:
+    def _sparse(self, data: tuple[Tensor, Tensor], candidates: Candidates, reference: Reference, prior: "Prior") -> Tensor:
         """Scores `(b, t, c)` of each particle's own candidates, as one batched matrix product; padding scores -inf."""
-        columns, powers = reference.columns(candidates.nodes)
+        columns, powers = reference.columns(candidates.nodes, candidates.node_ok)
         rows = torch.view_as_real(data[0][:, None] * self._phases(candidates.shifts, reference)).flatten(-2)
         cross = rows @ columns.mT
         norms = (powers @ data[1][:, :, None]).mT
         scores = cross - norms if self.model.scaled else 0.25 * cross.clamp(min=0) ** 2 / norms.clamp(min=1e-30)
-        valid = candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]
-        return torch.where(valid, scores + log_prior_of(candidates.shifts)[:, :, None], -torch.inf)
+        prior.add_(scores, candidates, reference.level.order)
+        return scores.masked_fill(~(candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]), -torch.inf)
 
     def _refined(self, candidates: Candidates, orientations: Tensor, shifts: Tensor, depth: int, limit: int) -> Candidates:
         """Children of the cells that hold nearly all of the marginal probabilities `(b, c)` and `(b, t)`."""
@@ -164,15 +191,22 @@ class Searcher:
         return Candidates(nodes, node_ok.repeat_interleave(8, dim=1), kept, shift_ok)
 
 
+class Prior(Protocol):
+    """What is known of the poses of a batch before its images are looked at."""
+
+    def add_(self, scores_: Tensor, candidates: Candidates, order: int) -> None:
+        """Add the log prior of candidates, whose nodes are of an order, to their scores `(b, t, c)`."""
+
+
 class OffsetPrior:
-    """Gaussian log prior of the whole shift of a batch, the part already applied `(b, 2)` included; sigma in pixels."""
+    """Gaussian prior of the whole shift of a batch, the part already applied `(b, 2)` included; sigma in pixels."""
 
     def __init__(self, applied: Tensor, sigma: float):
         self._applied, self._sigma = applied, sigma
 
-    def __call__(self, shifts: Tensor) -> Tensor:
-        """Log prior `(b, t)` of further shifts `(b, t, 2)`."""
-        return -0.5 * ((shifts + self._applied[:, None]) ** 2).sum(-1) / self._sigma**2
+    def add_(self, scores_: Tensor, candidates: Candidates, order: int) -> None:
+        """As Prior.add_; all orientations are alike."""
+        scores_ -= (0.5 / self._sigma**2) * ((candidates.shifts + self._applied[:, None]) ** 2).sum(-1)[:, :, None]
 
 
 def _limits(levels: list[Level]) -> list[int]:

@@ -5,7 +5,8 @@ Source: Scheres & Chen, Nat. Methods 9, 853 (2012) (gold standard); Punjani et a
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,11 @@ from firn.kernels.fsc import fsc, shell_average, shell_indices
 from firn.kernels.mask import soft_disc, soft_sphere
 from firn.kernels.pose_grid import node_rotations
 from firn.kernels.symmetry import symmetry_matrices
-from firn.refine.expectation import OffsetPrior, Posterior, Searcher
-from firn.refine.maximisation import Accumulator, falling, filtered_map, full_correlation, unfiltered_map
-from firn.refine.schedule import MIN_FINEST_ORDER, first_below, next_radius, search_levels
+from firn.refine.expectation import OffsetPrior, Posterior, Prior, Searcher
+from firn.refine.maximisation import Accumulator, unfiltered_map
+from firn.refine.regularise import HalfMaps, Regulariser, Sums, combined_map, wiener
+from firn.refine.scale import particle_scales
+from firn.refine.schedule import MIN_FINEST_ORDER, Level, first_below, next_radius, search_levels
 from firn.refine.state import HalfModel, Particles, Poses, Settings, masked_spectra
 from firn.refine.validation import corrected_curves
 
@@ -55,6 +58,19 @@ class Iteration:
     last: bool
 
 
+@dataclass
+class Course:
+    """Where a refinement stands: Fourier radii in units of 1/n, shifts in pixels."""
+
+    searched: float
+    radius: float
+    offset_sigma: float
+    reach: float
+    finest: int = MIN_FINEST_ORDER
+    best: float = 0.0
+    stale: int = 0
+
+
 Batches = Callable[[list[Tensor], str], Iterator[Tensor]]
 MaskMaker = Callable[[Tensor, float], Tensor | None]
 
@@ -63,49 +79,81 @@ class Refinement:
     """State of a homogeneous refinement. `mask_of(volume, resolved shell)` gives the mask of the references, or None for the ball."""
 
     def __init__(
-        self, particles: Particles, volume: Tensor, settings: Settings, mask_of: MaskMaker, batches: Batches, chance: torch.Generator
+        self,
+        particles: Particles,
+        starts: tuple[Tensor, Tensor],
+        settings: Settings,
+        mask_of: MaskMaker,
+        batches: Batches,
+        chance: torch.Generator,
+        regularise: Regulariser = wiener,
     ):
-        self._chance = chance
+        self._chance, self._regularise = chance, regularise
         self.particles, self.settings, self.mask_of, self._batches = particles, settings, mask_of, batches
         self.poses = Poses.unknown(len(particles))
         self.operators = symmetry_matrices(settings.group).float().to(settings.device)
-        start = low_pass_volume(volume.to(settings.device), 1.0, particles.side / settings.initial_radius)
         self.sphere = soft_sphere(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
-        self.models = [HalfModel(start * self.sphere, self._background(half)) for half in (1, 2)]
-        self.searched = self.radius = settings.initial_radius
-        self.finest = MIN_FINEST_ORDER
-        self.offset_sigma, self.reach = settings.shift_reach / 2, settings.shift_reach
+        self.models = [HalfModel(self._start(start), self._background(half)) for half, start in enumerate(starts, start=1)]
+        self.course = Course(settings.initial_radius, settings.initial_radius, settings.shift_reach / 2, settings.shift_reach)
+        self.result: Iteration | None = None
 
     def run(self, iterations: int) -> Iterator[Iteration]:
-        """Iterate until neither resolution nor assignments improve, then once more to Nyquist."""
-        best, stale = 0.0, 0
-        for number in range(1, iterations + 1):
-            result = self.step(number, last=number == iterations or stale >= PATIENCE)
-            yield result
-            if result.last:
-                return
-            better = result.resolved > best + 0.5
-            stale = 0 if better or number <= 2 else stale + 1
-            best = max(best, result.resolved)
+        """Iterate, from where the state is, until neither resolution nor assignments improve, then once more to Nyquist."""
+        course = self.course
+        while self.result is None or not self.result.last:
+            number = 1 if self.result is None else self.result.number + 1
+            self.result = self.step(number, last=number == iterations or course.stale >= PATIENCE)
+            better = self.result.resolved > course.best + 0.5
+            course.stale = 0 if better or number <= 2 else course.stale + 1
+            course.best = max(course.best, self.result.resolved)
+            yield self.result
+
+    def state(self) -> dict[str, Any]:
+        """All that the next iterations depend on."""
+        models, result = [vars(model) for model in self.models], None if self.result is None else vars(self.result)
+        chance = self._chance.get_state()
+        return {"poses": vars(self.poses), "models": models, "course": vars(self.course), "chance": chance, "result": result}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        device = self.settings.device
+        self.poses, self.course = Poses(**state["poses"]), Course(**state["course"])
+        self.models = [HalfModel(**_moved(model, device)) for model in state["models"]]
+        self.result = None if state["result"] is None else Iteration(**_moved(state["result"], device))
+        self._chance.set_state(state["chance"])
+
+    def _start(self, volume: Tensor) -> Tensor:
+        settings, side = self.settings, self.particles.side
+        return low_pass_volume(volume.to(settings.device), 1.0, side / settings.initial_radius) * self.sphere
 
     def step(self, number: int, last: bool) -> Iteration:
         """One iteration: both halves, then the correlation and the new references."""
-        everywhere = number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
-        side, settings = self.particles.side, self.settings
-        levels = search_levels(side, settings.diameter, self.searched, self._coarsest(everywhere), self.finest if last else self._finest())
-        self.finest = levels[-1].order
-        before = replace(self.poses, rotations=self.poses.rotations.clone(), shifts=self.poses.shifts.clone())
-        radius = side / 2 - 1 if last else self.radius
+        everywhere, before = self._everywhere(number), self.poses.copy()
+        levels = self._levels(everywhere, last)
+        self.course.finest = levels[-1].order
+        radius = self.particles.side / 2 - 1 if last else self.course.radius
         sums = []
         for half, model in enumerate(self.models, start=1):
-            searcher = Searcher(model, levels, settings.group, self.reach, everywhere)
-            accumulator = Accumulator(side, radius, model.noise, levels[-1].order, searcher.references[-1].nodes)
+            searcher = Searcher(model, levels, self.settings.group, self.course.reach, everywhere, self._near(levels))
+            accumulator = Accumulator(self.particles.side, radius, model.noise, levels[-1].order, searcher.references[-1].nodes)
             self._pass(searcher, accumulator, half, f"particles, iteration {number}, half {half}")
             sums.append(accumulator.completed(self.operators))
             model.noise = accumulator.noise_spectrum(model.scaled)
         self._tighten(before)
-        return self._conclude(number, sums, radius, everywhere, levels[-1].order, before, last)
+        return self._conclude(number, (sums[0], sums[1]), radius, everywhere, levels[-1].order, before, last)
+
+    def _everywhere(self, number: int) -> bool:
+        """Whether all orientations are searched, or those near the former one."""
+        return number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
+
+    def _levels(self, everywhere: bool, last: bool) -> list[Level]:
+        most = self.course.finest if last else self._finest()
+        return search_levels(self.particles.side, self.settings.diameter, self.course.searched, self._coarsest(everywhere), most)
+
+    def _near(self, levels: list[Level]) -> tuple[int, int]:
+        """Directions and in-plane angles around the former pose in a search nearby."""
+        return 9, 3
 
     def _coarsest(self, everywhere: bool) -> int | None:
         """Order that a search everywhere starts from: a finer one where symmetry leaves few directions."""
@@ -113,31 +161,38 @@ class Refinement:
 
     def _finest(self) -> int:
         """Largest order worth trying: one more than before if few of that grid's orientations shared the probability."""
-        return self.finest + 1 if float(self.poses.detail.median()) < RESOLVED_DETAIL else self.finest
+        return self.course.finest + int(float(self.poses.detail.median()) < RESOLVED_DETAIL)
 
     def _pass(self, searcher: Searcher, accumulator: Accumulator, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
         rows = rows[torch.argsort(self.poses.rotations[rows, 0, 0], stable=True)]
-        for batch in self._batches(list(rows.split(searcher.batch_size())), step):
-            self._one_batch(batch, searcher, accumulator)
+        batches = list(rows.split(searcher.batch_size()))
+        grey = [self._one_batch(batch, searcher, accumulator) for batch in self._batches(batches, step)]
+        if self.settings.particle_scale and searcher.model.scaled:
+            cross, power = (torch.cat(part).cpu() for part in zip(*grey, strict=True))
+            self.poses.scale[rows], _ = particle_scales(cross, power, self.poses.scale[rows])
 
-    def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator) -> None:
+    def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator) -> tuple[Tensor, Tensor]:
+        """Search, back-project and remember some particles; returns the model's part and power of each (Accumulator.add_residuals)."""
         settings, side, device = self.settings, self.particles.side, self.settings.device
-        applied = self.poses.shifts[rows]
-        spectra = self.particles.centred(rows, applied, device)
+        spectra = self.particles.centred(rows, self.poses.shifts[rows], device)
         masked = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
         ctf = [self._ctf(rows, reference.disc.points) for reference in searcher.references]
-        prior = OffsetPrior(applied.to(device), self.offset_sigma)
-        posterior = searcher.search(masked, ctf, self.poses.rotations[rows].to(device), prior)
-        accumulator.add(posterior, spectra, self._ctf(rows, accumulator.disc.points))
-        share = float((self._disc**2).mean())
-        accumulator.add_residuals(posterior, masked, ctf[-1], searcher.references[-1], share)
+        groups = self.particles.group[rows].to(device)
+        posterior = searcher.search(masked, ctf, groups, self.poses.rotations[rows].to(device), self._prior(rows))
+        accumulator.add(posterior, spectra, self._ctf(rows, accumulator.disc.points), groups)
         self._remember(rows, posterior)
         if searcher.everywhere:
             self.poses.spread[rows] = posterior.spread.cpu()
+        share = float((self._disc**2).mean())
+        return accumulator.add_residuals(posterior, masked, ctf[-1], groups, searcher.references[-1], share)
+
+    def _prior(self, rows: Tensor) -> Prior:
+        return OffsetPrior(self.poses.shifts[rows].to(self.settings.device), self.course.offset_sigma)
 
     def _ctf(self, rows: Tensor, points: Tensor) -> Tensor:
-        return self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
+        ctf = self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
+        return ctf * self.poses.scale[rows].to(ctf.device)[:, None]
 
     def _remember(self, rows: Tensor, posterior: Posterior) -> None:
         shifts, nodes = posterior.candidates.shifts, posterior.candidates.nodes
@@ -150,45 +205,39 @@ class Refinement:
 
     def _tighten(self, before: Poses) -> None:
         change = (self.poses.shifts - before.shifts).square().sum(-1).mean().sqrt()
-        self.reach = min(self.settings.shift_reach, max(1.0, 3 * float(change)))
-        self.offset_sigma = max(1.0, float(self.poses.shifts.square().mean().sqrt()))
+        self.course.reach = min(self.settings.shift_reach, max(1.0, 3 * float(change)))
+        self.course.offset_sigma = max(1.0, float(self.poses.shifts.square().mean().sqrt()))
 
     def _conclude(
-        self, number: int, sums: list[tuple[Tensor, Tensor]], radius: float, everywhere: bool, order: int, before: Poses, last: bool
+        self, number: int, sums: tuple[Sums, Sums], radius: float, everywhere: bool, order: int, before: Poses, last: bool
     ) -> Iteration:
-        side = self.particles.side
-        halves = [unfiltered_map(part, side, radius) for part in sums]
-        curve = _correlation(halves, self.sphere, radius)
-        found = self.mask_of(self._combined(sums, radius, curve), _crossing(curve.tolist()))
-        mask = self.sphere if found is None else found * self.sphere
-        if found is not None:
-            curve = max(curve, self._corrected(halves, mask, radius), key=lambda values: _crossing(values.tolist()))
-        calm = falling(curve)
-        for model, part in zip(self.models, sums, strict=True):
-            model.volume, model.scaled = filtered_map(part, side, radius, calm) * mask, True
-        searched = self.searched
-        self.searched = min(radius, self.settings.max_radius, _crossing(curve.tolist()) + SHELLS_BEYOND)
-        self.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
+        side, searched = self.particles.side, self.course.searched
+        maps = unfiltered_map(sums[0], side, radius), unfiltered_map(sums[1], side, radius)
+        curve, mask = self._agreement(HalfMaps(sums, maps, radius, _correlation(maps, self.sphere, radius)))
+        references, combined = self._regularise(HalfMaps(sums, maps, radius, curve))
+        for model, reference in zip(self.models, references, strict=True):
+            model.volume, model.scaled = reference * mask, True
+        resolved = _crossing(curve.tolist())
+        self.course.searched = min(radius, self.settings.max_radius, resolved + SHELLS_BEYOND)
+        self.course.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
         moved = float(_orientation_change(before.rotations, self.poses.rotations, self.operators.cpu()).median())
-        combined = self._combined(sums, radius, curve)
-        return Iteration(
-            number, searched, everywhere, order, (halves[0], halves[1]), combined, curve, mask, _crossing(curve.tolist()), moved, last
-        )
+        return Iteration(number, searched, everywhere, order, maps, combined, curve, mask, resolved, moved, last)
 
-    def _corrected(self, halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:
-        """Correlation under the mask, freed of what the mask itself adds; the half maps must come unmasked.
+    def _agreement(self, halves: HalfMaps) -> tuple[Tensor, Tensor]:
+        """(correlation, mask of the references), given maps whose correlation in the ball is known.
 
         A tight mask on a thin shell adds so much that its correction is noise; the ball's correlation is then the better estimate.
         """
-        curve = corrected_curves(halves[0], halves[1], mask, self._chance, draws=CORRECTION_DRAWS)["corrected"]
-        return _within(curve, radius)
-
-    def _combined(self, sums: list[tuple[Tensor, Tensor]], radius: float, curve: Tensor) -> Tensor:
-        total = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])
-        return filtered_map(total, self.particles.side, radius, full_correlation(falling(curve)))
+        found = self.mask_of(combined_map(halves), _crossing(halves.curve.tolist()))
+        if found is None:
+            return halves.curve, self.sphere
+        mask = found * self.sphere
+        corrected = corrected_curves(*halves.maps, mask, self._chance, draws=CORRECTION_DRAWS)["corrected"]
+        curves = halves.curve, _within(corrected, halves.radius)
+        return max(curves, key=lambda values: _crossing(values.tolist())), mask
 
     def _background(self, half: int) -> Tensor:
-        """Noise per shell: the power outside the mask's disc or the power within it, whichever is less; neither is all noise."""
+        """Noise per shell, all groups alike: the power outside the mask's disc or within it, whichever is less; neither is all noise."""
         device, side = self.settings.device, self.particles.side
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
         powers = torch.zeros(2, side, side // 2 + 1, device=device)
@@ -199,10 +248,10 @@ class Refinement:
                 power_ += (part.real**2 + part.imag**2).sum(0)
         shares = torch.stack(((self._disc**2).mean(), ((1 - self._disc) ** 2).mean()))
         spectrum = shell_average(powers / (len(rows) * shares[:, None, None]), shell_indices((side, side), device), side)
-        return spectrum.amin(0).clamp(min=1e-12)
+        return spectrum.amin(0).clamp(min=1e-12).repeat(int(self.particles.group.max()) + 1, 1)
 
 
-def _correlation(halves: list[Tensor], mask: Tensor, radius: float) -> Tensor:
+def _correlation(halves: tuple[Tensor, Tensor], mask: Tensor, radius: float) -> Tensor:
     """Correlation of masked half-maps; 0 beyond the radius, where nothing but the mask's leakage is."""
     return _within(fsc(halves[0] * mask, halves[1] * mask), radius)
 
@@ -225,3 +274,14 @@ def _orientation_change(first: Tensor, second: Tensor, operators: Tensor) -> Ten
     relative = torch.einsum("nij,nkj->nik", first, second)
     traces = torch.einsum("gij,nij->ng", operators, relative).amax(1)
     return torch.rad2deg(torch.acos(((traces - 1) / 2).clamp(-1, 1)))
+
+
+def _moved(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A state's tensors, and its pairs of tensors, on a device."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(move(part) for part in value)
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    return {name: move(value) for name, value in values.items()}

@@ -1,6 +1,6 @@
 """Maximisation: back-projection weighted by the posterior, noise from residuals, and the Wiener-filtered reference.
 
-Convention: radii in units of 1/n; noise is the variance of one complex coefficient of an unmasked image, per shell.
+Convention: radii in units of 1/n; noise is the variance of one complex coefficient of an unmasked image, per group and shell.
 Source: Scheres, J. Struct. Biol. 180, 519 (2012), eqs. 5-7; signal-to-noise ratio from the half-map correlation as in
 Scheres & Chen, Nat. Methods 9, 853 (2012).
 """
@@ -19,6 +19,8 @@ from firn.refine.state import on_disc
 KEPT_MASS = 0.99
 MAX_ORIENTATIONS = 64
 FLUSH_POINTS = 2**23
+INSERTED_POINTS = 2**21
+GROUP_PRIOR = 500
 MAX_CORRELATION, MIN_CORRELATION = 0.999, 0.001
 
 
@@ -33,51 +35,62 @@ class Accumulator:
         self.side, self.radius, self.noise, self._order = side, radius, noise, order
         self.disc: FourierDisc = fourier_disc(side, radius, noise.device)
         self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), noise.device)
-        self._powers = torch.zeros(3, len(noise), device=noise.device)
-        self._count = torch.zeros_like(noise)
+        self._powers_ = torch.zeros(3, *noise.shape, device=noise.device)
+        self._count_ = torch.zeros_like(noise)
         self._nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
         self._slices = self._empty(len(self._nodes)) if self._nodes is not None else None
+        self._used_ = torch.zeros(0 if self._nodes is None else len(self._nodes), dtype=torch.bool, device=noise.device)
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor) -> None:
+    def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor, groups: Tensor) -> None:
         """Back-project centred spectra `(b, n, n // 2 + 1)` with their CTF `(b, m)` on this accumulator's disc, in all probable poses."""
         nodes, probability = _strongest(posterior)
-        noise = self.noise[self.disc.shells]
+        noise = self.noise[groups][:, self.disc.shells]
         means = _shifted_means(on_disc(spectra, self.disc) * (ctf / noise), posterior, probability, self.disc, self.side)
         powers = probability.sum(1)[..., None] * (ctf**2 / noise)[:, None]
         entry = nodes.flatten(), torch.view_as_real(means).flatten(0, 1), powers.flatten(0, 1)
         if self._nodes is not None and self._slices is not None:
-            _add_slices_(*self._slices, torch.searchsorted(self._nodes, entry[0]), entry)
+            where = torch.searchsorted(self._nodes, entry[0])
+            self._clear(where[~self._used_[where]])
+            _add_slices_(*self._slices, where, entry)
             return
         self._pending.append(entry)
         if sum(len(part[0]) for part in self._pending) * len(self.disc.points) > FLUSH_POINTS:
             self._flush()
 
-    def add_residuals(self, posterior: Posterior, masked: Tensor, ctf: Tensor, reference: Reference, mask_share: float) -> None:
-        """Gather per shell the power of masked images, of the model's part in them, and of the model."""
+    def add_residuals(
+        self, posterior: Posterior, masked: Tensor, ctf: Tensor, groups: Tensor, reference: Reference, mask_share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Gather per group and shell the power of masked images, of the model's part in them, and of the model.
+
+        Returns, per image and in units of the noise, the model's part `(b,)` and the model's power `(b,)`.
+        """
         nodes, probability = _strongest(posterior)
         disc = reference.disc
         images = on_disc(masked, disc)
-        columns, halves = reference.columns(nodes)
+        columns, halves = reference.columns(nodes, probability.sum(1) > 0)
         means = _shifted_means(images * ctf, posterior, probability, disc, self.side)
-        products = torch.view_as_real(means) * columns.unflatten(-1, (-1, 2))
-        cross = products.sum(dim=(1, 3))
+        cross = (torch.view_as_real(means) * columns.unflatten(-1, (-1, 2))).sum(dim=(1, 3))
         explained = 2 * (probability.sum(1)[:, None] @ halves)[:, 0] * ctf**2
         data = (images.real**2 + images.imag**2) * disc.weights
-        powers, shells = torch.stack((data, cross, explained)).sum(1), len(self.noise)
-        self._powers += shell_sums(powers, disc.shells, shells) / mask_share
-        self._count += shell_sums(disc.weights * len(masked), disc.shells, shells)
+        powers, shells = torch.stack((data, cross, explained)), self.noise.shape[1]
+        self._powers_.index_add_(1, groups, shell_sums(powers, disc.shells, shells) / mask_share)
+        self._count_.index_add_(0, groups, shell_sums(disc.weights, disc.shells, shells).expand(len(groups), -1))
+        inverse = 1 / self.noise[groups][:, disc.shells]
+        return (cross * inverse).sum(1), (explained * inverse).sum(1)
 
     def noise_spectrum(self, scaled: bool) -> Tensor:
-        """Re-estimated noise per shell; shells that no residual reached keep their former noise.
+        """Re-estimated noise per group and shell; shells that no residual reached keep their former noise.
 
-        scaled: whether the reference was on the images' grey scale; if not, the best common factor is taken off.
+        scaled: whether the reference was on the images' grey scale; if not, the best common factor is taken off. A group is drawn
+        towards the mean of all groups as if that had been seen at GROUP_PRIOR more points of each shell.
         """
-        data, cross, explained = self._powers
+        data, cross, explained = self._powers_
         factor = 1.0 if scaled else float((cross / self.noise).sum() / (explained / self.noise).sum().clamp(min=1e-30))
-        measured = (data - 2 * factor * cross + factor**2 * explained) / self._count.clamp(min=1)
-        floor = 0.05 * self.noise
-        return torch.where(self._count > 0, torch.maximum(measured, floor), self.noise)
+        residual = data - 2 * factor * cross + factor**2 * explained
+        common = residual.sum(0) / self._count_.sum(0).clamp(min=1)
+        measured = (residual + GROUP_PRIOR * common) / (self._count_ + GROUP_PRIOR)
+        return torch.where(self._count_.sum(0) > 0, torch.maximum(measured, 0.05 * self.noise), self.noise)
 
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with Friedel mates, symmetrised over the operators `(g, 3, 3)`."""
@@ -88,20 +101,28 @@ class Accumulator:
     def _flush(self) -> None:
         """Spread in the volume what has been added up by node."""
         if self._nodes is not None and self._slices is not None:
-            self._insert(self._nodes, *self._slices)
-            self._slices = self._empty(len(self._nodes))
+            rows = torch.nonzero(self._used_).squeeze(-1)
+            self._insert(self._nodes[rows], *(part[rows] for part in self._slices))
+            self._used_.zero_()
         elif self._pending:
             numbers, values, weights = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
             nodes, where = torch.unique(numbers, return_inverse=True)
             slices = self._empty(len(nodes))
+            for part in slices:
+                part.zero_()
             _add_slices_(*slices, where, (numbers, values, weights))
             self._insert(nodes, *slices)
             self._pending = []
 
+    def _clear(self, rows: Tensor) -> None:
+        """Begin the slices of nodes not met before."""
+        for part_ in self._slices or ():
+            part_[rows] = 0
+        self._used_[rows] = True
+
     def _insert(self, nodes: Tensor, values: Tensor, weights: Tensor) -> None:
         half = self.disc.weights / 2
-        used = weights[:, 0] > 0
-        for rows in torch.nonzero(used).squeeze(-1).split(max(1, FLUSH_POINTS // len(half))):
+        for rows in torch.arange(len(nodes), device=nodes.device).split(max(1, INSERTED_POINTS // len(half))):
             slices = torch.view_as_complex(values[rows]) * half
             insert_points_(
                 self.sum_, self.weight_, slices, weights[rows] * half, node_rotations(nodes[rows], self._order), self.disc.points
@@ -109,7 +130,7 @@ class Accumulator:
 
     def _empty(self, count: int) -> tuple[Tensor, Tensor]:
         points, device = len(self.disc.points), self.noise.device
-        return torch.zeros(count, points, 2, device=device), torch.zeros(count, points, device=device)
+        return torch.empty(count, points, 2, device=device), torch.empty(count, points, device=device)
 
 
 def _add_slices_(values_: Tensor, weights_: Tensor, where: Tensor, entry: tuple[Tensor, Tensor, Tensor]) -> None:

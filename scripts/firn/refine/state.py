@@ -35,11 +35,12 @@ class Optics:
 
 @dataclass(frozen=True)
 class Particles:
-    """Images `(n, y, x)` float32, kept on the host, their optics and half-sets `(n,)` (1 or 2)."""
+    """Images `(n, y, x)` float32, kept on the host, their optics, half-sets `(n,)` (1 or 2) and noise groups `(n,)` (from 0)."""
 
     images: Tensor
     optics: Optics
     half: Tensor
+    group: Tensor
     pixel_size: float
 
     @property
@@ -68,6 +69,8 @@ class Poses:
     """Effective number of coarse orientations."""
     detail: Tensor
     """Effective number of orientations of the finest grid."""
+    scale: Tensor
+    """Factor on the reference's grey values."""
 
     @classmethod
     def unknown(cls, count: int) -> "Poses":
@@ -78,12 +81,17 @@ class Poses:
             torch.zeros(count),
             torch.full((count,), torch.inf),
             torch.full((count,), torch.inf),
+            torch.ones(count),
         )
+
+    def copy(self) -> "Poses":
+        """The same values in memory of their own."""
+        return Poses(*(value.clone() for value in vars(self).values()))
 
 
 @dataclass
 class HalfModel:
-    """Reference volume `(n, n, n)` of a half-set, its noise `(n // 2 + 1,)`, and whether its grey scale is that of the images."""
+    """Reference volume `(n, n, n)` of a half-set, its noise `(groups, n // 2 + 1)`, and whether its grey scale is that of the images."""
 
     volume: Tensor
     noise: Tensor
@@ -101,6 +109,7 @@ class Settings:
     initial_radius: float
     max_radius: float
     shift_reach: float
+    particle_scale: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 

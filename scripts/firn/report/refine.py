@@ -14,13 +14,27 @@ MOST_COLUMNS = 7
 
 @dataclass(frozen=True)
 class Moment:
-    """One iteration: resolutions in Å, median change of orientation in degrees, central slices across z, y, x."""
+    """One iteration: resolutions in Å, median change of orientation in degrees, central slices across z, y, x, half-map correlation."""
 
     number: int
     resolution: float
     searched: float
     moved: float
     slices: tuple[np.ndarray, ...]
+    curve: np.ndarray
+
+
+def draw_moment(path: Path, moment: Moment, side: int, pixel_size: float) -> None:
+    """Slices and half-map correlation of one iteration, for who watches."""
+    figure, axes = new_figure(11.0, 3.0, columns=4)
+    for axis, panel in enumerate(axes[0][:3]):
+        title = f"iteration {moment.number}, {moment.resolution:.1f} Å" if axis == 0 else ""
+        show_image(panel, moment.slices[axis], pixel_size if axis == 0 else None, title)
+    panel = axes[0, 3]
+    panel.plot(np.arange(len(moment.curve)) / (side * pixel_size), moment.curve, color=BLUE)
+    panel.axhline(0.143, color=GREY, linewidth=0.8)
+    panel.set(xlabel="1/Å", ylabel="correlation of the half maps", ylim=(-0.1, 1.05))
+    save(figure, path)
 
 
 def draw_convergence(path: Path, history: Sequence[Moment]) -> None:
@@ -69,6 +83,15 @@ def draw_directions(path: Path, rot: np.ndarray, tilt: np.ndarray) -> None:
     figure.colorbar(shown, ax=panel, label="particles", shrink=0.8)
     panel.set_xticklabels([])
     panel.set_yticklabels([])
+    save(figure, path)
+
+
+def draw_scales(path: Path, scales: np.ndarray) -> None:
+    """Histogram of the particles' grey scales."""
+    figure, axes = new_figure(5.0, 3.2)
+    axes[0, 0].hist(scales, bins=np.linspace(0, max(2.0, float(scales.max())), 60), color=BLUE)
+    axes[0, 0].axvline(1.0, color=GREY, linewidth=0.8)
+    axes[0, 0].set(xlabel="scale", ylabel="particles")
     save(figure, path)
 
 

@@ -1,0 +1,178 @@
+"""Refinements of one structure: the parameters they share, and what they read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from firn.errors import InputError
+from firn.formats.particles import common_box, load_images, read_particles
+from firn.formats.poses import read_shifts, with_halves
+from firn.formats.volumes import read_like, read_volume
+from firn.kernels.filter import low_pass_volume
+from firn.kernels.fourier import resize_volumes
+from firn.kernels.project import crop_volume, pad_volume
+from firn.refine.state import Optics, Particles, Settings
+from firn.refine.validation import MASK_RESOLUTION, molecule_mask
+from firn.runtime.job import Job
+from firn.runtime.params import JobParams, Kind, Lane, slot
+
+FEWEST_PER_HALF = 20
+WINDOW = (0.85, 0.99)
+EDGE = 10.0
+"""Å. Width of the soft edge of the particle's disc."""
+
+
+class RefinementParams(JobParams):
+    """Parameters of every refinement of one structure."""
+
+    stage: ClassVar[str] = "refine"
+    lane: ClassVar[Lane] = "reconstruct"
+    offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
+    particles: str = slot("particles")
+    """Particles to refine."""
+    volume: str = slot("volume")
+    """Map to start from; low-passed, so that only its coarse shape counts. Its hand is kept."""
+    mask: str | None = slot("mask", optional=True)
+    """Mask of the references; none = a disc at first, then one made from the map in each iteration."""
+    symmetry: str = "C1"
+    """Point group: Cn, Dn, T, O, I, I1 ... I4, with RELION's axes."""
+    initial_lowpass: float = Field(30.0, gt=0)
+    """Å. Low-pass filter of the starting map."""
+    max_resolution: float | None = Field(None, gt=0)
+    """Å. Finest detail used to find poses; none = as far as the half maps agree, up to Nyquist."""
+    particle_diameter: float | None = Field(None, gt=0)
+    """Å. Longest extent; images are masked to it. None = a window over 0.85 to 0.99 of the box."""
+    shift_range: float | None = Field(None, gt=0)
+    """Å. How far particles may lie from their present centres; none = a tenth of the box."""
+    dynamic_mask_from: float = Field(12.0, gt=0)
+    """Å. Resolution from which on a mask made from the map is used; coarser, a ball."""
+    dynamic_mask_threshold: float = Field(0.2, gt=0, lt=1)
+    """Density, as a part of the largest, of the edge of the mask made from the map."""
+    dynamic_mask_near: float = Field(6.0, ge=0)
+    """Å from the density where the mask made from the map starts to fall."""
+    dynamic_mask_far: float = Field(14.0, gt=0)
+    """Å from the density where the mask made from the map ends."""
+    particle_scale: bool = True
+    """Estimate each particle's grey scale, as far as the images tell scales from noise."""
+    group_noise: bool = True
+    """Estimate the noise of each exposure by itself; off = one noise for all particles."""
+    iterations: int = Field(30, ge=2)
+    """Largest number of iterations; fewer when nothing improves any more."""
+
+
+P = TypeVar("P", bound=RefinementParams)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a refinement starts from; the map in the particles' box."""
+
+    table: pd.DataFrame
+    particles: Particles
+    settings: Settings
+    start: Tensor
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side."""
+        return self.particles.side
+
+    @property
+    def pixel_size(self) -> float:
+        """Å per pixel."""
+        return self.particles.pixel_size
+
+    def resolution(self, shell: float) -> float:
+        """Å of a Fourier radius in units of 1/n."""
+        return self.side * self.pixel_size / shell
+
+
+def read_inputs(job: Job[P]) -> Inputs:
+    """Particles, settings and starting map; raises InputError in one sentence for what does not fit."""
+    table = _halved(job, read_particles(job.input("particles", "particles.star")))
+    side, pixel_size = common_box(table)
+    settings = _settings(job, side, pixel_size)
+    start = volume_in_box(job, "map.mrc", side, pixel_size)
+    return Inputs(table, particles_of(table, pixel_size, job.params.group_noise), settings, start)
+
+
+def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool) -> Particles:
+    """Images, optics, half-sets and noise groups (exposures) of a table."""
+    optics = Optics(*(torch.tensor(table[name].to_numpy(np.float64)) for name in Optics.__dataclass_fields__))
+    grouped = group_noise and "exposure_id" in table.columns
+    groups = pd.factorize(table["exposure_id"])[0] if grouped else np.zeros(len(table), dtype=np.int64)
+    half = torch.tensor(table["half"].to_numpy(np.int64))
+    return Particles(torch.tensor(load_images(table)), optics, half, torch.tensor(groups), pixel_size)
+
+
+def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:
+    """Shifts yx `(n, 2)` in pixels, float32; zero where the table has none."""
+    return torch.tensor(read_shifts(table, pixel_size), dtype=torch.float32)
+
+
+def volume_in_box(job: Job[P], file: str, side: int, pixel_size: float) -> Tensor:
+    """A map of the volume slot brought to the particles' pixel size and box."""
+    path = job.input("volume", file)
+    volume, own = read_volume(path)
+    start = torch.tensor(volume)
+    if own > 0 and abs(own - pixel_size) > 0.002 * pixel_size:
+        start = resize_volumes(start, round(volume.shape[0] * own / pixel_size))
+    if not bool(start.any()):
+        raise InputError(f"{path}: the starting map is empty")
+    return crop_volume(pad_volume(start, side) if start.shape[0] < side else start, side)
+
+
+def mask_maker(job: Job[P], inputs: Inputs) -> Callable[[Tensor, float], Tensor | None]:
+    """The given mask always, or one made from the map once its resolution is good enough, or none."""
+    params, pixel_size = job.params, inputs.pixel_size
+    given = None
+    if job.has("mask"):
+        given = torch.tensor(read_like(job.input("mask", "mask.mrc"), inputs.side, pixel_size), device=job.device)
+
+    def mask_of(volume: Tensor, resolved: float) -> Tensor | None:
+        if given is not None or inputs.resolution(resolved) > params.dynamic_mask_from:
+            return given
+        smooth = low_pass_volume(volume, pixel_size, max(MASK_RESOLUTION, 2 * pixel_size))
+        threshold = params.dynamic_mask_threshold * float(smooth.max())
+        return molecule_mask(volume, pixel_size, params.dynamic_mask_near, params.dynamic_mask_far, threshold=threshold)
+
+    return mask_of
+
+
+def _halved(job: Job[P], table: pd.DataFrame) -> pd.DataFrame:
+    """Table with half-sets: the ones it has, or drawn from the particles' names."""
+    table = with_halves(table)
+    counts = [int((table["half"] == half).sum()) for half in (1, 2)]
+    if min(counts) < FEWEST_PER_HALF or sum(counts) != len(table):
+        raise InputError(
+            f"job {job.name}: the half-sets hold {counts[0]} and {counts[1]} of {len(table)} particles, but each needs {FEWEST_PER_HALF}"
+        )
+    return table.reset_index(drop=True)
+
+
+def _settings(job: Job[P], side: int, pixel_size: float) -> Settings:
+    params, box = job.params, side * pixel_size
+    if params.initial_lowpass < 2 * pixel_size or (params.max_resolution or box) < 2 * pixel_size:
+        raise InputError(f"job {job.name}: initial_lowpass and max_resolution must be coarser than two pixels ({2 * pixel_size:g} Å)")
+    diameter = params.particle_diameter or WINDOW[0] * box
+    if diameter > box:
+        raise InputError(f"job {job.name}: particle_diameter {diameter:g} Å is larger than the box, {box:g} Å")
+    radius = diameter / 2 if params.particle_diameter else WINDOW[0] * box / 2
+    edge = min(EDGE, box / 2 - radius) if params.particle_diameter else (WINDOW[1] - WINDOW[0]) * box / 2
+    return Settings(
+        group=params.symmetry,
+        diameter=diameter / pixel_size,
+        mask_radius=radius / pixel_size,
+        mask_edge=max(edge / pixel_size, 1.0),
+        initial_radius=box / params.initial_lowpass,
+        max_radius=min(side / 2 - 1, box / params.max_resolution) if params.max_resolution else side / 2 - 1,
+        shift_reach=(params.shift_range or 0.1 * box) / pixel_size,
+        particle_scale=params.particle_scale,
+        device=job.device,
+    )
