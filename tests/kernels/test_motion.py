@@ -111,19 +111,19 @@ def test_the_cropped_band_holds_all_frequencies_up_to_its_radius() -> None:
 
 
 def test_a_posterior_step_solves_a_quadratic_likelihood_in_one_go() -> None:
-    basis, truth = (
-        torch.eye(FRAMES, dtype=torch.float64)[None],
-        torch.randn(FRAMES, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)),
-    )
+    eye = torch.eye(FRAMES, dtype=torch.float64)
+    truth = torch.randn(FRAMES, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     truth = truth - truth.mean(dim=0)
-    h = torch.tensor([50.0], dtype=torch.float64)
-    gradient = 2 * h * FRAMES * truth[None]
     loose = torch.tensor([1e-9], dtype=torch.float64)
-    step, covariance = kernel.posterior_step(
-        basis, gradient, h, torch.zeros(FRAMES, 2, dtype=torch.float64), [difference_penalty(FRAMES, 2)], loose
-    )
+    step, covariance = kernel.posterior_step(600 * eye, 600 * truth, 0 * truth, [difference_penalty(FRAMES, 2)], loose)
     torch.testing.assert_close(step, truth, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(covariance.diagonal(), torch.full((FRAMES,), 1 / 600, dtype=torch.float64), rtol=1e-4, atol=0)
+
+
+def test_the_power_of_many_is_the_sum_of_their_powers() -> None:
+    spectra = movie(torch.zeros(FRAMES, 2), 1.0)
+    torch.testing.assert_close(kernel.power(spectra), spectra.abs().square())
+    torch.testing.assert_close(kernel.total_power(spectra), spectra.abs().square().sum(dim=0))
 
 
 def test_the_evidence_finds_the_precision_that_coefficients_were_drawn_with() -> None:

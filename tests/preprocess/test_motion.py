@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from firn.preprocess.frame_sum import sum_frames
-from firn.preprocess.frames import Frames, prepare_frames
-from firn.preprocess.motion import Field, Motion, Settings, estimate_motion, spline_times
+from firn.preprocess.frames import Frames, bin_images, bin_to_resolution, prepare_frames, sum_counts
+from firn.preprocess.motion import Field, Motion, Settings, cut_tiles, estimate_motion, spline_times
+from firn.preprocess.motion_fit import Model
 from moving_specimen import FRAMES, SIDE, counted_movie, displacement, expected_counts
 
 PIXEL = 3.0
@@ -58,7 +59,6 @@ def test_the_field_on_a_raster_is_the_field_at_its_points() -> None:
     y, x = torch.rand(3), torch.rand(4)
     raster = motion.field.on_raster(y, x)
     torch.testing.assert_close(raster.reshape(FRAMES, 12, 2), motion.field.at_points(torch.cartesian_prod(y, x)))
-    torch.testing.assert_close(motion.field.on_row([2, 5], float(y[1]), x.expand(2, -1)), raster[[2, 5], 1])
 
 
 def test_a_specimen_without_any_structure_is_given_no_large_motion() -> None:
@@ -135,6 +135,51 @@ def test_the_gain_is_applied_and_its_zeros_are_filled_from_neighbours() -> None:
     assert 40 * SIDE + 50 in frames.defects.tolist()
     assert float(frames[0][100, 100]) == 0.5 * float(counts[0][100, 100])
     assert sum(float(frames[number][40, 50]) for number in range(FRAMES)) > 0
+
+
+@pytest.mark.parametrize(("kind", "most"), [(torch.uint8, 5), (torch.uint8, 200), (torch.int32, 9), (torch.float32, 9)])
+def test_binning_takes_means_of_squares_whatever_the_type(kind: torch.dtype, most: int) -> None:
+    images = torch.randint(0, most + 1, (2, 13, 17), generator=torch.Generator().manual_seed(1)).to(kind)
+    expected = torch.nn.functional.avg_pool2d(images.float(), 3)
+    torch.testing.assert_close(bin_images(images, 3), expected)
+
+
+def test_bytes_of_many_bright_frames_add_up() -> None:
+    counts = [torch.full((3, 4), 255, dtype=torch.uint8)] * 300
+    assert sum_counts(counts).tolist() == [[300 * 255.0] * 4] * 3
+
+
+def test_an_even_illumination_seen_through_the_gain_is_even_once_binned() -> None:
+    gain = 0.8 + 0.4 * torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    none = torch.zeros(1, 0, dtype=torch.long)
+    binned, pixel = bin_to_resolution(Frames([100 / gain], gain, none[0], none), 1.5, 9.0)
+    assert pixel == 4.5
+    assert binned.shape == (1, SIDE // 3, SIDE // 3)
+    assert float(binned.abs().max()) < 1e-3
+
+
+def test_tiles_are_cut_where_whole_pixels_of_the_shift_put_them() -> None:
+    scene = torch.randn(160, 144, generator=torch.Generator().manual_seed(3))
+    shifts = torch.tensor([[0.0, 0.0], [-6.2, 8.9], [90.0, 0.0]])
+    binned = torch.stack([torch.roll(scene, (3, -4), (0, 1)), torch.roll(scene, (0, 0), (0, 1)), scene])
+    tiles = cut_tiles(binned, shifts[:2].repeat_interleave(torch.tensor([1, 2]), dim=0), 2.0, (2, 3), 4.0)
+    assert tiles.applied.tolist() == [[0.0, 0.0], [-6.0, 8.0], [-6.0, 8.0]]
+    assert tiles.spectra.shape[:2] == (6, 3)
+    torch.testing.assert_close(tiles.spectra[:, 1], tiles.spectra[:, 2])
+    ruined = cut_tiles(binned, shifts * 10, 2.0, (2, 3), 4.0)
+    assert float(ruined.applied.abs().max()) <= 2 * 160 // 8
+
+
+def test_the_model_of_shifts_has_its_adjoint_and_normal_matrix() -> None:
+    generator = torch.Generator().manual_seed(4)
+    time, space = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((5, 3), (4, 2)))
+    model = Model(5, time, space)
+    basis = torch.stack([model.shifts(torch.eye(11, dtype=torch.float64)[:, [column, column]])[..., 0] for column in range(11)], dim=-1)
+    coefficients, slopes = (torch.randn(*shape, 2, dtype=torch.float64, generator=generator) for shape in ((11,), (4, 5)))
+    torch.testing.assert_close(model.shifts(coefficients), torch.einsum("pfc,cd->pfd", basis, coefficients))
+    torch.testing.assert_close(model.project(slopes), torch.einsum("pfc,pfd->cd", basis, slopes))
+    information = torch.rand(4, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(model.normal(information), torch.einsum("pfc,p,pfe->ce", basis, information, basis))
 
 
 def test_early_frames_get_more_of_the_splines_time() -> None:

@@ -26,7 +26,7 @@ from firn.runtime.params import JobParams, Kind, Lane, slot
 
 NEEDS = ("exposure_id", "batch", "movie", "frames", "width_px", "height_px", "dose_per_frame", "voltage_kv", "movie_pixel_size")
 EARLY_DOSE = 4.0
-MOST_FIGURES = 3
+MOST_FIGURES = 1
 MODEL_RASTER = 9
 
 
@@ -36,7 +36,7 @@ class Params(JobParams):
     stage: ClassVar[str] = "motion"
     lane: ClassVar[Lane] = "preprocess"
     scatter: ClassVar[bool] = True
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
 
     exposures: str = slot("exposures")

@@ -30,6 +30,11 @@ def irfft3(spectra: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return torch.fft.fftshift(torch.fft.irfftn(spectra, s=shape, dim=dims), dim=dims)
 
 
+def frequencies(size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Frequencies `(size,)` of an axis in cycles per pixel, those up to Nyquist first."""
+    return torch.fft.fftfreq(size, device=device)
+
+
 def frequencies2(shape: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
     """Grid `(y, x // 2 + 1, 2)` of frequencies yx in cycles per pixel."""
     axes = torch.fft.fftfreq(shape[0], device=device), torch.fft.rfftfreq(shape[1], device=device)
@@ -107,6 +112,14 @@ def fast_size(n: int) -> int:
     size = n + n % 2
     while not _is_smooth(size):
         size += 2
+    return size
+
+
+def fast_size_below(n: int) -> int:
+    """Largest even size <= n (2 at least) whose only prime factors are 2, 3 and 5."""
+    size = max(2, n - n % 2)
+    while not _is_smooth(size):
+        size -= 2
     return size
 
 

@@ -118,14 +118,21 @@ def likelihood_gradient(
     """(gradient `(f, 2)` of the log-likelihood in 1/Å, power `(y, x)` of the sum); weights: W / N of the model."""
     moved = move(spectra, shifts, band)
     total = moved.sum(dim=0)
-    weighted = (weights * band.share) * total.conj()
-    slopes = torch.stack((weighted * band.ky[:, None], weighted * band.kx), dim=-1).reshape(-1, 2)
-    return 4 * torch.pi * torch.imag(moved.flatten(1) @ slopes), power(total)
+    weighted = 1j * (weights * band.share) * total
+    slopes = torch.view_as_real(torch.stack((weighted * band.ky[:, None], weighted * band.kx))).flatten(1)
+    return 4 * torch.pi * (torch.view_as_real(moved).flatten(1) @ slopes.T), power(total)
 
 
 def power(spectra: Tensor) -> Tensor:
     """Squared modulus."""
-    return torch.view_as_real(spectra).square().sum(dim=-1)
+    squares = torch.view_as_real(spectra).square()
+    return squares[..., 0] + squares[..., 1]
+
+
+def total_power(spectra: Complex[Tensor, "f y x"]) -> Float[Tensor, "y x"]:
+    """Sum over images of the squared modulus."""
+    squares = torch.view_as_real(spectra).square().sum(dim=0)
+    return squares[..., 0] + squares[..., 1]
 
 
 def expected_curvature(ratio: Float[Tensor, "y x"], weights: Float[Tensor, "y x"], band: Band) -> Float[Tensor, ""]:
@@ -134,22 +141,20 @@ def expected_curvature(ratio: Float[Tensor, "y x"], weights: Float[Tensor, "y x"
 
 
 def posterior_step(
-    basis: Float[Tensor, "p f c"],
-    gradients: Float[Tensor, "p f 2"],
-    curvatures: Float[Tensor, "p"],
+    normal: Float[Tensor, "c c"],
+    slope: Float[Tensor, "c 2"],
     coefficients: Float[Tensor, "c 2"],
     penalties: Sequence[Float[Tensor, "c c"]],
     precisions: Float[Tensor, "j"],
 ) -> tuple[Float[Tensor, "c 2"], Float[Tensor, "c c"]]:
     """(Fisher-scoring step of the coefficients, posterior covariance of each component), float64.
 
-    A shift of all frames alike changes nothing and has no gradient; leaving `1 1^T` out of the Hessian gives it a unit to stay put.
+    normal: minus the expected Hessian, slope: the gradient of the log-likelihood. A shift of all frames alike changes nothing
+    and has no gradient; leaving `1 1^T` out of the Hessian of the frames gives it a unit to stay put.
     """
     prior = _weighted_sum(penalties, precisions)
-    rows = basis.flatten(0, 1)
-    information = 2 * basis.shape[1] * curvatures.repeat_interleave(basis.shape[1])
-    covariance = _inverse(rows.T @ (information[:, None] * rows) + prior, 1e-9)
-    return covariance @ (rows.T @ gradients.flatten(0, 1) - prior @ coefficients), covariance
+    covariance = _inverse(normal + prior, 1e-9)
+    return covariance @ (slope - prior @ coefficients), covariance
 
 
 def evidence_precisions(

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from firn.kernels.dose import dose_weights, factorise
-from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, resize_spectra2
+from firn.kernels.fourier import frequencies, plain_irfft2, plain_rfft2, resize_spectra2
 from firn.kernels.interpolate import resample_rows_, spline_prefilter, spline_taps
+from firn.kernels.spline import cubic_basis
 from firn.preprocess.frames import Frames
 from firn.preprocess.motion import Motion
 
-STRIP_PIXELS = 65536
+STRIP_PIXELS = 262144
 LEAST_ROWS, MOST_ROWS = 8, 128
 STEP_PX = 16
 STRIP_TOLERANCE_PX = 0.1
@@ -94,31 +95,36 @@ class _Warp:
     """Shifts in pixels at the centres of strips, every STEP_PX columns."""
 
     def __init__(self, motion: Motion, shape: tuple[int, int], pixel_size: float):
-        self.motion, self.shape, self.pixel_size = motion, shape, pixel_size
-        self.rows = min(MOST_ROWS, max(LEAST_ROWS, STRIP_PIXELS // shape[1], 1))
-        if motion.field is not None:
-            axis = torch.linspace(0, 1, 9, device=motion.shifts.device)
-            local = motion.field.on_raster(axis, axis) / pixel_size
-            slope = float((local[:, 1:] - local[:, :-1]).abs().max()) * 8 / shape[0]
-            self.rows = max(LEAST_ROWS, min(self.rows, int(STRIP_TOLERANCE_PX / max(slope, 1e-9))))
+        self.field, self.shape = motion.field, shape
+        self.rigid = motion.shifts / pixel_size
+        self.rows = min(MOST_ROWS, max(LEAST_ROWS, STRIP_PIXELS // shape[1]))
+        if motion.field is None:
+            return
+        axis = torch.linspace(0, 1, 9, device=self.rigid.device)
+        local = motion.field.on_raster(axis, axis) / pixel_size
+        slope = float((local[:, 1:] - local[:, :-1]).abs().max()) * 8 / shape[0]
+        self.rows = max(LEAST_ROWS, min(self.rows, int(STRIP_TOLERANCE_PX / max(slope, 1e-9))))
+        ct, _, cx, _ = motion.field.coefficients.shape
+        self.in_time = torch.einsum("ft,tyxd->fyxd", cubic_basis(motion.field.times, ct - 3), motion.field.coefficients) / pixel_size
+        columns = torch.arange(STEP_PX / 2, shape[1] + STEP_PX / 2, STEP_PX, device=self.rigid.device)
+        self.columns = cubic_basis(columns / shape[1], cx - 3)
+        sources = ((columns + self.rigid[:, 1:]) / shape[1]).flatten()
+        self.source_columns = cubic_basis(sources, cx - 3).reshape(len(self.rigid), -1, cx)
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """(first row, number of rows) of each strip."""
         for start in range(0, self.shape[0], self.rows):
             yield start, min(self.rows, self.shape[0] - start)
 
-    def shifts(self, numbers: list[int], start: int, count: int) -> tuple[Tensor, Tensor]:
-        """Shifts `(f, n)` of frames along y and along x; along y they are those at the column that a pixel comes from."""
-        rigid = self.motion.shifts[numbers] / self.pixel_size
-        field = self.motion.field
-        if field is None:
-            return rigid[:, :1], rigid[:, 1:]
-        height, width = self.shape
-        columns = torch.arange(STEP_PX / 2, width + STEP_PX / 2, STEP_PX, device=rigid.device)
-        row = (start + count / 2) / height
-        along_y = field.on_row(numbers, row, (columns + rigid[:, 1:]) / width)[..., 0]
-        along_x = field.on_row(numbers, row, columns.expand(len(rigid), -1) / width)[..., 1]
-        return rigid[:, :1] + along_y / self.pixel_size, rigid[:, 1:] + along_x / self.pixel_size
+    def shifts(self, start: int, count: int) -> tuple[Tensor, Tensor]:
+        """Shifts `(f, n)` of all frames along y and along x; along y they are those at the column that a pixel comes from."""
+        if self.field is None:
+            return self.rigid[:, :1], self.rigid[:, 1:]
+        row = torch.tensor([(start + count / 2) / self.shape[0]], device=self.rigid.device)
+        along = torch.einsum("y,fyxd->fxd", cubic_basis(row, self.in_time.shape[1] - 3)[0], self.in_time)
+        along_y = torch.bmm(self.source_columns, along[..., :1])[..., 0]
+        along_x = torch.matmul(self.columns, along[..., 1:])[..., 0]
+        return self.rigid[:, :1] + along_y, self.rigid[:, 1:] + along_x
 
 
 def _add_group(mixed_: Tensor, frames: Frames, numbers: list[int], warp: _Warp, mixing: Tensor) -> None:
@@ -128,7 +134,7 @@ def _add_group(mixed_: Tensor, frames: Frames, numbers: list[int], warp: _Warp, 
     weights = mixing[numbers].T
     moved = torch.empty(len(numbers), warp.rows, width, device=mixed_.device)
     for start, count in warp.strips():
-        along_y, along_x = warp.shifts(numbers, start, count)
+        along_y, along_x = (shifts[numbers] for shifts in warp.shifts(start, count))
         repeat_y, repeat_x = (STEP_PX if shifts.shape[1] > 1 else width for shifts in (along_y, along_x))
         first_y, taps_y, rows = spline_taps(along_y, repeat_y, width)
         first_x, taps_x, columns = spline_taps(along_x, repeat_x, width)
@@ -145,17 +151,26 @@ def _finish(mixed: Tensor, recipe: _Recipe, f_crop: float) -> Sums:
     new = shape if f_crop == 1 else (round(shape[0] * f_crop / 2) * 2, round(shape[1] * f_crop / 2) * 2)
 
     def image(spectrum: Tensor) -> Tensor:
-        spectrum = spectrum * (rows * columns)
+        spectrum.mul_(rows).mul_(columns)
         return plain_irfft2(resize_spectra2(spectrum, shape, new) if new != shape else spectrum, new)
 
-    index = (frequencies2(shape, mixed.device).square().sum(dim=-1).sqrt() / recipe.step).round().long()
-    plain = plain_rfft2(torch.einsum("r,ryx->yx", recipe.plain, mixed))
-    odd = even = weighted = None
-    if recipe.profiles is not None:
-        weighted = torch.zeros_like(plain)
-        for total, profile in zip(mixed, recipe.profiles, strict=False):
-            weighted += plain_rfft2(total) * profile[index]
-        weighted = image(weighted)
-    if recipe.halves:
-        odd, even = (image(plain_rfft2(total)) for total in mixed[-2:])
-    return Sums(image(plain), weighted, odd, even)
+    halves = [plain_rfft2(total) for total in mixed[-2:]] if recipe.halves else []
+    plain, weighted = _combine(mixed, recipe)
+    odd, even = (image(half) for half in halves) if halves else (None, None)
+    return Sums(image(plain), None if weighted is None else image(weighted), odd, even)
+
+
+def _combine(mixed: Tensor, recipe: _Recipe) -> tuple[Tensor, Tensor | None]:
+    """Spectra of the plain and of the dose-weighted sum."""
+    shape = (mixed.shape[1], mixed.shape[2])
+    plain = torch.zeros(shape[0], shape[1] // 2 + 1, dtype=torch.complex64, device=mixed.device)
+    weighted = None if recipe.profiles is None else torch.zeros_like(plain)
+    ky, kx = frequencies(shape[0], mixed.device), frequencies(shape[1], mixed.device)[: shape[1] // 2 + 1]
+    index = (ky.square()[:, None] + kx.square()).sqrt_().div_(recipe.step).add_(0.5).int()
+    for number, share in enumerate(recipe.plain.tolist()):
+        spectrum = plain_rfft2(mixed[number])
+        plain.add_(spectrum, alpha=share)
+        if recipe.profiles is not None and weighted is not None and number < len(recipe.profiles):
+            weight = recipe.profiles[number].index_select(0, index.view(-1)).view(index.shape)
+            torch.view_as_real(weighted).addcmul_(torch.view_as_real(spectrum), weight[..., None])
+    return plain, weighted

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from firn.kernels.defects import choose_substitutes, find_defects
-from firn.kernels.fourier import fast_size, plain_rfft2, resize_spectra2
+from firn.kernels.fourier import fast_size_below
 from firn.kernels.interpolate import periodic_rows
 
 TAPER_SHARE = 1 / 32
@@ -49,27 +49,67 @@ class Frames:
 
 def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: torch.Generator) -> Frames:
     """Frames with the defects found: where the gain is 0, and where the sum of all frames is hot or dead."""
+    total = sum_counts(counts)
+    if gain is None:
+        defects = find_defects(total)
+    else:
+        total, dead = total * gain, gain == 0
+        defects = find_defects(torch.where(dead, total.mean(), total)).logical_or_(dead)
+        gain = torch.where(defects, gain.mean(), gain)
+    return Frames(counts, gain, torch.nonzero(defects.view(-1))[:, 0], choose_substitutes(defects, len(counts), generator))
+
+
+def sum_counts(counts: Sequence[Tensor]) -> Tensor:
+    """Sum `(y, x)` of frames, float32; bytes are added up in 16 bits, as many frames at a time as these hold."""
     total = torch.zeros(counts[0].shape, dtype=torch.float32, device=counts[0].device)
-    for frame in counts:
-        total += frame
-    total = total if gain is None else total * gain
-    known = torch.zeros_like(total, dtype=torch.bool) if gain is None else gain == 0
-    defects = known | find_defects(torch.where(known, total[~known].mean(), total))
-    if gain is not None:
-        gain = torch.where(defects, gain[~defects].mean(), gain)
-    return Frames(counts, gain, torch.nonzero(defects.flatten())[:, 0], choose_substitutes(defects, len(counts), generator))
+    if counts[0].dtype != torch.uint8:
+        for frame in counts:
+            total += frame
+        return total
+    for start in range(0, len(counts), 128):
+        part = torch.zeros(total.shape, dtype=torch.int16, device=total.device)
+        for frame in counts[start : start + 128]:
+            part += frame
+        total += part
+    return total
 
 
-def crop_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> tuple[Tensor, tuple[int, int]]:
-    """(spectra `(f, y, x)` cut at the resolution (Å), the shape (y, x) of their images); frames lose their mean and are tapered at the edge."""
-    shape = frames.shape
-    small = tuple(min(fast_size(int(2 * pixel_size / resolution * side) + 1), side - side % 2) for side in shape)
-    window = edge_taper(shape[0], frames[0].device)[:, None] * edge_taper(shape[1], frames[0].device)
-    spectra = [
-        resize_spectra2(plain_rfft2((frame - frame.mean()) * window), shape, (small[0], small[1]))
-        for frame in map(frames.__getitem__, range(len(frames)))
-    ]
-    return torch.stack(spectra), (small[0], small[1])
+def bin_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> tuple[Tensor, float]:
+    """(frames `(f, y, x)` of mean 0 in pixels of about half the resolution, that pixel's size), both in Å.
+
+    Counts are binned as they are and the gain of each bin, the harmonic mean of its pixels', is applied
+    to their sum: an even illumination comes out even, and no full frame of floats is made.
+    """
+    factor = max(1, min(round(resolution / (2 * pixel_size)), min(frames.shape) // 16))
+    gain = None if frames.gain is None else 1 / bin_images((1 / frames.gain)[None], factor)[0]
+    binned = torch.empty(len(frames), *(side // factor for side in frames.shape), device=frames.defects.device)
+    for number, image in enumerate(binned):
+        torch.mul(bin_images(frames.counts_of(number)[None], factor)[0], 1.0 if gain is None else gain, out=image)
+        image -= image.mean()
+    return binned, pixel_size * factor
+
+
+def bin_images(images: Tensor, factor: int) -> Tensor:
+    """Means `(n, y // factor, x // factor)` of squares of pixels of images `(n, y, x)`, float32; a remainder at the far edges is left out."""
+    height, width = (side // factor * factor for side in images.shape[1:])
+    images = images[:, :height, :width]
+    if not images.is_floating_point():
+        images = images if int(images.max()) * factor**2 < 256 else images.to(torch.int32)
+    rows = images[:, ::factor]
+    for step in range(1, factor):
+        rows = rows + images[:, step::factor]
+    total = rows[:, :, ::factor]
+    for step in range(1, factor):
+        total = total + rows[:, :, step::factor]
+    return total.to(torch.float32) / factor**2
+
+
+def taper_frames(images: Tensor) -> Tensor:
+    """Images `(f, y, x)` cut to sides that transform fast, falling to 0 at their edges."""
+    height, width = (fast_size_below(side) for side in images.shape[1:])
+    window = edge_taper(height, images.device)[:, None] * edge_taper(width, images.device)
+    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+    return images[:, top : top + height, left : left + width] * window
 
 
 def edge_taper(size: int, device: torch.device, share: float = TAPER_SHARE) -> Tensor:

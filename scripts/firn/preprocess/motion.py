@@ -4,22 +4,24 @@ Convention: shifts move a frame onto the first one, in Å, yx. The field is a cu
 the first frame; the shift of frame i at a point is global[i] + field(i, point).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from firn.kernels import motion as kernel
-from firn.kernels.fourier import fast_size, plain_irfft2, plain_rfft2
+from firn.kernels.fourier import fast_size, plain_rfft2
 from firn.kernels.spline import cubic_basis, difference_penalty, separable_field
-from firn.preprocess.frames import Frames, crop_to_resolution, edge_taper
-from firn.preprocess.motion_fit import Fit, Limits
+from firn.preprocess.frames import Frames, bin_images, bin_to_resolution, edge_taper, taper_frames
+from firn.preprocess.motion_fit import Fit, Limits, Model
 
 TILE_LENGTH = 250.0
-MOST_TILES = 8
-TILE_OVERLAP = 1.25
+MOST_TILES = 6
+TILE_OVERLAP = 1.1
+TILE_TAPER = 0.125
 SEARCH_LENGTH = 60.0
 MOST_SEARCHES = 4
+COARSER = 3.0
 EARLY_DOSE = 4.0
 START_PRECISION = 0.25
 FIELD_PRECISIONS = (10.0, 4.0, 4.0)
@@ -53,14 +55,6 @@ class Field:
         ct, cy, cx, _ = self.coefficients.shape
         return separable_field(cubic_basis(self.times, ct - 3), cubic_basis(y, cy - 3), cubic_basis(x, cx - 3), self.coefficients)
 
-    def on_row(self, numbers: list[int], y: float, x: Tensor) -> Tensor:
-        """Shifts `(f, n, 2)` in Å of the numbered frames on one row y, at columns x `(f, n)` of their own, all in [0, 1]."""
-        ct, cy, cx, _ = self.coefficients.shape
-        time = cubic_basis(self.times[numbers], ct - 3)
-        row = cubic_basis(torch.tensor([y], device=time.device), cy - 3)[0]
-        along = torch.einsum("ft,y,tyxd->fxd", time, row, self.coefficients)
-        return torch.bmm(cubic_basis(x.flatten(), cx - 3).reshape(*x.shape, cx), along)
-
     def at_points(self, points: Tensor) -> Tensor:
         """Shifts `(f, p, 2)` in Å of all frames at points `(p, 2)` yx in [0, 1]."""
         ct, cy, cx, _ = self.coefficients.shape
@@ -85,72 +79,114 @@ class Motion:
 
 
 def estimate_motion(frames: Frames, doses: Tensor, settings: Settings) -> Motion:
-    """Global and local motion of the frames; doses `(f,)` in e/Å² at the end of each frame."""
-    lengths = (frames.shape[0] * settings.pixel_size, frames.shape[1] * settings.pixel_size)
-    spectra, shape = crop_to_resolution(frames, settings.pixel_size, settings.max_align_resolution)
-    times = spline_times(doses.to(spectra.device))
-    shifts, precision = align_whole_frames(spectra, shape, lengths, times, settings)
-    grid = tuple(max(1, min(MOST_TILES, round(length / TILE_LENGTH))) for length in lengths)
-    if not settings.local or len(frames) < 3 or grid == (1, 1):
+    """Global and local motion of the frames; doses `(f,)` in e/Å² at the end of each frame.
+
+    Whole frames are aligned at half the resolution first; then tiles of frames moved by whole pixels are fitted jointly.
+    """
+    binned, pixel = bin_to_resolution(frames, settings.pixel_size, settings.max_align_resolution)
+    times = spline_times(doses.to(binned.device))
+    shifts, precision = align_whole_frames(binned, pixel, times, settings)
+    if len(frames) < 3:
         return Motion(shifts - shifts[:1], None, torch.full((1, 2), 0.5, device=shifts.device))
-    tiles, centres, band = cut_tiles(spectra, shifts, shape, lengths, (grid[0], grid[1]))
-    shifts, field = fit_field(tiles, centres, band, shifts, times, precision, settings)
+    lengths = tuple(side * settings.pixel_size for side in frames.shape)
+    grid = tuple(max(1, min(MOST_TILES, round(length / TILE_LENGTH))) for length in lengths)
+    tiles = cut_tiles(binned, shifts, pixel, (grid[0], grid[1]), settings.max_align_resolution)
+    centres = tiles.centres * torch.tensor([side * pixel / length for side, length in zip(binned.shape[1:], lengths, strict=True)]).to(
+        shifts
+    )
+    counts = field_splines(len(frames), grid) if settings.local and grid != (1, 1) else None
+    shifts, field = fit_field(replace(tiles, centres=centres), shifts, times, precision, counts, settings)
     return Motion(shifts - shifts[:1], field, centres)
 
 
-def align_whole_frames(
-    spectra: Tensor, shape: tuple[int, int], lengths: tuple[float, float], times: Tensor, settings: Settings
-) -> tuple[Tensor, float]:
-    """(global shifts `(f, 2)` in Å, mean 0; precision of the prior on acceleration): correlation peaks first, then the likelihood."""
-    band = kernel.make_band(shape, lengths, spectra.device)
+def align_whole_frames(binned: Tensor, pixel: float, times: Tensor, settings: Settings) -> tuple[Tensor, float]:
+    """(global shifts `(f, 2)` in Å, mean 0; precision of the prior on acceleration): correlation peaks first, then the likelihood.
+
+    binned: `(f, y, x)` with pixels of so many Å, binned further here.
+    """
+    factor = max(1, round(COARSER * settings.max_align_resolution / (2 * pixel)))
+    coarse = taper_frames(bin_images(binned, factor))
+    shape = (coarse.shape[1], coarse.shape[2])
+    lengths = (shape[0] * pixel * factor, shape[1] * pixel * factor)
+    spectra, band = plain_rfft2(coarse), kernel.make_band(shape, lengths, coarse.device)
     shifts = _search_peaks(spectra, shape, lengths, band, settings)
     if len(spectra) < 3:
         return shifts, START_PRECISION
-    eye = torch.eye(len(spectra), dtype=torch.float64, device=spectra.device)
-    fit = Fit(spectra[None], band, eye[None], [acceleration_penalty(times)], [START_PRECISION], settings.limits)
-    shifts = fit.maximise(shifts.double()).float()
-    return shifts, float(fit.precisions[0])
+    limits = Limits(max(settings.max_align_resolution, 2 * pixel * factor), pixel * factor, settings.limits.stiffness)
+    fit = Fit(spectra[None], band, Model(len(spectra)), [acceleration_penalty(times)], [START_PRECISION], limits)
+    return fit.maximise(shifts.double()).float(), float(fit.precisions[0])
 
 
-def cut_tiles(
-    spectra: Tensor, shifts: Tensor, shape: tuple[int, int], lengths: tuple[float, float], grid: tuple[int, int]
-) -> tuple[Tensor, Tensor, kernel.Band]:
-    """(spectra `(p, f, y, x)` of tapered tiles of the globally aligned frames, tile centres `(p, 2)` in [0, 1], their band)."""
-    band = kernel.make_band(shape, lengths, spectra.device)
-    aligned = torch.stack([plain_irfft2(kernel.move(frame, shift, band), shape) for frame, shift in zip(spectra, shifts, strict=True)])
-    sizes = [min(fast_size(int(TILE_OVERLAP * side / count)), side) for side, count in zip(shape, grid, strict=True)]
-    starts = [torch.linspace(0, side - size, count).round().long().tolist() for side, size, count in zip(shape, sizes, grid, strict=True)]
-    window = edge_taper(sizes[0], spectra.device, 0.125)[:, None] * edge_taper(sizes[1], spectra.device, 0.125)
+@dataclass(frozen=True)
+class Tiles:
+    """Spectra `(p, f, y, x)` of tapered tiles, their band, centres `(p, 2)` yx as shares of the image, and the whole-pixel shifts
+    `(f, 2)` in Å that they have undergone."""
+
+    spectra: Tensor
+    band: kernel.Band
+    centres: Tensor
+    applied: Tensor
+
+
+def cut_tiles(binned: Tensor, shifts: Tensor, pixel: float, grid: tuple[int, int], resolution: float) -> Tiles:
+    """Tiles `(y, x)` of a grid that overlap a little; each frame is cut where its shift in Å puts it, to the next whole pixel.
+
+    Their spectra end at the resolution in Å.
+    """
+    shape = (binned.shape[1], binned.shape[2])
+    most = torch.tensor([side // 8 for side in shape], device=shifts.device)
+    whole = torch.minimum((shifts / pixel).round().long().abs(), most) * shifts.sign().long()
+    reach = whole.abs().amax(dim=0).tolist()
+    sizes, starts = zip(*(_tile_line(side, margin, count) for side, margin, count in zip(shape, reach, grid, strict=True)), strict=True)
+    window = edge_taper(sizes[0], binned.device, TILE_TAPER)[:, None] * edge_taper(sizes[1], binned.device, TILE_TAPER)
     corners = [(y, x) for y in starts[0] for x in starts[1]]
-    tiles = torch.stack([plain_rfft2(aligned[:, y : y + sizes[0], x : x + sizes[1]] * window) for y, x in corners])
-    centres = torch.tensor([((y + sizes[0] / 2) / shape[0], (x + sizes[1] / 2) / shape[1]) for y, x in corners], device=spectra.device)
-    tile_lengths = (lengths[0] * sizes[0] / shape[0], lengths[1] * sizes[1] / shape[1])
-    return tiles, centres, kernel.make_band((sizes[0], sizes[1]), tile_lengths, spectra.device)
+    moves = whole.tolist()
+    cut = torch.empty(len(binned), sizes[0], sizes[1], device=binned.device)
+    band = kernel.make_band((sizes[0], sizes[1]), (sizes[0] * pixel, sizes[1] * pixel), binned.device)
+    rows, columns, band = kernel.crop_band(band, 1 / resolution)
+    spectra = torch.empty(len(corners), len(binned), len(rows), columns, dtype=torch.complex64, device=binned.device)
+    for number, (y, x) in enumerate(corners):
+        for image, frame, (dy, dx) in zip(cut, binned, moves, strict=True):
+            torch.mul(frame[y - dy : y - dy + sizes[0], x - dx : x - dx + sizes[1]], window, out=image)
+        spectra[number] = plain_rfft2(cut)[:, rows, :columns]
+    centres = torch.tensor([((y + sizes[0] / 2) / shape[0], (x + sizes[1] / 2) / shape[1]) for y, x in corners], device=shifts.device)
+    return Tiles(spectra, band, centres, whole * pixel)
+
+
+def _tile_line(side: int, margin: int, count: int) -> tuple[int, list[int]]:
+    """(size of a tile, first pixel of each) along one axis, so that no tile moved by the margin leaves the image."""
+    room = side - 2 * margin
+    size = min(fast_size(int(TILE_OVERLAP * room / count)), room - room % 2)
+    return size, torch.linspace(margin, margin + room - size, count).round().long().tolist()
+
+
+def field_splines(frames: int, grid: tuple[int, ...]) -> tuple[int, int, int]:
+    """Numbers of B-splines in time, y and x; in time one per three frames or so: the prior, not their number, makes the field smooth."""
+    return (min(4 + frames // 3, 20), 4 if grid[0] < 5 else 5, 4 if grid[1] < 5 else 5)
 
 
 def fit_field(
-    tiles: Tensor, centres: Tensor, band: kernel.Band, shifts: Tensor, times: Tensor, precision: float, settings: Settings
-) -> tuple[Tensor, Field]:
+    tiles: Tiles, shifts: Tensor, times: Tensor, precision: float, counts: tuple[int, int, int] | None, settings: Settings
+) -> tuple[Tensor, Field | None]:
     """(global shifts `(f, 2)`, local field, zero in the first frame) that are together most probable given all tiles and frames.
 
-    shifts: the global ones that the tiles have undergone; precision: of the prior on their acceleration.
+    precision: of the prior on the global shifts' acceleration. counts: of splines in time, y and x; None: no local field.
     """
-    frames = tiles.shape[1]
-    counts = (frame_splines(frames), *(_space_splines(int(torch.unique(centres[:, axis]).numel())) for axis in range(2)))
+    frames, rigid = len(times), acceleration_penalty(times)
+    if counts is None:
+        fit = Fit(tiles.spectra, tiles.band, Model(frames), [rigid], [precision], settings.limits, tiles.applied)
+        return fit.maximise(shifts.double()).float(), None
     time = cubic_basis(times.double(), counts[0] - 3)
-    y, x = (cubic_basis(centres[:, axis].double(), counts[1 + axis] - 3) for axis in range(2))
-    local = torch.einsum("ft,pk->pftk", time, torch.einsum("py,px->pyx", y, x).flatten(1)).flatten(2)
-    rigid = torch.eye(frames, dtype=torch.float64, device=tiles.device).expand(len(tiles), -1, -1)
-    penalties = [
-        torch.block_diag(acceleration_penalty(times), torch.zeros(local.shape[2], local.shape[2], dtype=torch.float64, device=tiles.device))
-    ]
-    empty = torch.zeros(frames, frames, dtype=torch.float64, device=tiles.device)
-    penalties += [torch.block_diag(empty, penalty.to(tiles.device)) for penalty in _field_penalties(*counts)]
-    fit = Fit(tiles, band, torch.cat((rigid, local), dim=2), penalties, [precision, *FIELD_PRECISIONS], settings.limits)
-    fit.applied = shifts.double()
-    start = torch.cat((shifts.double(), torch.zeros(local.shape[2], 2, dtype=torch.float64, device=tiles.device)))
-    solution = fit.maximise(start)
-    return _split_mean(solution[:frames], solution[frames:].reshape(*counts, 2), time, torch.einsum("py,px->yx", y, x) / len(tiles), times)
+    y, x = (cubic_basis(tiles.centres[:, axis].double(), counts[1 + axis] - 3) for axis in range(2))
+    space = torch.einsum("py,px->pyx", y, x)
+    terms = [penalty.to(time) for penalty in _field_penalties(*counts)]
+    size = len(terms[0])
+    penalties = [torch.block_diag(rigid, torch.zeros(size, size).to(time))]
+    penalties += [torch.block_diag(torch.zeros(frames, frames).to(time), term) for term in terms]
+    model = Model(frames, time, space.flatten(1))
+    fit = Fit(tiles.spectra, tiles.band, model, penalties, [precision, *FIELD_PRECISIONS], settings.limits, tiles.applied)
+    solution = fit.maximise(torch.cat((shifts.double(), torch.zeros(size, 2).to(time))))
+    return _split_mean(solution[:frames], solution[frames:].reshape(*counts, 2), time, space.mean(dim=0), times)
 
 
 def _split_mean(shifts: Tensor, coefficients: Tensor, time: Tensor, weights: Tensor, times: Tensor) -> tuple[Tensor, Field]:
@@ -180,11 +216,6 @@ def acceleration_penalty(times: Tensor) -> Tensor:
     return change.T @ change
 
 
-def frame_splines(frames: int) -> int:
-    """Number of B-splines in time: one per three frames or so; the prior, not their number, makes the field smooth."""
-    return min(4 + frames // 3, 20)
-
-
 def _search_peaks(spectra: Tensor, shape: tuple[int, int], lengths: tuple[float, float], band: kernel.Band, settings: Settings) -> Tensor:
     """Shifts `(f, 2)` in Å by correlation with the other frames, over fewer and fewer neighbours in time."""
     inside = (band.radius <= 1 / settings.max_align_resolution) & (band.radius > 1.5 / min(lengths))
@@ -200,10 +231,6 @@ def _search_peaks(spectra: Tensor, shape: tuple[int, int], lengths: tuple[float,
             if float(step.abs().max()) < pixel:
                 break
     return shifts
-
-
-def _space_splines(tiles: int) -> int:
-    return 4 if tiles < 5 else 5
 
 
 def _field_penalties(ct: int, cy: int, cx: int) -> list[Tensor]:

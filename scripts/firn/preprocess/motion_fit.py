@@ -13,8 +13,8 @@ from torch import Tensor
 from firn.kernels import motion as kernel
 
 INFORMATION_SHARE = 0.998
-CONVERGED_PX = 0.02
-MARGIN = 1.4
+CONVERGED_PX = 0.04
+MARGIN = 1.0
 LOWEST_RING = 2
 LARGEST_STEP = 4.0
 
@@ -28,22 +28,65 @@ class Limits:
     stiffness: float = 1.0
 
 
-class Fit:
-    """Maximises the posterior of the coefficients of shifts `(p, f, 2)` = basis @ coefficients, with measured spectral weights.
+@dataclass(frozen=True)
+class Model:
+    """Shifts of p images in f frames: those of whole frames, and a field spanned by splines in time `(f, t)` and space `(p, k)`, float64.
 
-    `applied` `(f, 2)` holds shifts in Å that the images have undergone already.
+    Coefficients `(f + t k, 2)` in Å: the frames' shifts, then the field's, time outermost.
     """
 
-    rounds, iterations, evidence_steps = 2, 8, 2
+    frames: int
+    time: Tensor | None = None
+    space: Tensor | None = None
+
+    def shifts(self, coefficients: Tensor) -> Tensor:
+        """Shifts `(p, f, 2)`, or `(1, f, 2)` of all images alike without a field."""
+        rigid = coefficients[: self.frames][None]
+        if self.time is None or self.space is None:
+            return rigid
+        field = coefficients[self.frames :].reshape(self.time.shape[1], self.space.shape[1], 2)
+        return rigid + torch.einsum("ft,pk,tkd->pfd", self.time, self.space, field)
+
+    def project(self, gradients: Tensor) -> Tensor:
+        """Gradients `(c, 2)` over the coefficients from those `(p, f, 2)` over the shifts: the adjoint of shifts."""
+        rigid = gradients.sum(dim=0)
+        if self.time is None or self.space is None:
+            return rigid
+        return torch.cat((rigid, torch.einsum("ft,pk,pfd->tkd", self.time, self.space, gradients).flatten(0, 1)))
+
+    def normal(self, information: Tensor) -> Tensor:
+        """Normal matrix `(c, c)` of shifts that each weigh the information `(p,)` of their image."""
+        rigid = information.sum() * torch.eye(self.frames, dtype=information.dtype, device=information.device)
+        if self.time is None or self.space is None:
+            return rigid
+        mixed = torch.kron(self.time, (information @ self.space)[None])
+        local = torch.kron(self.time.T @ self.time, self.space.T @ (information[:, None] * self.space))
+        return torch.cat((torch.cat((rigid, mixed), dim=1), torch.cat((mixed.T, local), dim=1)))
+
+
+class Fit:
+    """Maximises the posterior of the coefficients of a model of shifts, with measured spectral weights.
+
+    spectra `(p, f, y, x)`; `applied` `(f, 2)` are shifts in Å that the images have undergone already.
+    """
+
+    rounds, iterations = 2, 8
 
     def __init__(
-        self, spectra: Tensor, band: kernel.Band, basis: Tensor, penalties: Sequence[Tensor], precisions: list[float], limits: Limits
+        self,
+        spectra: Tensor,
+        band: kernel.Band,
+        model: Model,
+        penalties: Sequence[Tensor],
+        precisions: list[float],
+        limits: Limits,
+        applied: Tensor | None = None,
     ):
-        self.spectra, self.band, self.basis, self.penalties, self.limits = spectra, band, basis, penalties, limits
+        self.spectra, self.band, self.model, self.penalties, self.limits = spectra, band, model, penalties, limits
         self.precisions = self.expected = torch.tensor(precisions, dtype=torch.float64, device=spectra.device)
-        self.applied = torch.zeros(spectra.shape[1], 2, dtype=torch.float64, device=spectra.device)
+        self.applied = torch.zeros(spectra.shape[1], 2, device=spectra.device) if applied is None else applied
         self.ring_step = float(max(band.kx[1], band.ky[1]))
-        self.own = torch.stack([torch.stack([kernel.power(frame) for frame in image]).sum(dim=0) for image in spectra])
+        self.own = torch.stack([kernel.total_power(image) for image in spectra])
 
     def maximise(self, coefficients: Tensor) -> Tensor:
         """Coefficients `(c, 2)` at the maximum, from a start near it."""
@@ -52,7 +95,7 @@ class Fit:
             for _ in range(self.iterations):
                 step = self._step(coefficients)
                 coefficients = coefficients + step
-                if float((self.basis @ step).abs().max()) < CONVERGED_PX * self.limits.pixel_size:
+                if float(self.model.shifts(step).abs().max()) < CONVERGED_PX * self.limits.pixel_size:
                     break
         return coefficients
 
@@ -83,13 +126,12 @@ class Fit:
     def _step(self, coefficients: Tensor) -> Tensor:
         gradients, strength, factor = self._gradients(coefficients)
         curvature = strength * factor * kernel.expected_curvature(self.ratio, self.weights, self.band).double()
-        for _ in range(self.evidence_steps):
-            stiffness = self.precisions * self.limits.stiffness
-            step, covariance = kernel.posterior_step(
-                self.basis, gradients * factor[:, None, None], curvature, coefficients, self.penalties, stiffness
-            )
-            self.precisions = kernel.evidence_precisions(coefficients + step, covariance, self.penalties, self.precisions, self.expected)
-        largest = float((self.basis @ step).abs().max())
+        normal = self.model.normal(2 * self.spectra.shape[1] * curvature)
+        slope = self.model.project(gradients * factor[:, None, None])
+        stiffness = self.precisions * self.limits.stiffness
+        step, covariance = kernel.posterior_step(normal, slope, coefficients, self.penalties, stiffness)
+        self.precisions = kernel.evidence_precisions(coefficients + step, covariance, self.penalties, self.precisions, self.expected)
+        largest = float(self.model.shifts(step).abs().max())
         return step * min(1.0, LARGEST_STEP / max(largest, 1e-9))
 
     def _gradients(self, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,7 +158,7 @@ class Fit:
         return torch.stack((strength, strength * (1 + typical) / (1 + strength * typical)))
 
     def _shifts(self, coefficients: Tensor) -> Tensor:
-        return (self.basis @ coefficients - self.applied[None]).float()
+        return (self.model.shifts(coefficients).float() - self.applied).expand(len(self.spectra), -1, -1)
 
 
 def _cut_information(ratio: Tensor, frames: int) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
 from firn.report.style import BLUE, GREEN, GREY, ORANGE, new_figure, save, show_image
 
@@ -33,9 +34,9 @@ def _draw_paths(axes: Axes, positions: np.ndarray, paths: np.ndarray, image: np.
     spacing = min(small.shape) / max(1, round(len(positions) ** 0.5))
     longest = max(float(np.abs(paths).max()), 1e-6)
     scale = MAGNIFY_SHARE * spacing / longest
-    for number, (y, x) in enumerate(positions * np.array(small.shape)):
-        axes.plot(x + scale * paths[:, number, 1], y + scale * paths[:, number, 0], color=ORANGE, linewidth=1.2)
-        axes.plot(x, y, "o", color=BLUE, markersize=2.5)
+    centres = positions * np.array(small.shape)
+    axes.add_collection(LineCollection(list((centres + scale * paths)[..., ::-1].swapaxes(0, 1)), colors=ORANGE, linewidths=1.2))
+    axes.plot(centres[:, 1], centres[:, 0], "o", color=BLUE, markersize=2.5)
     axes.set_title(
         f"{title}\npaths of {len(positions)} tiles, {scale * pixel_size * step:.0f} x enlarged; local motion {np.abs(local).max():.1f} Å",
         fontsize=8,
@@ -44,8 +45,7 @@ def _draw_paths(axes: Axes, positions: np.ndarray, paths: np.ndarray, image: np.
 
 def _draw_drift(axes: Axes, paths: np.ndarray, doses: np.ndarray) -> None:
     mean = paths.mean(axis=1)
-    for number in range(paths.shape[1]):
-        axes.plot(paths[:, number, 1], paths[:, number, 0], color=GREY, linewidth=0.6, alpha=0.6)
+    axes.add_collection(LineCollection(list(paths[..., ::-1].swapaxes(0, 1)), colors=GREY, linewidths=0.6, alpha=0.6))
     axes.plot(mean[:, 1], mean[:, 0], color=BLUE, marker="o", markersize=3, label="whole frame")
     axes.plot(mean[0, 1], mean[0, 0], "s", color=GREEN, markersize=6, label="first frame")
     axes.set_aspect("equal", adjustable="datalim")
