@@ -4,6 +4,7 @@ Convention: frames `(y, x)` of counts in the stored type; row 0 is the last row 
 Every fault is an ExposureError with a stable code and one sentence, so that one bad movie never stops a batch.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,18 +90,24 @@ def iterate_frames(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampl
 
 
 def _check_frame(path: str | os.PathLike, number: int, frame: np.ndarray) -> float:
-    total = float(frame.sum(dtype=np.float64))
+    total, high = _sum_frame(frame), frame.max()
     if not np.isfinite(total):
         raise ExposureError("NONFINITE", f"{path}: frame {number} holds NaN or infinite values")
-    low, high = frame.min(), frame.max()
-    if low == high:
-        what = "is all zero" if low == 0 else f"has the same value {low} in every pixel"
+    if math.isclose(total, float(high) * frame.size, rel_tol=1e-6) and frame.min() == high:
+        what = "is all zero" if high == 0 else f"has the same value {high} in every pixel"
         raise ExposureError("ZERO", f"{path}: frame {number} {what}, so it holds no image")
     if np.issubdtype(frame.dtype, np.integer) and high == np.iinfo(frame.dtype).max:
         share = float(np.mean(frame == high))
         if share > SATURATED_SHARE:
             raise ExposureError("SATURATED", f"{path}: {100 * share:.0f} % of frame {number} is saturated at {high}")
     return total
+
+
+def _sum_frame(frame: np.ndarray) -> float:
+    """Sum of all pixels; rows of bytes are added up in 32 bits, which hold a row of any width allowed and are twice as fast."""
+    if frame.dtype.kind == "u" and frame.dtype.itemsize <= 2:
+        return float(frame.sum(axis=1, dtype=np.uint32).sum(dtype=np.int64))
+    return float(frame.sum(dtype=np.float64))
 
 
 def _check_sums(path: str | os.PathLike, sums: np.ndarray) -> None:

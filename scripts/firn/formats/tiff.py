@@ -30,6 +30,7 @@ PIXEL_RANGE = (0.05, 50.0)
 UNCOMPRESSED, LZW = 1, 5
 DAMAGE = (
     RuntimeError,
+    ArithmeticError,
     ValueError,
     OSError,
     TypeError,
@@ -142,13 +143,16 @@ def _list_pages(path: str | os.PathLike, tiff: tifffile.TiffFile) -> list[Any]:
 
 
 def _check_pages(path: str | os.PathLike, pages: list[Any], size: int) -> None:
-    shape = (pages[0].imagelength, pages[0].imagewidth)
+    shape = int(pages[0].imagelength), int(pages[0].imagewidth)
     if not all(1 <= side <= MAX_AXIS for side in shape):
         raise ExposureError("TOO_BIG", f"{path}: claims frames of {shape[1]} x {shape[0]} pixels; 1 to {MAX_AXIS} are allowed")
     for number, page in enumerate(pages, start=1):
-        if (page.imagelength, page.imagewidth) != shape or page.samplesperpixel != 1:
+        own = int(page.imagelength), int(page.imagewidth)
+        if own != shape:
+            raise ExposureError("SHAPE", f"{path}: frame {number} is {own[1]} x {own[0]} pixels, but frame 1 is {shape[1]} x {shape[0]}")
+        if page.samplesperpixel != 1:
             raise ExposureError(
-                "SHAPE", f"{path}: frame {number} is {page.imagewidth} x {page.imagelength} pixels, but frame 1 is {shape[1]} x {shape[0]}"
+                "SHAPE", f"{path}: frame {number} has {int(page.samplesperpixel)} values in a pixel, as a coloured picture has"
             )
         _check_strips(path, number, page, size)
 
