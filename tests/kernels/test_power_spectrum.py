@@ -13,8 +13,11 @@ from firn.kernels.power_spectrum import (
     spectral_redundancy,
     spline_basis,
     tile_corners,
+    tile_side,
     tile_spectra,
+    tile_window,
     usable_tiles,
+    without_local_mean,
 )
 
 
@@ -30,7 +33,7 @@ def test_tiles_cover_the_image_to_its_edges_and_stay_inside(shape, tile):
 def test_the_spectrum_of_white_noise_is_flat_and_has_the_power_of_the_windowed_image(tile):
     image = torch.randn(400, 400, generator=torch.Generator().manual_seed(1))
     spectra = tile_spectra(image, tile_corners((400, 400), tile), tile)
-    window = torch.hann_window(tile)
+    window = tile_window(tile)
     expected = float((window[:, None] * window).square().sum())
     weights = hermitian_weights(tile)
     assert float((spectra * weights).mean(dim=0).sum()) / tile**2 == pytest.approx(expected, rel=0.03)
@@ -38,8 +41,9 @@ def test_the_spectrum_of_white_noise_is_flat_and_has_the_power_of_the_windowed_i
     assert torch.allclose(radial, torch.full_like(radial, expected), rtol=0.15)
 
 
-def test_the_redundancy_of_half_overlapping_hann_tiles_is_what_the_scatter_of_means_shows():
-    generator, tile = torch.Generator().manual_seed(2), 32
+@pytest.mark.parametrize("tile", [32, 48, 64])
+def test_the_redundancy_of_overlapping_tiles_is_what_the_scatter_of_means_shows(tile):
+    generator = torch.Generator().manual_seed(2)
     inside = band(frequencies2((tile, tile)), 0.1, 0.45)
     means = []
     for _ in range(150):
@@ -80,3 +84,24 @@ def test_splines_sum_to_one_and_reproduce_a_parabola():
     parabola = (x - 0.17) ** 2
     fitted = basis @ torch.linalg.lstsq(basis, parabola[:, None]).solution
     assert math.sqrt(float((fitted[:, 0] - parabola).square().mean())) < 1e-12
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(1024, 400.0), (1240, 400.0), (4092, 723.0), (99, 98.0)])
+def test_tiles_of_the_chosen_side_count_every_pixel_once(side, wanted):
+    tile = tile_side(side, wanted)
+    assert tile == pytest.approx(wanted, rel=0.35)
+    starts = tile_corners((side, side), tile)[:, 0].unique().tolist()
+    coverage = torch.zeros(side)
+    for start in starts:
+        coverage[start : start + tile] += tile_window(tile) ** 2
+    inner = coverage[tile // 8 : -tile // 8]
+    assert inner.mean() == pytest.approx(1.0, abs=0.1)
+    assert len(starts) == round((side / wanted - 0.1) / 0.9)
+
+
+def test_removing_local_means_takes_away_slow_gradients_and_leaves_fine_noise():
+    y = torch.linspace(-1, 1, 600)[:, None]
+    fine = torch.randn(600, 500, generator=torch.Generator().manual_seed(4))
+    left = without_local_mean(100 * y + 0 * fine, 60)
+    assert left[60:-60].abs().max() < 0.01
+    assert without_local_mean(fine, 60).var() == pytest.approx(float(fine.var()), rel=0.01)

@@ -129,43 +129,50 @@ def posterior(scores: Float[Tensor, "*n"], parameters: Float[Tensor, "*n 4"], po
 def refine(
     samples: Samples,
     project: Projector,
+    heights: Float[Tensor, "n k"],
     values: Float[Tensor, "n"],
     parameters: Float[Tensor, "4"],
-    envelope: Float[Tensor, "n"],
     noise: float,
     free: tuple[int, ...] = (0, 1, 2),
     steps: int = 12,
 ) -> Float[Tensor, "4"]:
-    """Parameters after damped Gauss-Newton steps that fit amplitude times ring pattern to the values; only `free` ones move.
+    """Parameters after damped Gauss-Newton steps that fit the ring pattern under an envelope to the values; only `free` ones move.
 
+    heights: functions whose sum, with coefficients of its own at every step (variable projection), is the envelope.
     noise: variance of the values per unit weight; it sets how strongly weak data are drawn towards no astigmatism.
     """
     damping = 1e-2
     chosen = torch.tensor(free, device=values.device)
-    misfit, step = _step(samples, project, values, parameters, envelope, noise, chosen, damping)
+    misfit, step = _step(samples, project, heights, values, parameters, noise, chosen, damping)
     for _ in range(steps):
         trial = parameters.index_add(0, chosen, step)
-        new_misfit, new_step = _step(samples, project, values, trial, envelope, noise, chosen, damping)
+        new_misfit, new_step = _step(samples, project, heights, values, trial, noise, chosen, damping)
         if new_misfit < misfit:
+            converged = misfit - new_misfit < 1e-3
             parameters, misfit, step, damping = trial, new_misfit, new_step, damping / 3
+            if converged:
+                break
         else:
             damping *= 5
-            step = _step(samples, project, values, parameters, envelope, noise, chosen, damping)[1]
+            step = _step(samples, project, heights, values, parameters, noise, chosen, damping)[1]
     return parameters
 
 
 def _step(
-    samples: Samples, project: Projector, values: Tensor, parameters: Tensor, envelope: Tensor, noise: float, free: Tensor, damping: float
+    samples: Samples, project: Projector, heights: Tensor, values: Tensor, parameters: Tensor, noise: float, free: Tensor, damping: float
 ) -> tuple[float, Tensor]:
-    target = project(values)
-    pattern = project(rings(samples, parameters, envelope))
-    amplitude = (pattern @ target) / pattern.square().sum().clamp(min=1e-20)
-    residual = target - amplitude * pattern
-    slope = 2 * amplitude * torch.sin(2 * phases(samples, parameters)) * envelope
-    jacobian = project(slope * samples.terms[:, free].mT)
+    double = 2 * phases(samples, parameters)
+    target = project(values).double()
+    columns = project(-torch.cos(double) * heights.mT).double()
+    span, triangle = torch.linalg.qr(columns.mT)
+    inside = span.mT @ target
+    residual = target - span @ inside
+    envelope = heights @ torch.linalg.solve_triangular(triangle, inside[:, None], upper=True)[:, 0].to(values.dtype)
+    jacobian = project(2 * torch.sin(double) * envelope * samples.terms[:, free].mT).double()
+    jacobian = jacobian - (jacobian @ span) @ span.mT
     precision = parameters.new_tensor((0.0, ASTIGMATISM_A**-2, ASTIGMATISM_A**-2, 0.0)).double()
-    normal = (jacobian @ jacobian.mT).double() / noise + torch.diag(precision[free])
-    gradient = (jacobian @ residual).double() / noise - (precision * parameters)[free]
+    normal = (jacobian @ jacobian.mT) / noise + torch.diag(precision[free])
+    gradient = (jacobian @ residual) / noise - (precision * parameters)[free]
     damped = normal + torch.diag(damping * normal.diagonal() + 1e-12)
     misfit = float(residual.square().sum()) / noise + float((precision * parameters**2).sum())
     return misfit, torch.linalg.solve(damped, gradient).to(parameters.dtype)

@@ -1,49 +1,82 @@
-"""Power spectra of overlapping tiles, and averages of them over rings and sectors.
+"""Power spectra of tiles, and averages of them over rings and sectors.
 
 Convention: tiles are `(tile, tile)`, spectra `(tile, tile // 2 + 1)` with zero frequency first; frequencies are yx in cycles per pixel.
+A window is flat with sine flanks over a tenth of the tile at either side; neighbouring tiles overlap by a flank, so that squared
+windows add up to one and every pixel counts once. Source: Welch, IEEE Trans. Audio Electroacoust. 15, 70 (1967).
 """
+
+import math
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from firn.kernels.fourier import plain_rfft2
+from firn.kernels.fourier import fast_size, plain_rfft2
+
+FLANK = 0.1
+SURPLUS = 0.1
+"""Share of a tile that may be left over before another tile is added."""
+
+
+def tile_side(side: int, wanted: float) -> int:
+    """Side in pixels, of fast transform size and about as wanted, of tiles of which a whole number covers the image's side."""
+    count = max(1, round((side / wanted - FLANK) / (1 - FLANK)))
+    size = int(side / (count - (count - 1) * FLANK)) // 2 * 2
+    while fast_size(size) > size:
+        size -= 2
+    return size
 
 
 def tile_corners(shape: tuple[int, int], tile: int) -> Int[Tensor, "n 2"]:
-    """Upper corners yx of evenly spaced tiles that cover an image of the shape, neighbours overlapping by about half."""
+    """Upper corners yx of evenly spaced tiles, as few as cover an image of the shape but for the surplus."""
     rows, columns = (_starts(side, tile) for side in shape)
     return torch.cartesian_prod(rows, columns)
 
 
 def _starts(side: int, tile: int) -> Int[Tensor, "n"]:
-    count = round(2 * (side - tile) / tile) + 1
-    return torch.linspace(0, side - tile, count).round().long()
+    count = 1 + max(0, math.ceil((side - tile) / tile - SURPLUS))
+    return torch.linspace(0, side - tile if count > 1 else 0, count).round().long()
+
+
+def tile_window(tile: int, device: torch.device | str = "cpu") -> Float[Tensor, "tile"]:
+    """Window of one axis: 1, with sine flanks."""
+    position = torch.arange(tile, device=device) + 0.5
+    rise = (torch.minimum(position, tile - position) / (FLANK * tile)).clamp(max=1)
+    return torch.sin(0.5 * math.pi * rise)
 
 
 def spectral_redundancy(shape: tuple[int, int], tile: int) -> float:
-    """Pixels of all tile spectra per independent one.
+    """Pixels of all tile spectra per independent one, for sums over many neighbouring pixels and all tiles of white noise.
 
-    Neighbouring pixels of a Hann-windowed power spectrum correlate by 4/9 and 1/36, which makes 1 + 2 (4/9 + 1/36) = 1.94 per
-    axis; tiles are independent up to an overlap of half (Welch 1967), and more of them add nothing.
+    Per axis tile * sum(c^2) / (n sum(w^2)^2) with the coverage c, the sum of the squared windows w of the n tiles (Parseval).
     """
-    surplus = [max(1.0, len(_starts(side, tile)) / max(2 * side / tile - 1, 1.0)) for side in shape]
-    return (1 + 2 * (4 / 9 + 1 / 36)) ** 2 * surplus[0] * surplus[1]
+    window = tile_window(tile).double().square()
+    factors = []
+    for side in shape:
+        starts = _starts(side, tile)
+        coverage = torch.zeros(side, dtype=torch.float64)
+        for start in starts.tolist():
+            coverage[start : start + tile] += window
+        factors.append(float(tile * coverage.square().sum() / (len(starts) * window.sum() ** 2)))
+    return factors[0] * factors[1]
+
+
+def without_local_mean(image: Float[Tensor, "y x"], length: float) -> Float[Tensor, "y x"]:
+    """The image less its mean over blocks about `length` pixels wide, interpolated linearly: low frequencies would leak into all others."""
+    blocks = (max(1, round(image.shape[0] / length)), max(1, round(image.shape[1] / length)))
+    means = torch.nn.functional.adaptive_avg_pool2d(image[None, None], blocks)
+    return image - torch.nn.functional.interpolate(means, size=image.shape, mode="bilinear", align_corners=False)[0, 0]
 
 
 def tile_spectra(image: Float[Tensor, "y x"], corners: Int[Tensor, "n 2"], tile: int) -> Float[Tensor, "n tile half"]:
-    """Power spectra of Hann-windowed tiles, each less its mean and clipped at five standard deviations.
-
-    Source: Welch, IEEE Trans. Audio Electroacoust. 15, 70 (1967).
-    """
-    offsets = torch.arange(tile, device=image.device)
-    y, x = corners.to(image.device).unbind(-1)
-    tiles = image[(y[:, None] + offsets)[:, :, None], (x[:, None] + offsets)[:, None, :]]
+    """Power spectra of windowed tiles, each less its mean and clipped at five standard deviations."""
+    tiles = torch.stack([image[y : y + tile, x : x + tile] for y, x in corners.tolist()])
     spread, mean = torch.std_mean(tiles, dim=(-2, -1), keepdim=True)
-    tiles = torch.clamp((tiles - mean), -5 * spread, 5 * spread)
-    window = torch.hann_window(tile, device=image.device)
-    return plain_rfft2((tiles - tiles.mean(dim=(-2, -1), keepdim=True)) * window[:, None] * window).abs().square()
+    tiles = torch.clamp(tiles - mean, -5 * spread, 5 * spread)
+    window = tile_window(tile, image.device)
+    spectra = plain_rfft2((tiles - tiles.mean(dim=(-2, -1), keepdim=True)) * window[:, None] * window)
+    return spectra.real.square() + spectra.imag.square()
 
 
 def band(frequencies: Float[Tensor, "y x 2"], low: float, high: float) -> Bool[Tensor, "y x"]:

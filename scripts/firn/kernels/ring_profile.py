@@ -13,7 +13,7 @@ from torch import Tensor
 from firn.kernels.ctf import wavelength
 from firn.kernels.ctf_fit import Optics
 
-LEAST_WINDOW = 5.0
+WINDOW_RINGS, LEAST_WINDOW = 0.7, 6.0
 
 
 def equivalent_s2(s2: Float[Tensor, "n"], defocus: Float[Tensor, "*t n"], mean: float, optics: Optics) -> Float[Tensor, "*t n"]:
@@ -28,9 +28,9 @@ def equivalent_s2(s2: Float[Tensor, "n"], defocus: Float[Tensor, "*t n"], mean: 
 
 
 def ring_windows(phase: Float[Tensor, "r"]) -> Float[Tensor, "r r"]:
-    """Rows of normalised Gaussian weights around each frequency pixel, of standard deviation one ring (pi of phase), at least five pixels."""
+    """Rows of normalised Gaussian weights around each frequency pixel, of standard deviation 0.7 rings (pi of phase), at least six pixels."""
     periods = math.pi / torch.gradient(phase)[0].abs().clamp(min=1e-3)
-    width = periods.clamp(LEAST_WINDOW, max(LEAST_WINDOW, len(phase) / 4))
+    width = (WINDOW_RINGS * periods).clamp(LEAST_WINDOW, max(LEAST_WINDOW, len(phase) / 8))
     index = torch.arange(len(phase), device=phase.device, dtype=phase.dtype)
     window = torch.exp(-0.5 * ((index - index[:, None]) / width[:, None]) ** 2)
     return window / window.sum(dim=-1, keepdim=True)
@@ -38,29 +38,11 @@ def ring_windows(phase: Float[Tensor, "r"]) -> Float[Tensor, "r r"]:
 
 def ring_correlation(profile: Float[Tensor, "r"], model: Float[Tensor, "r"], windows: Float[Tensor, "r r"]) -> Float[Tensor, "r"]:
     """Correlation of a profile with its model in the window around each frequency."""
-    covariance, variance_m, variance_p = _moments(profile, model, windows)
-    return covariance / (variance_p * variance_m).sqrt()
-
-
-def ring_amplitudes(
-    profile: Float[Tensor, "r"], model: Float[Tensor, "r"], windows: Float[Tensor, "r r"], noise: Float[Tensor, "r"]
-) -> Float[Tensor, "r"]:
-    """Height of the rings around each frequency by regression on the model, never negative, shrunk where noise could explain it.
-
-    noise: variance of each value of the profile.
-    """
-    covariance, variance_m, _ = _moments(profile, model, windows)
-    amplitude = (covariance / variance_m).clamp(min=0)
-    variance = windows.square() @ noise / variance_m
-    return amplitude * (1 - variance / amplitude.square().clamp(min=1e-20)).clamp(min=0)
-
-
-def _moments(profile: Tensor, model: Tensor, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean_p, mean_m = windows @ profile, windows @ model
     covariance = windows @ (profile * model) - mean_p * mean_m
     variance_m = (windows @ model**2 - mean_m**2).clamp(min=1e-6)
     variance_p = (windows @ profile**2 - mean_p**2).clamp(min=1e-20)
-    return covariance, variance_m, variance_p
+    return covariance / (variance_p * variance_m).sqrt()
 
 
 def fit_resolution(frequency: Float[Tensor, "r"], correlation: Float[Tensor, "r"], worst: float, threshold: float = 0.3) -> float:

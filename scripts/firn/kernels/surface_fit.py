@@ -83,6 +83,27 @@ def fit_surface(
     return state, score
 
 
+def ring_envelope(
+    samples: Samples,
+    project: Projector,
+    heights: Float[Tensor, "n k"],
+    values: Float[Tensor, "t n"],
+    parameters: Float[Tensor, "4"],
+    offsets: Float[Tensor, "t"],
+) -> Float[Tensor, "n"]:
+    """Height of the rings at each sample, never negative: the sum of the functions `heights` that fits all tiles best.
+
+    offsets: local defocus of each tile in Å beyond that of the parameters.
+    """
+    local = parameters.repeat(len(offsets), 1)
+    local[:, 0] += offsets
+    columns = project(-torch.cos(2 * phases(samples, local))[:, None] * heights.mT)
+    normal = torch.einsum("tin,tjn->ij", columns, columns).double()
+    match = torch.einsum("tin,tn->i", columns, project(values)).double()
+    ridge = 1e-6 * normal.diagonal().mean() * torch.eye(len(normal), dtype=torch.float64, device=values.device)
+    return (heights @ torch.linalg.solve(normal + ridge, match).to(values.dtype)).clamp(min=0)
+
+
 def _surface_step(
     samples: Samples,
     project: Projector,
@@ -94,15 +115,11 @@ def _surface_step(
     free: Tensor,
     damping: float,
 ) -> tuple[float, Tensor]:
-    normal = values.new_zeros(len(free), len(free), dtype=torch.float64)
-    gradient = values.new_zeros(len(free), dtype=torch.float64)
-    misfit = 0.0
-    for row, terms in zip(values, basis, strict=True):
-        residual, jacobian = _tile_system(samples, project, row, terms, state, envelope, len(free))
-        inside = jacobian @ project.span
-        normal += (jacobian @ jacobian.mT - inside @ inside.mT).double()
-        gradient += (jacobian @ residual).double()
-        misfit += float(residual.square().sum())
+    residual, slopes = _tile_systems(samples, project, values, basis, state, envelope)
+    terms = _chain(basis, len(free))
+    normal = torch.einsum("tpi,tij,tqj->pq", terms, (slopes @ slopes.mT).double(), terms)
+    gradient = torch.einsum("tpi,ti->p", terms, (slopes @ residual[..., None])[..., 0].double())
+    misfit = float(residual.square().sum())
     precision = _prior_precision(len(free), values.device)
     normal = normal / redundancy + torch.diag(precision)
     gradient = gradient / redundancy - precision * state[free].double()
@@ -111,16 +128,25 @@ def _surface_step(
     return score, torch.linalg.solve(damped, gradient).to(state.dtype)
 
 
-def _tile_system(
-    samples: Samples, project: Projector, row: Tensor, terms: Tensor, state: Tensor, envelope: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    parameters = torch.cat((state[1:4], state.new_zeros(1)))
-    parameters[0] += terms @ state[4:]
+def _tile_systems(
+    samples: Samples, project: Projector, values: Tensor, basis: Tensor, state: Tensor, envelope: Tensor
+) -> tuple[Float[Tensor, "t n"], Float[Tensor, "t 4 n"]]:
+    """Projected residuals of all tiles, and derivatives by amplitude, local defocus and the two astigmatism parameters."""
+    parameters = torch.nn.functional.pad(state[1:4], (0, 1)).repeat(len(basis), 1)
+    parameters[:, 0] += basis @ state[4:]
     double = 2 * phases(samples, parameters)
     pattern = -torch.cos(double) * envelope
-    slope = 2 * state[0] * torch.sin(double) * envelope * samples.terms.mT[:3]
-    jacobian = torch.cat((pattern[None], slope, slope[:1] * terms[: count - 4, None])) * project.root
-    return project(row - state[0] * pattern), jacobian
+    slope = 2 * state[0] * torch.sin(double) * envelope
+    columns = torch.cat((pattern[:, None], slope[:, None] * samples.terms.mT[:3]), dim=1)
+    return project(values - state[0] * pattern), project(columns)
+
+
+def _chain(basis: Tensor, count: int) -> Float[Tensor, "t p 4"]:
+    """How the first `count` state entries move each tile's amplitude, defocus and astigmatism."""
+    chain = torch.zeros(len(basis), 9, 4, dtype=torch.float64, device=basis.device)
+    chain[:, torch.arange(4), torch.arange(4)] = 1.0
+    chain[:, 4:, 1] = basis.double()
+    return chain[:, :count]
 
 
 def _prior_precision(count: int, device: torch.device) -> Tensor:

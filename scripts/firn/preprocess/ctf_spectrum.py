@@ -1,10 +1,11 @@
-"""Background-free power spectra of a micrograph's tiles, and their averages over rings, sectors and lines of equal phase.
+"""Background-free power spectra of a micrograph's tiles, and their averages over cells and lines of equal phase.
 
 Convention: values are power over a smooth radial background, so noise has mean and variance 1; frequencies are yx in 1/Å.
+Pixels reach beyond the fitted band, so that rings can be followed past it; cells (a ring by a sector) lie inside the band.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +14,7 @@ from torch import Tensor
 from firn.kernels import ctf_fit
 from firn.kernels.ctf_fit import Optics, Projector, Samples
 from firn.kernels.defocus_surface import normalised_points
-from firn.kernels.fourier import fast_size, frequencies2
+from firn.kernels.fourier import frequencies2
 from firn.kernels.power_spectrum import (
     band,
     radial_means,
@@ -21,19 +22,27 @@ from firn.kernels.power_spectrum import (
     spectral_redundancy,
     spline_basis,
     tile_corners,
+    tile_side,
     tile_spectra,
     usable_tiles,
+    without_local_mean,
 )
 from firn.kernels.ring_profile import equivalent_s2
 
-TILE_A = 800.0
-BACKGROUND_INTERVALS = 3
+TILE_A = 600.0
+LEVEL_A = 100.0
+SECTORS = 36
+BACKGROUND_INTERVALS = 2
 FEWEST_PIXELS = 200
+REACH = 2.0
+"""How far beyond the highest fitted frequency rings are followed."""
+BRIGHTEST = 7.0
+"""Where single pixels of a tile, of mean 1, are clipped: noise reaches it once in a thousand."""
 
 
 @dataclass(frozen=True)
 class CtfSettings:
-    """What to search: resolutions and defocus in Å; tile_px None chooses the tile; phase_shift searches 0-180 degrees."""
+    """What to search: resolutions and defocus in Å, phase shifts in degrees; tile_px None chooses the tile."""
 
     min_resolution: float = 25.0
     max_resolution: float = 4.0
@@ -42,19 +51,28 @@ class CtfSettings:
     tile_px: int | None = None
     surface: bool = True
     phase_shift: bool = False
+    min_phase_shift: float = 0.0
+    max_phase_shift: float = 180.0
 
 
 @dataclass(frozen=True)
 class TileSpectra:
-    """Spectra of the usable tiles inside the fitted band, divided by the background."""
+    """Spectra of the usable tiles divided by the background: cells `samples` inside the band, pixels up to the reach.
+
+    inside: pixels of the rfft grid that are kept; points: tile centres yx in [-1, 1]; half_side: half the
+    micrograph's longer side in Å.
+    """
 
     tile: int
     length: float
     inside: Bool[Tensor, "y x"]
+    pixels: Samples
+    power: Float[Tensor, "t p"]
     samples: Samples
     project: Projector
     values: Float[Tensor, "t n"]
     points: Float[Tensor, "t 2"]
+    half_side: float
     tiles: int
     redundancy: float
     ice_ring: float
@@ -66,23 +84,17 @@ class TileSpectra:
 
     @property
     def mean(self) -> Float[Tensor, "n"]:
-        """Average over tiles, single bright pixels clipped."""
-        return self.values.mean(dim=0).clamp(max=2.5 + 6 / math.sqrt(len(self.values)))
+        """Average over tiles."""
+        return self.values.mean(dim=0)
 
     @property
     def lowest(self) -> int:
         """Frequency pixel of the lowest ring."""
-        return int((self.samples.s2.min().sqrt() * self.length).round())
+        return int((self.pixels.s2.min().sqrt() * self.length).round())
 
     def ring_numbers(self, s2: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """Ring of squared frequencies, in frequency pixels from the lowest."""
         return (s2.clamp(min=0).sqrt() * self.length).round().long() - self.lowest
-
-
-def choose_tile(shape: tuple[int, int], pixel_size: float) -> int:
-    """Side of the tiles in pixels: about 800 Å, which resolves rings at 4 Å up to 30000 Å of defocus, within the image."""
-    largest = int(min(shape) / 1.5) // 2 * 2
-    return min(max(fast_size(round(TILE_A / pixel_size)), 128), largest)
 
 
 def measure(image: Float[Tensor, "y x"], pixel_size: float, optics: Optics, settings: CtfSettings) -> TileSpectra:
@@ -91,65 +103,106 @@ def measure(image: Float[Tensor, "y x"], pixel_size: float, optics: Optics, sett
     Raises ValueError when there is nothing in the band to fit.
     """
     shape = (image.shape[0], image.shape[1])
-    tile = min(settings.tile_px or choose_tile(shape, pixel_size), min(shape) // 2 * 2)
+    tile = min(settings.tile_px or tile_side(min(shape), TILE_A / pixel_size), min(shape) // 2 * 2)
     corners = tile_corners(shape, tile).to(image.device)
-    spectra = tile_spectra(image.float(), corners, tile)
+    spectra = tile_spectra(without_local_mean(image.float(), LEVEL_A / pixel_size), corners, tile)
     grid = frequencies2((tile, tile), image.device) / pixel_size
-    inside = band(grid, 1 / settings.min_resolution, min(1 / settings.max_resolution, 0.49 / pixel_size))
+    finest = 0.49 / pixel_size
+    inside = band(grid, 1 / settings.min_resolution, min(REACH / settings.max_resolution, finest))
     power = spectra[:, inside]
-    if power.shape[-1] < FEWEST_PIXELS:
-        raise ValueError(f"has {power.shape[-1]} spectrum pixels up to {2.04 * pixel_size:.3g} Å to fit, but {FEWEST_PIXELS} are needed")
-    if not bool((power > 0).any()):
+    fitted = grid[inside].norm(dim=-1) <= min(1 / settings.max_resolution, finest)
+    if int(fitted.sum()) < FEWEST_PIXELS:
+        raise ValueError(f"has {int(fitted.sum())} spectrum pixels up to {2.04 * pixel_size:.3g} Å to fit, but {FEWEST_PIXELS} are needed")
+    if not bool((power[:, fitted] > 0).any()):
         raise ValueError("has no contrast in the fitted band")
-    good = usable_tiles(power)
-    power, spectra = power[good], spectra[good]
-    level = power.mean(dim=-1)
-    samples = ctf_fit.make_samples(grid[inside], torch.ones_like(grid[inside][:, 0]), optics)
-    basis = background_basis(samples.s2.sqrt())
-    power = power / level[:, None]
-    background = _background(power.mean(dim=0), samples.s2.sqrt(), basis, tile * pixel_size)
+    good = usable_tiles(power[:, fitted])
+    level = power[good][:, fitted].mean(dim=-1)
+    pixels = ctf_fit.make_samples(grid[inside], torch.ones_like(fitted, dtype=grid.dtype), optics)
+    radius = pixels.s2.sqrt()
+    power, smooth = _clipped(power[good] / level[:, None], radius, tile * pixel_size)
+    trend = _parabola(power[:, fitted], radius[fitted])
+    samples, values = _cells(pixels.frequencies[fitted], power[:, fitted] / trend, tile * pixel_size, optics)
+    samples, values = _levelled(samples, values)
     centres = corners[good].float() + (tile - 1) / 2
     return TileSpectra(
         tile=tile,
         length=tile * pixel_size,
         inside=inside,
+        pixels=pixels,
+        power=power / smooth,
         samples=samples,
-        project=ctf_fit.make_projector(samples.weights, basis),
-        values=_flatten_tiles(power / background, basis),
+        project=ctf_fit.make_projector(samples.weights, background_basis(samples.s2.sqrt())),
+        values=values,
         points=normalised_points(centres[:, 1], centres[:, 0], shape[1], shape[0]),
+        half_side=max(shape) * pixel_size / 2,
         tiles=len(corners),
         redundancy=spectral_redundancy(shape, tile),
-        ice_ring=_ice_ring((spectra / level[:, None, None]).mean(dim=0), grid * pixel_size, tile, pixel_size),
+        ice_ring=_ice_ring((spectra[good] / level[:, None, None]).mean(dim=0), grid * pixel_size, tile, pixel_size),
     )
 
 
 def background_basis(radius: Float[Tensor, "n"]) -> Float[Tensor, "n k"]:
-    """Smooth radial functions over the band, which a background is made of."""
-    low, high = float(radius.min()), float(radius.max())
-    return spline_basis(radius, low, high, BACKGROUND_INTERVALS)
+    """Functions of the logarithm of the frequency that backgrounds and ring heights are sums of: stiffer than the rings of low defocus."""
+    scale = radius.log()
+    return spline_basis(scale, float(scale.min()), float(scale.max()), BACKGROUND_INTERVALS)
 
 
-def _background(power: Tensor, radius: Tensor, basis: Tensor, length: float) -> Tensor:
-    """Smooth background at each sample: splines through the logarithm of the ring means."""
+def _clipped(power: Tensor, radius: Tensor, length: float) -> tuple[Tensor, Tensor]:
+    """(power with single bright pixels cut, smooth mean of all tiles through the logarithm of its ring means)."""
     rings = (radius * length).round().long()
     rings = rings - rings.min()
     count = int(rings.max()) + 1
+    profile = ring_means(power.mean(dim=0), rings, count).clamp(min=1e-20)
+    scale = ring_means(radius, rings, count).log()
+    basis = spline_basis(scale, float(scale.min()), float(scale.max()), 2 * BACKGROUND_INTERVALS)
     weight = torch.bincount(rings, minlength=count).float().sqrt()[:, None]
-    profile = ring_means(power, rings, count).clamp(min=1e-20).log()
-    ring_basis = ring_means(basis.mT.contiguous(), rings, count).mT
-    coefficients = torch.linalg.lstsq(weight * ring_basis, weight * profile[:, None], driver=_driver(power)).solution
-    return torch.exp(basis @ coefficients)[:, 0]
+    coefficients = torch.linalg.lstsq(weight * basis, weight * profile.log()[:, None], driver=_driver(power)).solution
+    return torch.minimum(power, BRIGHTEST * profile[rings]), torch.exp(basis @ coefficients)[rings, 0]
+
+
+def _parabola(power: Tensor, radius: Tensor) -> Tensor:
+    """exp of a parabola in log s through the mean of all tiles, each ring with the same weight; nothing in it follows the rings."""
+    scale = radius.log()
+    basis = torch.stack((torch.ones_like(scale), scale, scale**2), dim=-1)
+    weighted = basis / radius[:, None]
+    coefficients = torch.linalg.solve((weighted.mT @ basis).double(), (weighted.mT @ power.mean(dim=0).clamp(min=1e-20).log()).double())
+    trend = torch.exp(basis @ coefficients.to(basis.dtype))
+    return trend * (power.mean(dim=0) / trend).mean()
 
 
 def _driver(tensor: Tensor) -> str:
     return "gelsd" if tensor.device.type == "cpu" else "gels"
 
 
-def _flatten_tiles(values: Tensor, basis: Tensor) -> Tensor:
-    """Each tile divided by its own smooth background; the exponential tail is clipped at 6, which one in 400 pixels reaches."""
-    gram = basis.mT @ basis
-    coefficients = torch.linalg.solve(gram, (values @ basis).mT)
-    return (values / (basis @ coefficients).mT.clamp(min=0.05)).clamp(max=6.0)
+def _cells(frequencies: Tensor, power: Tensor, length: float, optics: Optics) -> tuple[Samples, Tensor]:
+    """Samples at, and values `(t, n)` of each tile averaged over, cells one ring by one sector of the half-plane."""
+    radius, azimuth = frequencies.norm(dim=-1), torch.atan2(frequencies[:, 0], frequencies[:, 1])
+    ring = (radius * length).round().long()
+    sector = ((azimuth / math.pi + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
+    cell = (ring - ring.min()) * SECTORS + sector
+    count = int(cell.max()) + 1
+    means = ring_means(torch.cat((radius[None], azimuth[None], power)), cell, count)
+    weights = torch.bincount(cell, minlength=count).float()
+    full = weights > 0
+    radius, azimuth = means[:2, full]
+    places = torch.stack((radius * torch.sin(azimuth), radius * torch.cos(azimuth)), dim=-1)
+    return ctf_fit.make_samples(places, weights[full], optics), means[2:, full]
+
+
+def _levelled(samples: Samples, values: Tensor) -> tuple[Samples, Tensor]:
+    """(samples weighted by the inverse variance of noise, each tile divided by its own parabola in log s)."""
+    radius = samples.s2.sqrt()
+    scale = radius.log()
+    basis = torch.stack((torch.ones_like(scale), scale, scale**2), dim=-1)
+    values = values / _smooth(values, samples.weights, basis).clamp(min=0.05)
+    mean = _smooth(values.mean(dim=0, keepdim=True), samples.weights, background_basis(radius))[0]
+    return replace(samples, weights=samples.weights / mean.clamp(min=0.05).square()), values
+
+
+def _smooth(values: Tensor, weights: Tensor, basis: Tensor) -> Tensor:
+    """Weighted least-squares fit of the basis to each row."""
+    weighted = basis * weights[:, None]
+    return (basis @ torch.linalg.solve((weighted.mT @ basis).double(), (values @ weighted).mT.double()).to(values.dtype)).mT
 
 
 def _ice_ring(spectrum: Tensor, frequencies: Tensor, tile: int, pixel_size: float) -> float:
@@ -164,33 +217,34 @@ def _ice_ring(spectrum: Tensor, frequencies: Tensor, tile: int, pixel_size: floa
     return float(ring.mean() / (outer.mean() * inner.mean()).sqrt())
 
 
-def cells(spectrum: TileSpectra, values: Float[Tensor, "n"], sectors: int, optics: Optics) -> tuple[Samples, Float[Tensor, "c"]]:
-    """Samples and values averaged over cells one ring by one of `sectors` sectors of the half-plane."""
-    fy, fx = spectrum.samples.frequencies.unbind(-1)
-    sector = ((torch.atan2(fy, fx) / math.pi + 0.5) * sectors).long().clamp(0, sectors - 1)
-    cell = spectrum.ring_numbers(spectrum.samples.s2) * sectors + sector
-    count = int(cell.max()) + 1
-    stacked = torch.stack((values, spectrum.samples.s2.sqrt(), torch.atan2(fy, fx)))
-    means = ring_means(stacked, cell, count)
-    weights = torch.bincount(cell, minlength=count).float()
-    full = weights > 0
-    mean_values, radius, azimuth = means[:, full]
-    frequencies = torch.stack((radius * torch.sin(azimuth), radius * torch.cos(azimuth)), dim=-1)
-    return ctf_fit.make_samples(frequencies, weights[full], optics), mean_values
+def ring_samples(spectrum: TileSpectra, optics: Optics) -> tuple[Samples, Float[Tensor, "t r"]]:
+    """(rings as samples, profile of each tile), averages of the cells over all sectors."""
+    samples = spectrum.samples
+    numbers = spectrum.ring_numbers(samples.s2)
+    count = int(numbers.max()) + 1
+    stacked = torch.cat((samples.s2.sqrt()[None], spectrum.values)) * samples.weights
+    weights = ring_means(samples.weights, numbers, count).clamp(min=1e-6)
+    means = ring_means(stacked, numbers, count) / weights
+    totals = weights * torch.bincount(numbers, minlength=count)
+    frequencies = torch.stack((torch.zeros_like(means[0]), means[0]), dim=-1)
+    return ctf_fit.make_samples(frequencies, totals, optics), means[1:]
 
 
 def equiphase(
-    spectrum: TileSpectra, parameters: Float[Tensor, "4"], offsets: Float[Tensor, "t"], optics: Optics
+    spectrum: TileSpectra,
+    places: Samples,
+    values: Float[Tensor, "t n"],
+    parameters: Float[Tensor, "4"],
+    offsets: Float[Tensor, "t"],
+    optics: Optics,
 ) -> tuple[Samples, Float[Tensor, "t r"]]:
-    """(rings as samples, profiles) of the tiles along lines of equal phase; offsets are the tiles' local defocus in Å."""
-    samples = spectrum.samples
-    scale = samples.terms[:, 0] / samples.s2
-    local = parameters[0] + (samples.terms[:, 1:3] @ parameters[1:3]) / (scale * samples.s2)
-    count = int(spectrum.ring_numbers(samples.s2.max())) + 1
-    numbers = spectrum.ring_numbers(equivalent_s2(samples.s2, local + offsets[:, None], float(parameters[0]), optics))
-    numbers = numbers.clamp(-1, count) + 1
-    profiles = torch.stack([ring_means(row, number, count + 2)[1:-1] for row, number in zip(spectrum.values, numbers, strict=True)])
-    weights = torch.stack([torch.bincount(number, minlength=count + 2)[1:-1] for number in numbers]).float().mean(dim=0)
+    """(rings as samples, profiles) of values at places averaged along lines of equal phase; offsets: local defocus in Å of each row."""
+    local = parameters[0] + (places.terms[:, 1:3] @ parameters[1:3]) / places.terms[:, 0]
+    count = int(spectrum.ring_numbers(places.s2.max())) + 1
+    numbers = spectrum.ring_numbers(equivalent_s2(places.s2, local + offsets[:, None], float(parameters[0]), optics)).clamp(-1, count) + 1
+    weighted = values * places.weights
+    sums = weighted.new_zeros(len(values), count + 2).scatter_add(1, numbers, weighted)[:, 1:-1]
+    weights = weighted.new_zeros(len(values), count + 2).scatter_add(1, numbers, places.weights.expand_as(weighted))[:, 1:-1]
     radius = torch.arange(spectrum.lowest, spectrum.lowest + count, device=numbers.device) / spectrum.length
     frequencies = torch.stack((torch.zeros_like(radius), radius), dim=-1)
-    return ctf_fit.make_samples(frequencies, weights.clamp(min=1e-3), optics), profiles
+    return ctf_fit.make_samples(frequencies, weights.mean(dim=0).clamp(min=1e-3), optics), sums / weights.clamp(min=1)
