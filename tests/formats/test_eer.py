@@ -40,8 +40,9 @@ def test_a_fine_grid_holds_the_electrons_of_the_coarse_one(tmp_path: Path, shape
 
 def test_many_raw_frames_in_one_fraction_do_not_overflow(tmp_path: Path) -> None:
     write_eer_movie(tmp_path / "m.eer", np.full((1, 8, 8), 300), np.random.default_rng(6))
-    (total,) = iterate_eer(tmp_path / "m.eer", 1, 1)
-    assert (total == 300).all()
+    for upsampling in (1, 2):
+        (total,) = iterate_eer(tmp_path / "m.eer", 1, upsampling)
+        assert (total.reshape(8, upsampling, 8, upsampling).sum(axis=(1, 3)) == 300).all()
 
 
 def test_metadata_tell_the_pixel_size_and_the_number_of_raw_frames(tmp_path: Path) -> None:

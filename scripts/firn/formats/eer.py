@@ -27,6 +27,7 @@ TAIL_SHARE = 0.25
 TAIL_COUNT = 400
 CERTAIN_COUNT = 20
 CODE_BITS = 11
+PLACED_TOGETHER = 48
 METADATA_TAG = 65001
 
 
@@ -124,23 +125,25 @@ class _PlainSum:
 
 
 class _FineSum:
-    """Sum of raw frames on a finer grid: all electrons first, then placed together."""
+    """Sum of raw frames on a finer grid: the electrons of some tens of raw frames first, then placed together."""
 
     def __init__(self, shape: tuple[int, int], upsampling: int, group: int):
         self.shape, self.upsampling = shape, upsampling
-        self.dtype = np.uint8 if group < 256 else np.uint16
+        self.total = np.zeros((shape[0] * upsampling, shape[1] * upsampling), dtype=np.uint8 if group < 256 else np.uint16)
         self.events: list[tuple[np.ndarray, np.ndarray]] = []
         self.scratch = np.zeros(shape, dtype=np.uint8)
 
     def __call__(self, data: bytes, bits: tuple[int, int, int], tail_start: int) -> int:
         events = read_events(data, bits[0], self.scratch)
         self.events.append(events)
+        if len(self.events) == PLACED_TOGETHER:
+            self.result()
         return len(events[0]) - int(np.searchsorted(events[0], tail_start * self.shape[1]))
 
     def result(self) -> np.ndarray:
-        total = np.zeros((self.shape[0] * self.upsampling, self.shape[1] * self.upsampling), dtype=self.dtype)
-        place_events(total, self.events, self.shape, self.upsampling)
-        return total
+        place_events(self.total, self.events, self.shape, self.upsampling)
+        self.events.clear()
+        return self.total
 
 
 def _bits(page: Any) -> tuple[int, int, int]:
