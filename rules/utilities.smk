@@ -94,3 +94,35 @@ rule symmetry_expansion:
         inputs=job_folders,
     script:
         "../scripts/symmetry_expansion.py"
+
+
+rule align_volumes:
+    """Lay one map on another."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/align_volumes.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("align_volumes"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=6000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/align_volumes.py"

@@ -28,3 +28,11 @@ def helical_poses(
     turns = euler_matrices(torch.stack((steps * twist, zero, zero), dim=-1))
     along = rotations[:, 0, 1:] * rise
     return expand_rotations(rotations, turns), shifts[:, None] + steps[None, :, None] * along[:, None]
+
+
+def carried_poses(
+    rotations: Float[Tensor, "n 3 3"], shifts: Float[Tensor, "n 2"], rotation: Float[Tensor, "3 3"], shift: Float[Tensor, " 3"]
+) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 2"]]:
+    """Poses of the same images after their map V was moved to A(r) = V(rotation (r - shift)); all shifts in one unit."""
+    turned = rotation.to(rotations).T @ rotations
+    return turned, shifts + torch.einsum("nij,i->nj", turned, shift.to(rotations))[:, 1:]
