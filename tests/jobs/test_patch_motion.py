@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import tifffile
 
-from firn.errors import InputError
 from firn.formats.motion_star import polynomial_terms, read_motion
 from firn.formats.mrc import read_mrc, write_image
 from firn.formats.star import read_star
@@ -91,10 +90,31 @@ def test_a_batch_without_a_good_movie_still_has_its_tables() -> None:
     assert len(read_table(HOME / "failed.star", "failed")) == 1
 
 
-def test_a_gain_of_another_shape_ends_the_job_with_both_shapes() -> None:
+def test_a_gain_of_another_shape_fails_the_movies_that_have_it_with_both_shapes() -> None:
     write_image("raw/gain.mrc", np.ones((SIDE, SIDE - 2), dtype=np.float32), PIXEL)
-    with pytest.raises(InputError, match=f"{SIDE - 2} x {SIDE} pixels .* {SIDE} x {SIDE}"):
-        correct([write_movie("m.tif", counted_movie(0.0, 0.0))], gain="raw/gain.mrc")
+    correct([write_movie("m.tif", counted_movie(0.0, 0.0))], gain="raw/gain.mrc")
+    failed = read_table(HOME / "failed.star", "failed").iloc[0]
+    assert failed["reason_code"] == "GAIN"
+    assert f"{SIDE - 2} x {SIDE} pixels" in failed["reason"]
+    assert f"the movies are {SIDE} x {SIDE}" in failed["reason"]
+
+
+def test_saturated_and_infinite_movies_fail_in_one_sentence_each() -> None:
+    bright, broken = counted_movie(0.0, 0.0), counted_movie(0.0, 0.0).astype(np.float32)
+    bright[2, :40] = 255
+    broken[3, 5, 5] = np.nan
+    correct([write_movie("bright.tif", bright), write_movie("broken.tif", broken)])
+    failed = read_table(HOME / "failed.star", "failed")
+    assert list(failed["reason_code"]) == ["SATURATED", "NONFINITE"]
+    assert all(str(reason).count("raw/") == 1 for reason in failed["reason"])
+
+
+def test_odd_and_even_frames_are_written_on_request_and_add_up() -> None:
+    correct([write_movie("m.tif", counted_movie(3.0, 0.5))], odd_even=True)
+    row = read_table(HOME / "exposures.star", "exposures").iloc[0]
+    odd, even, plain = (read_mrc(row[name])[0] for name in ("micrograph_odd", "micrograph_even", "micrograph_plain"))
+    np.testing.assert_allclose(odd + even, plain, rtol=1e-4, atol=0.01)
+    assert odd.mean() / even.mean() == pytest.approx(5 / 4, rel=0.02)
 
 
 def test_frames_left_out_at_the_start_still_count_as_dose() -> None:

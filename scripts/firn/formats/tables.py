@@ -21,6 +21,8 @@ NAMES = {
     "batch": "firnBatch",
     "micrograph": "rlnMicrographName",
     "micrograph_plain": "rlnMicrographNameNoDW",
+    "micrograph_odd": "rlnMicrographNameOdd",
+    "micrograph_even": "rlnMicrographNameEven",
     "movie": "rlnMicrographMovieName",
     "motion_star": "rlnMicrographMetadata",
     "gain": "rlnMicrographGainName",
@@ -33,6 +35,8 @@ NAMES = {
     "height_px": "firnHeightPx",
     "dose_per_frame": "rlnMicrographDoseRate",
     "pre_exposure": "rlnMicrographPreExposure",
+    "beam_shift_x": "firnBeamShiftX",
+    "beam_shift_y": "firnBeamShiftY",
     "eer_fractions": "firnEerFractions",
     "eer_upsampling": "rlnEERUpsampling",
     # motion

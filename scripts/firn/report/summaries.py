@@ -128,17 +128,19 @@ PICKED = (
         draw_pick_scores,
     ),
 )
-SUMMARIES: dict[str, tuple[Summary, ...]] = {
-    "patch_motion": (
-        Summary(
-            "motion",
-            "exposures",
-            ("motion_total",),
-            "Motion per exposure",
-            "Path length of the stage and beam-induced motion, by exposure.",
-            draw_motion,
-        ),
+MOTION = (
+    Summary(
+        "motion",
+        "exposures",
+        ("motion_total",),
+        "Motion per exposure",
+        "Path length of the stage and beam-induced motion, by exposure.",
+        draw_motion,
     ),
+)
+SUMMARIES: dict[str, tuple[Summary, ...]] = {
+    "patch_motion": MOTION,
+    "full_frame_motion": MOTION,
     "patch_ctf": (
         Summary(
             "defocus", "exposures", ("defocus_u", "defocus_v"), "Defocus and astigmatism", "By exposure, underfocus positive.", draw_defocus

@@ -1,0 +1,13 @@
+"""Correct gain, defects and drift of movies, each frame moved as a whole, and sum their frames, plain and dose-weighted."""
+
+from firn.families.motion import MotionParams, correct_batch
+from firn.runtime.job import Job
+
+
+class Params(MotionParams):
+    """Align the frames of movies as a whole, without local motion, and sum them with weights for their dose."""
+
+
+def run(job: Job[Params]) -> None:
+    """Correct each movie of the batch; one that cannot be used goes to failed.star and the rest goes on."""
+    correct_batch(job, local=False)
