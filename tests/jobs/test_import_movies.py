@@ -345,3 +345,32 @@ def test_a_packed_micrograph_is_unpacked_for_the_jobs_that_follow(raw: Path, end
     table = read_table("results/in/exposures.star", "exposures")
     np.testing.assert_array_equal(read_mrc(table["micrograph"].iloc[0])[0], image)
     assert table["micrograph_pixel_size"][0] == 1.5
+
+
+def write_mdoc(movie: str, frames: int = 5, spacing: float = 0.9) -> None:
+    text = f"Voltage = 200\n[FrameSet = 0]\nPixelSpacing = {spacing}\nExposureDose = 30\nNumSubFrames = {frames}\nImageShift = 1 -2\n"
+    Path(f"{movie}.mdoc").write_text(text)
+
+
+def test_what_stands_beside_the_movies_need_not_be_given(raw: Path) -> None:
+    for number in range(3):
+        write_movie(raw / f"m{number}.tif")
+        write_mdoc(f"raw/m{number}.tif")
+    import_all(import_movies, {"files": "raw/*.tif", "cs_mm": 2.7})
+    first = read_table("results/in/exposures.star", "exposures").iloc[0]
+    assert (first["voltage_kv"], first["movie_pixel_size"], first["dose_per_frame"]) == (200, 0.9, 6)
+    assert (first["beam_shift_x"], first["beam_shift_y"]) == (1, -2)
+    import_all(import_movies, MOVIE | {"files": "raw/*.tif"})
+    assert read_table("results/in/exposures.star", "exposures")["voltage_kv"][0] == 300
+    with pytest.raises(InputError, match="pixel_size must be given"):
+        import_all(import_movies, {"files": "raw/*.tif", "cs_mm": 2.7, "read_metadata": False})
+
+
+def test_movies_that_contradict_their_records_are_set_aside(raw: Path) -> None:
+    for number in range(4):
+        write_movie(raw / f"m{number}.tif")
+        write_mdoc(f"raw/m{number}.tif", frames=7 if number == 1 else 5, spacing=1.8 if number == 2 else 0.9)
+    import_all(import_movies, {"files": "raw/*.tif", "cs_mm": 2.7})
+    failed = read_table("results/in/failed.star", "failed").set_index("movie")
+    assert failed["reason_code"].to_dict() == {"raw/m1.tif": "FRAMES", "raw/m2.tif": "PIXELSIZE"}
+    assert "has 5 frames, but raw/m1.tif.mdoc tells of 7" in failed.loc["raw/m1.tif", "reason"]
