@@ -65,3 +65,35 @@ rule reconstruct:
         inputs=job_folders,
     script:
         "../scripts/reconstruct.py"
+
+
+rule refine_nonuniform:
+    """Refine one structure with regularisation that differs from place to place."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/refine_nonuniform.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("refine_nonuniform"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/refine_nonuniform.py"

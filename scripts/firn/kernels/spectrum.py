@@ -11,19 +11,54 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 HOST_CHUNK, DEVICE_CHUNK = 2**16, 2**22
+MOST_PLANES = 400
 
 
 def read_spectrum(spectrum: Complex[Tensor, "d d h"], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
     """Values of a half spectrum at points; zero beyond its largest frequency."""
-    table = _centred(torch.view_as_real(spectrum)).permute(3, 0, 1, 2)[None]
-    scale = torch.tensor(_steps_to_units(spectrum.shape[0]), device=points.device)
-    coordinates = points.flip(-1) * scale
-    side = torch.where(points[..., 2:] < 0, -1.0, 1.0)
-    coordinates *= side
-    coordinates += _origin(spectrum.shape[0], points.device)
-    values = torch.nn.functional.grid_sample(table, coordinates.reshape(1, 1, 1, -1, 3), align_corners=True)[0, :, 0, 0]
-    values[1] *= side.reshape(-1)
-    return torch.complex(values[0], values[1]).reshape(points.shape[:-1])
+    return read_table(spectrum_table(spectrum), points)
+
+
+def spectrum_table(spectrum: Complex[Tensor, "d d h"], planes: bool | None = None) -> Float[Tensor, "..."]:
+    """A half spectrum laid out for read_table, worth keeping for many reads.
+
+    On a CPU, whose interpolation is several times faster in two dimensions, planes z and z + 1 lie side by side as `(1, 4, d d, h)`,
+    unless d is so large that row numbers lose their fractions; else it is `(1, 2, d, d, h)`. planes: choose one or the other.
+    """
+    d = spectrum.shape[0]
+    table = _centred(torch.view_as_real(spectrum)).permute(3, 0, 1, 2)[None].contiguous()
+    if not (spectrum.device.type == "cpu" and d <= MOST_PLANES if planes is None else planes):
+        return table
+    above = torch.cat((table[:, :, 1:], torch.zeros_like(table[:, :, :1])), dim=2)
+    return torch.cat((table, above), dim=1).flatten(2, 3)
+
+
+def read_table(table: Float[Tensor, "..."], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
+    """As read_spectrum, from spectrum_table."""
+    z, y, x = (part.reshape(-1) for part in points.unbind(-1))
+    side = torch.where(x < 0, -1.0, 1.0)
+    read = _read_planes if table.ndim == 4 else _read_volume
+    real, imaginary = read(table, z * side, y * side, x.abs())
+    return torch.complex(real, imaginary * side).reshape(points.shape[:-1])
+
+
+def _read_volume(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    d = table.shape[2]
+    scale, centre = 2 / (d - 1), 2 * (d // 2) / (d - 1) - 1
+    grid = torch.stack((x * (2 / (d // 2)) - 1, y * scale + centre, z * scale + centre), dim=-1)
+    values = torch.nn.functional.grid_sample(table, grid[None, None, None], align_corners=True)[0, :, 0, 0]
+    return values[0], values[1]
+
+
+def _read_planes(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    d = round(table.shape[2] ** 0.5)
+    low = z.floor()
+    share, scale = z - low, 2 / (d * d - 1)
+    rows = low * (d * scale) + y * scale + ((d // 2) * (d + 1) * scale - 1)
+    grid = torch.stack((x * (2 / (d // 2)) - 1, rows), dim=-1)
+    values = torch.nn.functional.grid_sample(table, grid[None, None], align_corners=True)[0, :, 0]
+    real, imaginary = torch.lerp(values[:2], values[2:], share)
+    return real, imaginary
 
 
 def add_to_spectrum_(
@@ -97,17 +132,6 @@ def _half_points(points: Tensor) -> tuple[Tensor, Tensor]:
     flat = points.reshape(-1, 3)
     mirrored = flat[:, 2] < 0
     return torch.where(mirrored[:, None], -flat, flat), mirrored
-
-
-def _steps_to_units(d: int) -> tuple[float, float, float]:
-    """Factors xyz from steps of the layout to grid_sample's coordinates, whose -1 and 1 are the first and last stored plane."""
-    return 2 / (d // 2), 2 / (d - 1), 2 / (d - 1)
-
-
-def _origin(d: int, device: torch.device) -> Tensor:
-    """grid_sample's coordinates xyz of zero frequency."""
-    centre = 2 * (d // 2) / (d - 1) - 1
-    return torch.tensor((-1.0, centre, centre), device=device)
 
 
 def _centred(values: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from torch import Tensor
 from firn.kernels.fourier import shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc
 from firn.kernels.pose_grid import all_nodes, child_nodes, finer_nodes, nearby_nodes, node_rotations
-from firn.kernels.project import prepare_volume, project_points
+from firn.kernels.project import prepare_volume, project_table
 from firn.kernels.sampling import shift_grid
 from firn.kernels.score import score_poses, score_scale_free, shifted_rows, weigh_projections
-from firn.kernels.spectrum import cropped_side, resize_spectrum3
+from firn.kernels.spectrum import cropped_side, resize_spectrum3, spectrum_table
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
 
@@ -62,7 +62,7 @@ class Reference:
     def __init__(self, spectrum: Tensor, level: Level, side: int, nodes: Tensor | None):
         self.level = level
         self.disc: FourierDisc = fourier_disc(side, level.radius, spectrum.device)
-        self._spectrum = resize_spectrum3(spectrum, cropped_side(level.radius, 2, side))
+        self._table = spectrum_table(resize_spectrum3(spectrum, cropped_side(level.radius, 2, side)))
         self.nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
         self._kept = self.nodes if self.nodes is not None else torch.zeros(0, dtype=torch.long, device=spectrum.device)
         self._columns_, self._powers_ = self._empty(len(self._kept))
@@ -92,12 +92,12 @@ class Reference:
         """Project at kept nodes, a few at a time, so that all stays in the processor's cache."""
         points = self.disc.points
         for part in rows.split(max(1, PROJECTED_POINTS // len(points))):
-            slices = project_points(self._spectrum, node_rotations(self._kept[part], self.level.order), points)
+            slices = project_table(self._table, node_rotations(self._kept[part], self.level.order), points)
             self._columns_[part], self._powers_[part] = weigh_projections(slices, self.disc.weights)
         self._made_[rows] = True
 
     def _empty(self, count: int) -> tuple[Tensor, Tensor]:
-        points, device = len(self.disc.points), self._spectrum.device
+        points, device = len(self.disc.points), self._table.device
         return torch.empty(count, 2 * points, device=device), torch.empty(count, points, device=device)
 
 

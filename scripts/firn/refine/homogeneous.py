@@ -165,7 +165,7 @@ class Refinement:
 
     def _pass(self, searcher: Searcher, accumulator: Accumulator, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
-        rows = rows[torch.argsort(self.poses.rotations[rows, 0, 0], stable=True)]
+        rows = rows[torch.argsort(self.poses.detail[rows], stable=True)]
         batches = list(rows.split(searcher.batch_size()))
         grey = [self._one_batch(batch, searcher, accumulator) for batch in self._batches(batches, step)]
         if self.settings.particle_scale and searcher.model.scaled:

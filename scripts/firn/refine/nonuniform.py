@@ -39,12 +39,11 @@ class CrossValidated:
         """References of both half-sets and the map from all particles."""
         curve = halves.curve.clamp(min=LEAST_EVENED)
         first, second = (rfft3(filtered_map(sums, halves.side, halves.radius, curve)) for sums in halves.sums)
-        plain = rfft3(halves.maps[0]), rfft3(halves.maps[1])
-        total = torch.zeros(3, *halves.maps[0].shape, device=first.device)
+        plain, shape = (rfft3(halves.maps[0]), rfft3(halves.maps[1])), (halves.side,) * 3
+        total = torch.zeros(3, *shape, device=first.device)
         ceiling = torch.ones_like(total[0])
         for band, sigma in self._bands(halves.side, halves.radius, first.device):
-            pair = [irfft3(spectrum * band, halves.maps[0].shape) for spectrum in (first, second)]
-            seen = [irfft3(spectrum * band, halves.maps[0].shape) for spectrum in plain]
+            pair, seen = ([irfft3(spectrum * band, shape) for spectrum in spectra] for spectra in ((first, second), plain))
             correlation, factor = _local_fit(pair, seen, sigma)
             correlation = torch.minimum(correlation, ceiling)
             kept = factor * (correlation / correlation.clamp(min=THRESHOLD))
