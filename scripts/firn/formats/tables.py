@@ -81,6 +81,7 @@ NAMES = {
     "significant_poses": "rlnNrOfSignificantSamples",
     "source_particle": "firnSourceParticle",
     "symmetry_copy": "firnSymmetryCopy",
+    "unsubtracted_image": "rlnImageOriginalName",
     # classes
     "class_image": "rlnReferenceImage",
     "class_fraction": "rlnClassDistribution",

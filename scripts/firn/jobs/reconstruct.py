@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.posed_particles import given_poses, load_posed, read_posed
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
-from firn.formats.particles import common_box, iterate_images, read_particles
-from firn.formats.poses import read_angles, read_shifts, with_halves, with_poses
+from firn.formats.particles import common_box
+from firn.formats.poses import read_angles, with_poses
 from firn.formats.tables import write_table
 from firn.formats.volumes import read_like
 from firn.kernels.box import mirror
@@ -22,7 +23,6 @@ from firn.kernels.rotation import euler_matrices, matrix_angles
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.given_poses import Backprojection, GivenPoses, mirrored_rotations, predicted_memory
 from firn.refine.maximisation import falling, filtered_map, full_correlation, unfiltered_map
-from firn.refine.state import Optics
 from firn.refine.validation import automatic_mask, corrected_curves, spherical_mask
 from firn.report.postprocess import draw_fsc
 from firn.report.refine import draw_directions
@@ -68,26 +68,19 @@ class _Maps(NamedTuple):
 
 def run(job: Job[Params]) -> None:
     """Read the images once, add them up by half-set, measure, write."""
-    path = job.input("particles", "particles.star")
-    table = with_halves(read_particles(path)).reset_index(drop=True)
+    table = read_posed(job.input("particles", "particles.star"))
     _check_halves(job, table)
     side, pixel_size = common_box(table)
-    angles = torch.tensor(read_angles(table, str(path)))
-    poses = GivenPoses(
-        euler_matrices(angles).float(),
-        torch.tensor(read_shifts(table, pixel_size)).float(),
-        torch.tensor(table["scale"].to_numpy(np.float64) if "scale" in table.columns else np.ones(len(table))),
-        Optics(*(torch.tensor(table[name].to_numpy(np.float64)) for name in Optics.__dataclass_fields__)),
-        pixel_size,
-    )
+    poses, angles = given_poses(table, pixel_size), read_angles(table, "particles")
     radius = _radius(job, side, pixel_size)
     job.progress.note(particles=len(table), box=side, memory_mb=round(predicted_memory(side, 2) / 2**20))
     sums = _back_project(job, table, poses, side, radius)
     maps = _measure(job, sums, side, radius, pixel_size)
     _write(job, maps)
-    flipped = matrix_angles(mirrored_rotations(euler_matrices(angles))) if job.params.flip_hand else angles
-    write_table(job.folder / "particles.star", with_poses(table, flipped.numpy()), "particles")
-    _report(job, maps, flipped.numpy())
+    if job.params.flip_hand:
+        angles = matrix_angles(mirrored_rotations(euler_matrices(torch.tensor(angles)))).numpy()
+    write_table(job.folder / "particles.star", with_poses(table, angles), "particles")
+    _report(job, maps, angles)
 
 
 def _check_halves(job: Job[Params], table: pd.DataFrame) -> None:
@@ -107,11 +100,10 @@ def _back_project(job: Job[Params], table: pd.DataFrame, poses: GivenPoses, side
     """Completed, symmetrised Fourier sums of both half-sets."""
     parts = [Backprojection(side, radius, job.device) for _ in (1, 2)]
     half = torch.tensor(table["half"].to_numpy(np.int64))
-    for numbers, images in job.over(iterate_images(table, BATCH), "batches of particles", math.ceil(len(table) / BATCH)):
-        rows = torch.tensor(numbers)
-        batch = poses.of(rows, torch.tensor(images, device=job.device), parts[0].disc)
+    for rows in job.over(np.array_split(np.arange(len(table)), math.ceil(len(table) / BATCH)), "batches of particles"):
+        batch = load_posed(table, poses, rows, parts[0].disc, job.device)
         for number, part in enumerate(parts, start=1):
-            part.add(batch[(half[rows] == number).to(job.device)])
+            part.add(batch[(half[torch.tensor(rows)] == number).to(job.device)])
     operators = symmetry_matrices(job.params.symmetry).float().to(job.device)
     return [part.completed(operators) for part in parts]
 
