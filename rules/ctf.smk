@@ -1,6 +1,6 @@
 # Needs  micrographs.
 # Makes  defocus, astigmatism, defocus surface and fit resolution per micrograph.
-# Steps  tile spectra, subtract the background, search the defocus, refine astigmatism and surface.
+# Steps  tile spectra, take off the background, search the defocus, refine astigmatism and surface; evaluate it at picks.
 
 
 rule patch_ctf:
@@ -26,3 +26,27 @@ rule patch_ctf:
         inputs=batch_folders,
     script:
         "../scripts/patch_ctf.py"
+
+
+rule ctf_at_picks:
+    """Evaluate defocus surfaces at the picks or particles of one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("ctf_at_picks"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/ctf_at_picks.py"

@@ -15,10 +15,11 @@ from firn.kernels.ctf import wavelength
 from firn.kernels.ctf_fit import Optics, Samples
 from firn.kernels.defocus_surface import surface_basis
 from firn.kernels.power_spectrum import ring_means
-from firn.kernels.ring_profile import fit_resolution, ring_correlation, ring_windows
+from firn.kernels.ring_profile import fit_resolution, ring_correlation, ring_windows, without_trend
 from firn.preprocess.ctf_spectrum import (
     CtfSettings,
     TileSpectra,
+    arc_means,
     background_basis,
     equiphase,
     measure,
@@ -152,10 +153,9 @@ def _profile(spectrum: TileSpectra, parameters: Tensor, surface: Tensor, optics:
     if not bool(surface.any()):
         power, offsets = power.mean(dim=0, keepdim=True), offsets[:1]
     rings, profiles = equiphase(spectrum, spectrum.pixels, power, parameters, offsets, optics)
-    project = ctf_fit.make_projector(rings.weights, background_basis(rings.s2.sqrt()))
     isotropic = torch.cat((parameters[:1], parameters.new_zeros(2), parameters[3:]))
     phase = ctf_fit.phases(rings, isotropic)
-    return _Profile(rings, project(profiles.mean(dim=0)) / project.root, -torch.cos(2 * phase), ring_windows(phase))
+    return _Profile(rings, without_trend(profiles.mean(dim=0), phase), -torch.cos(2 * phase), ring_windows(phase))
 
 
 def _envelope(spectrum: TileSpectra, parameters: Tensor, surface: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ def _describe(
         profile=profile.values,
         fit=profile.model,
         correlation=correlation,
-        picture=_picture(spectrum, parameters),
+        picture=_picture(spectrum, parameters, optics),
         tiles=spectrum.tiles,
         tiles_used=len(spectrum.values),
     )
@@ -249,15 +249,14 @@ def _correlation(spectrum: TileSpectra, parameters: Tensor, envelope: Tensor) ->
     return float(pattern @ target / (pattern.norm() * target.norm()).clamp(min=1e-20))
 
 
-def _picture(spectrum: TileSpectra, parameters: Tensor) -> Float[Tensor, "y x"]:
-    """Centred picture up to the reach: measured spectrum, smoothed over three pixels, on the left, fitted rings on the right, about 0."""
+def _picture(spectrum: TileSpectra, parameters: Tensor, optics: Optics) -> Float[Tensor, "y x"]:
+    """Centred picture up to the reach: measured spectrum, averaged over short arcs of equal phase, left, fitted rings right, about 0."""
     measured, fit = (torch.zeros(spectrum.inside.shape, device=spectrum.inside.device) for _ in range(2))
-    measured[spectrum.inside] = spectrum.power.mean(dim=0) - 1
+    measured[spectrum.inside] = arc_means(spectrum, parameters, optics) - 1
     fit[spectrum.inside] = ctf_fit.rings(spectrum.pixels, parameters, torch.ones_like(spectrum.pixels.base))
     reach = min(int(float(spectrum.pixels.s2.max().sqrt()) * spectrum.length) + 2, spectrum.tile // 2 - 1)
     left, right = (_half_plane(plane, reach) for plane in (measured, fit))
-    smooth = torch.nn.functional.avg_pool2d(torch.flip(left, (0, 1))[None, None], 3, stride=1, padding=1)[0, 0]
-    return torch.cat((smooth[:, :-1], right), dim=1)
+    return torch.cat((torch.flip(left, (0, 1))[:, :-1], right), dim=1)
 
 
 def _half_plane(spectrum: Tensor, reach: int) -> Tensor:

@@ -239,12 +239,30 @@ def equiphase(
     optics: Optics,
 ) -> tuple[Samples, Float[Tensor, "t r"]]:
     """(rings as samples, profiles) of values at places averaged along lines of equal phase; offsets: local defocus in Å of each row."""
-    local = parameters[0] + (places.terms[:, 1:3] @ parameters[1:3]) / places.terms[:, 0]
+    numbers = _phase_rings(spectrum, places, parameters, offsets, optics)
     count = int(spectrum.ring_numbers(places.s2.max())) + 1
-    numbers = spectrum.ring_numbers(equivalent_s2(places.s2, local + offsets[:, None], float(parameters[0]), optics)).clamp(-1, count) + 1
     weighted = values * places.weights
     sums = weighted.new_zeros(len(values), count + 2).scatter_add(1, numbers, weighted)[:, 1:-1]
     weights = weighted.new_zeros(len(values), count + 2).scatter_add(1, numbers, places.weights.expand_as(weighted))[:, 1:-1]
     radius = torch.arange(spectrum.lowest, spectrum.lowest + count, device=numbers.device) / spectrum.length
     frequencies = torch.stack((torch.zeros_like(radius), radius), dim=-1)
     return ctf_fit.make_samples(frequencies, weights.mean(dim=0).clamp(min=1e-3), optics), sums / weights.clamp(min=1)
+
+
+def _phase_rings(spectrum: TileSpectra, places: Samples, parameters: Tensor, offsets: Tensor, optics: Optics) -> Int[Tensor, "t n"]:
+    """Ring of equal phase each place belongs to for each row's defocus offset, from 1; 0 and one more than the last lie outside."""
+    local = parameters[0] + (places.terms[:, 1:3] @ parameters[1:3]) / places.terms[:, 0]
+    count = int(spectrum.ring_numbers(places.s2.max())) + 1
+    return spectrum.ring_numbers(equivalent_s2(places.s2, local + offsets[:, None], float(parameters[0]), optics)).clamp(-1, count) + 1
+
+
+def arc_means(spectrum: TileSpectra, parameters: Float[Tensor, "4"], optics: Optics) -> Float[Tensor, "p"]:
+    """The average of all tiles at each pixel, itself averaged over an arc of equal phase with weights 1 2 3 2 1 over 12 degrees."""
+    rings = _phase_rings(spectrum, spectrum.pixels, parameters, parameters.new_zeros(1), optics)[0]
+    arcs = 2 * SECTORS
+    azimuth = torch.atan2(spectrum.pixels.frequencies[:, 0], spectrum.pixels.frequencies[:, 1])
+    cell = rings * arcs + ((azimuth / math.pi + 0.5) * arcs).long().clamp(0, arcs - 1)
+    both = torch.stack((spectrum.power.mean(dim=0), torch.ones_like(azimuth)))
+    sums = both.new_zeros(2, (int(rings.max()) + 1) * arcs).index_add(1, cell, both).reshape(2, -1, arcs)
+    sums = torch.stack([(3 - abs(shift)) * torch.roll(sums, shift, dims=-1) for shift in range(-2, 3)]).sum(dim=0)
+    return (sums[0] / sums[1].clamp(min=1)).flatten()[cell]
