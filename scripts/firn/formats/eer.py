@@ -29,6 +29,7 @@ CERTAIN_COUNT = 20
 CODE_BITS = 11
 PLACED_TOGETHER = 48
 METADATA_TAG = 65001
+MOST_PIXELS_PER_BYTE = 5000
 
 
 def eer_shape(path: str | os.PathLike, fractions: int, upsampling: int) -> tuple[int, int, int, float | None, float]:
@@ -37,7 +38,7 @@ def eer_shape(path: str | os.PathLike, fractions: int, upsampling: int) -> tuple
     Raises ExposureError FRAMES when there are fewer raw frames than fractions or than the metadata tell, and as open_pages.
     """
     with open_pages(path) as pages:
-        _check_count(path, len(pages), fractions)
+        _check_count(path, pages, fractions)
         with no_surprise(path):
             told = _read_metadata(pages[0])
         recorded = told.get("numberOfFrames")
@@ -58,7 +59,7 @@ def iterate_eer(path: str | os.PathLike, fractions: int, upsampling: int, thread
         raise InputError(f"eer_upsampling is {upsampling}; it can be 1, 2 or 4")
     tails: list[int] = []
     with open_pages(path) as pages:
-        _check_count(path, len(pages), fractions)
+        _check_count(path, pages, fractions)
         group = len(pages) // fractions
         starts = range(0, group * fractions, group)
         for image, counts in in_order((partial(_sum_frames, path, pages, start, group, upsampling) for start in starts), threads):
@@ -67,9 +68,12 @@ def iterate_eer(path: str | os.PathLike, fractions: int, upsampling: int, thread
     _check_tails(path, np.array(tails))
 
 
-def _check_count(path: str | os.PathLike, raw: int, fractions: int) -> None:
-    if raw < fractions:
-        raise ExposureError("FRAMES", f"{path}: has {raw} raw frames, too few for {fractions} fractions")
+def _check_count(path: str | os.PathLike, pages: list[Any], fractions: int) -> None:
+    if len(pages) < fractions:
+        raise ExposureError("FRAMES", f"{path}: has {len(pages)} raw frames, too few for {fractions} fractions")
+    pixels, stored = pages[0].imagelength * pages[0].imagewidth, sum(pages[0].databytecounts)
+    if pixels > MOST_PIXELS_PER_BYTE * stored:
+        raise ExposureError("HEADER", f"{path}: raw frame 1 has {stored} bytes, which cannot be its {pixels} pixels")
 
 
 def _read_metadata(page: Any) -> dict[str, float]:

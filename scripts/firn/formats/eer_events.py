@@ -15,14 +15,28 @@ BAND_PIXELS = 2**20
 
 
 def read_events(data: bytes, skip_bits: int, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(positions `(n,)` as flat index of the physical pixel, ascending; sub-pixel codes `(n,)` of 4 bits) of one raw frame.
+    """(positions `(n,)` int32 as flat index of the physical pixel, ascending; sub-pixel codes `(n,)` of 4 bits) of one raw frame.
 
-    scratch: zeros `(y, x)` uint8, zero again afterwards. Raises ValueError or RuntimeError for codes that
-    lead out of the frame.
+    scratch: zeros `(y, x)` uint8, zero again afterwards. Raises ValueError or RuntimeError for codes that lead out of the frame.
     """
     imagecodecs.eer_decode(data, scratch.shape, skip_bits, SUBPIXEL_BITS, SUBPIXEL_BITS, superres=0, out=scratch)
     positions = _take_hits(scratch.reshape(-1))
     return positions, _subpixels(data, positions, skip_bits)
+
+
+def place_events(total_: np.ndarray, events: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int], upsampling: int) -> None:
+    """Add the electrons of raw frames to counts `(y * upsampling, x * upsampling)`, band by band so that each band stays in the cache."""
+    rows = max(1, BAND_PIXELS // (shape[1] * upsampling**2))
+    starts = np.arange(0, shape[0] + rows, rows) * shape[1]
+    placed = [
+        (_fine_index(positions, codes, shape[1], upsampling), np.searchsorted(positions, starts.astype(positions.dtype)))
+        for positions, codes in events
+    ]
+    flat = total_.reshape(-1)
+    for band, start in enumerate(starts[:-1] * upsampling**2):
+        pixels = flat[start : start + rows * shape[1] * upsampling**2]
+        for index, edges in placed:
+            pixels[index[edges[band] : edges[band + 1]] - start] += 1
 
 
 def _take_hits(pixels_: np.ndarray) -> np.ndarray:
@@ -30,44 +44,31 @@ def _take_hits(pixels_: np.ndarray) -> np.ndarray:
     if pixels_.size % 8:
         hits = np.flatnonzero(pixels_)
         pixels_[:] = 0
-        return hits
+        return hits.astype(np.int32)
     words = pixels_.view(np.uint64)
     hit = np.flatnonzero(words != 0)
     values = words[hit]
     words[hit] = 0
-    inner = np.flatnonzero(values.view(bool))
-    return (hit[inner >> 3] << 3) + (inner & 7)
-
-
-def place_events(total_: np.ndarray, events: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int], upsampling: int) -> None:
-    """Add the electrons of raw frames to counts `(y * upsampling, x * upsampling)`, band by band so that each band stays in the cache."""
-    placed = [(positions, _fine_index(positions, codes, shape[1], upsampling)) for positions, codes in events]
-    rows = max(1, BAND_PIXELS // (shape[1] * upsampling**2))
-    flat = total_.reshape(-1)
-    for row in range(0, shape[0], rows):
-        edges = row * shape[1], (row + rows) * shape[1]
-        start = edges[0] * upsampling**2
-        band = flat[start : edges[1] * upsampling**2]
-        for positions, index in placed:
-            low, high = np.searchsorted(positions, edges)
-            band[index[low:high] - start] += 1
+    inner = np.flatnonzero(values.view(bool)).astype(np.int32)
+    return (hit.astype(np.int32)[inner >> 3] << 3) + (inner & 7)
 
 
 def _subpixels(data: bytes, positions: np.ndarray, skip_bits: int) -> np.ndarray:
     """The 4 bits after the distance of each electron: full skips before it moved it by skip_bits each."""
-    full = 2**skip_bits - 1
-    gaps = np.diff(positions, prepend=-1) - 1
-    skips = np.cumsum(gaps.astype(np.int32) // full, dtype=np.int64)
-    bits = skip_bits * (skips + 1) + (skip_bits + 2 * SUBPIXEL_BITS) * np.arange(len(positions))
+    code_bits = skip_bits + 2 * SUBPIXEL_BITS
+    skips = np.diff(positions, prepend=np.int32(-1)) - 1
+    skips //= 2**skip_bits - 1
+    bits = np.cumsum(skips, dtype=np.int32) * skip_bits
+    bits += np.arange(skip_bits, skip_bits + code_bits * len(positions), code_bits, dtype=np.int32)
     stored = np.frombuffer(data + b"\0\0", dtype=np.uint8)
     words = stored[:-1].astype(np.uint16) | (stored[1:].astype(np.uint16) << 8)
-    return (words[np.minimum(bits >> 3, len(words) - 1)] >> (bits & 7).astype(np.uint16)) & 15
+    return (words[np.minimum(bits >> 3, len(words) - 1)] >> (bits & 7).astype(np.uint16)).astype(np.uint8) & 15
 
 
 def _fine_index(positions: np.ndarray, codes: np.ndarray, width: int, upsampling: int) -> np.ndarray:
-    """Flat index on the fine grid."""
-    finest = codes ^ 10
+    """Flat index on the fine grid: that of the pixel's first fine pixel, and the step that the sub-pixel code adds."""
+    finest = np.arange(16) ^ 10
     coarser = 2 if upsampling == 2 else 1
-    fine_x, fine_y = (finest & 3) // coarser, (finest >> 2) // coarser
-    y = positions // width
-    return (y * upsampling + fine_y) * (width * upsampling) + (positions - y * width) * upsampling + fine_x
+    steps = (finest >> 2) // coarser * (width * upsampling) + (finest & 3) // coarser
+    rows = positions // width
+    return rows * np.int64(width * upsampling * (upsampling - 1)) + np.multiply(positions, upsampling, dtype=np.int64) + steps[codes]
