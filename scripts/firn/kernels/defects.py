@@ -18,12 +18,14 @@ def find_defects(total: Float[Tensor, "y x"]) -> Bool[Tensor, "y x"]:
 
     The sd is robust (from the quartiles of the deviations), so that the defects themselves do not widen it.
     """
-    deviation = total - _box_mean(total)
-    sample = deviation.flatten()[:: max(1, deviation.numel() // 50_000)]
+    deviation = _box_deviation(total)
+    sample = deviation.view(-1)[:: max(1, deviation.numel() // 50_000)]
     quartiles = torch.quantile(sample, torch.tensor([0.25, 0.75], device=total.device, dtype=total.dtype))
     sd = float((quartiles[1] - quartiles[0]).clamp(min=1e-6) / 1.349)
-    hot, low = deviation > HOT_SD * sd, deviation < -min(DEAD_SD * sd, LEAST_COUNTS)
-    return hot | (low & ((total <= 0) | (deviation < -DEAD_SD * sd)))
+    defects = deviation < -min(DEAD_SD * sd, LEAST_COUNTS)
+    rows, columns = torch.nonzero(defects, as_tuple=True)
+    defects[rows, columns] = (deviation[rows, columns] < -DEAD_SD * sd) | (total[rows, columns] <= 0)
+    return defects.logical_or_(deviation > HOT_SD * sd)
 
 
 def choose_substitutes(defects: Bool[Tensor, "y x"], frames: int, generator: torch.Generator) -> Tensor:
@@ -45,20 +47,21 @@ def choose_substitutes(defects: Bool[Tensor, "y x"], frames: int, generator: tor
     return torch.where(chosen < 0, good[anywhere], chosen)
 
 
-def _box_mean(image: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
-    """Mean over squares of 15 pixels a side; the image is mirrored at its edges. In strips of rows that stay in a processor's cache."""
+def _box_deviation(image: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+    """Image less its mean over squares of 15 pixels a side; mirrored at its edges. In strips of rows that stay in a processor's cache."""
     height, width = image.shape
     if min(height, width) <= HALF_BOX:
-        return image.mean().expand_as(image)
+        return image - image.mean()
     box = 2 * HALF_BOX + 1
     rows = [*range(HALF_BOX, 0, -1), *range(height), *range(height - 2, height - HALF_BOX - 2, -1)]
-    means = torch.empty_like(image)
+    deviation = torch.empty_like(image)
     for start in range(0, height, STRIP_ROWS):
         count = min(STRIP_ROWS, height - start)
         source = image[rows[start : start + count + box - 1]]
         padded = torch.cat((source[:, 1 : HALF_BOX + 1].flip(1), source, source[:, -HALF_BOX - 1 : -1].flip(1)), dim=1)
-        means[start : start + count] = _sums_of_15(_sums_of_15(padded, 0), 1) / box**2
-    return means
+        means = _sums_of_15(_sums_of_15(padded, 0), 1).div_(box**2)
+        torch.sub(image[start : start + count], means, out=deviation[start : start + count])
+    return deviation
 
 
 def _sums_of_15(image: Float[Tensor, "y x"], axis: int) -> Float[Tensor, "h w"]:

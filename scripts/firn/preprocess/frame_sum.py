@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from firn.kernels.dose import dose_weights, factorise
-from firn.kernels.fourier import frequencies, plain_irfft2, plain_rfft2, resize_spectra2
+from firn.kernels.fourier import fast_size, frequencies, plain_irfft2, plain_rfft2, resize_spectra2
 from firn.kernels.interpolate import resample_rows_, spline_prefilter, spline_taps
 from firn.kernels.spline import cubic_basis
 from firn.preprocess.frames import Frames
@@ -23,6 +23,7 @@ STEP_PX = 16
 STRIP_TOLERANCE_PX = 0.1
 GROUP_FRAMES = 24
 DOSE_TOLERANCE = 2e-4
+SPECTRUM_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ def sum_frames(
     """Sums of the moved frames; doses `(f,)` in e/Å² at the end of each frame; f_crop: factor of Fourier-cropping."""
     shape = frames.shape
     recipe = _make_recipe(len(frames), shape, doses, voltage_kv, pixel_size, motion.shifts.device, halves)
-    mixed = torch.zeros(recipe.mixing.shape[1], *shape, device=motion.shifts.device)
+    grown = (fast_size(shape[0]), fast_size(shape[1])) if f_crop == 1 else shape
+    mixed = torch.zeros(recipe.mixing.shape[1], *grown, device=motion.shifts.device)
     warp = _Warp(motion, shape, pixel_size)
     for numbers in torch.arange(len(frames)).split(GROUP_FRAMES):
         _add_group(mixed, frames, numbers.tolist(), warp, recipe.mixing)
-    return _finish(mixed, recipe, f_crop)
+    return _finish(mixed, recipe, shape, f_crop)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class _Recipe:
     step: float
     plain: Tensor
     halves: bool
+
+    @property
+    def results(self) -> int:
+        """Number of images to make."""
+        return 1 + (self.profiles is not None) + 2 * self.halves
 
 
 def _make_recipe(
@@ -132,7 +139,7 @@ def _add_group(mixed_: Tensor, frames: Frames, numbers: list[int], warp: _Warp, 
     counts = [frames.counts_of(number) for number in numbers]
     width = warp.shape[1]
     weights = mixing[numbers].T
-    moved = torch.empty(len(numbers), warp.rows, width, device=mixed_.device)
+    moved = torch.zeros(len(numbers), warp.rows, mixed_.shape[2], device=mixed_.device)
     for start, count in warp.strips():
         along_y, along_x = (shifts[numbers] for shifts in warp.shifts(start, count))
         repeat_y, repeat_x = (STEP_PX if shifts.shape[1] > 1 else width for shifts in (along_y, along_x))
@@ -141,36 +148,46 @@ def _add_group(mixed_: Tensor, frames: Frames, numbers: list[int], warp: _Warp, 
         lines = zip(counts, first_y.tolist(), first_x.tolist(), taps_y, taps_x, rows, columns, moved, strict=True)
         for frame, top, left, ty, tx, row_weights, column_weights, strip in lines:
             source = frames.rows(frame, start + top, count + ty - 1)
-            resample_rows_(strip[:count], source, row_weights[:ty], column_weights[:tx], left)
+            resample_rows_(strip[:count, :width], source, row_weights[:ty], column_weights[:tx], left)
         mixed_[:, start : start + count].flatten(1).addmm_(weights, moved[:, :count].flatten(1))
 
 
-def _finish(mixed: Tensor, recipe: _Recipe, f_crop: float) -> Sums:
-    shape = (mixed.shape[1], mixed.shape[2])
-    rows, columns = spline_prefilter(shape, mixed.device)
-    new = shape if f_crop == 1 else (round(shape[0] * f_crop / 2) * 2, round(shape[1] * f_crop / 2) * 2)
+def _finish(mixed: Tensor, recipe: _Recipe, shape: tuple[int, int], f_crop: float) -> Sums:
+    """The sums as images of the shape, cropped by the factor; room for sides that transform fast is filled with the edge pixels."""
+    height, width = shape
+    mixed[:, :, width:] = mixed[:, :, width - 1 : width]
+    mixed[:, height:] = mixed[:, height - 1 : height]
+    full = (mixed.shape[1], mixed.shape[2])
+    new = full if f_crop == 1 else (round(height * f_crop / 2) * 2, round(width * f_crop / 2) * 2)
 
     def image(spectrum: Tensor) -> Tensor:
-        spectrum.mul_(rows).mul_(columns)
-        return plain_irfft2(resize_spectra2(spectrum, shape, new) if new != shape else spectrum, new)
+        if new != full:
+            return plain_irfft2(resize_spectra2(spectrum, full, new), new)
+        return plain_irfft2(spectrum, full)[:height, :width].contiguous()
 
-    halves = [plain_rfft2(total) for total in mixed[-2:]] if recipe.halves else []
-    plain, weighted = _combine(mixed, recipe)
-    odd, even = (image(half) for half in halves) if halves else (None, None)
-    return Sums(image(plain), None if weighted is None else image(weighted), odd, even)
+    spectra = [plain_rfft2(total) for total in mixed]
+    rows, columns = spline_prefilter(full, mixed.device)
+    results = torch.empty(recipe.results, *spectra[0].shape, dtype=torch.complex64, device=mixed.device)
+    for start in range(0, full[0], SPECTRUM_ROWS):
+        part = slice(start, start + SPECTRUM_ROWS)
+        results[:, part] = _combine(torch.stack([spectrum[part] for spectrum in spectra]), recipe, start, full) * (rows[part] * columns)
+    images = [image(spectrum) for spectrum in results]
+    weighted = images[1] if recipe.profiles is not None else None
+    odd, even = images[-2:] if recipe.halves else (None, None)
+    return Sums(images[0], weighted, odd, even)
 
 
-def _combine(mixed: Tensor, recipe: _Recipe) -> tuple[Tensor, Tensor | None]:
-    """Spectra of the plain and of the dose-weighted sum."""
-    shape = (mixed.shape[1], mixed.shape[2])
-    plain = torch.zeros(shape[0], shape[1] // 2 + 1, dtype=torch.complex64, device=mixed.device)
-    weighted = None if recipe.profiles is None else torch.zeros_like(plain)
-    ky, kx = frequencies(shape[0], mixed.device), frequencies(shape[1], mixed.device)[: shape[1] // 2 + 1]
-    index = (ky.square()[:, None] + kx.square()).sqrt_().div_(recipe.step).add_(0.5).int()
-    for number, share in enumerate(recipe.plain.tolist()):
-        spectrum = plain_rfft2(mixed[number])
-        plain.add_(spectrum, alpha=share)
-        if recipe.profiles is not None and weighted is not None and number < len(recipe.profiles):
-            weight = recipe.profiles[number].index_select(0, index.view(-1)).view(index.shape)
-            torch.view_as_real(weighted).addcmul_(torch.view_as_real(spectrum), weight[..., None])
-    return plain, weighted
+def _combine(spectra: Tensor, recipe: _Recipe, start: int, shape: tuple[int, int]) -> Tensor:
+    """Rows of the spectra of the results (plain, weighted, odd, even) from those `(r, n, x)` of the sums; start: number of the first."""
+    count, width = spectra.shape[1:]
+    flat = torch.view_as_real(spectra).flatten(1)
+    results = [(recipe.plain[None] @ flat).reshape(count, width, 2)]
+    if recipe.profiles is not None:
+        ky = frequencies(shape[0], spectra.device)[start : start + count]
+        kx = frequencies(shape[1], spectra.device)[:width]
+        index = (ky.square()[:, None] + kx.square()).sqrt_().div_(recipe.step).add_(0.5).int()
+        weights = recipe.profiles.index_select(1, index.view(-1))
+        ranked = torch.view_as_real(spectra[: len(weights)])
+        results.append((ranked * weights.view(-1, count, width, 1)).sum(dim=0))
+    images = [torch.view_as_complex(result) for result in results]
+    return torch.stack([*images, *(spectra[-2:] if recipe.halves else ())])

@@ -11,6 +11,7 @@ from firn.kernels.fourier import fast_size_below
 from firn.kernels.interpolate import periodic_rows
 
 TAPER_SHARE = 1 / 32
+STRIP_ROWS, MOST_BYTES = 128, 128
 
 
 @dataclass(frozen=True)
@@ -50,27 +51,27 @@ class Frames:
 def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: torch.Generator) -> Frames:
     """Frames with the defects found: where the gain is 0, and where the sum of all frames is hot or dead."""
     total = sum_counts(counts)
-    if gain is None:
-        defects = find_defects(total)
-    else:
-        total, dead = total * gain, gain == 0
-        defects = find_defects(torch.where(dead, total.mean(), total)).logical_or_(dead)
-        gain = torch.where(defects, gain.mean(), gain)
-    return Frames(counts, gain, torch.nonzero(defects.view(-1))[:, 0], choose_substitutes(defects, len(counts), generator))
+    if gain is not None:
+        dead = torch.nonzero(gain.view(-1) == 0)[:, 0]
+        total.mul_(gain).view(-1)[dead] = total.mean()
+    bad = find_defects(total)
+    if gain is not None:
+        bad.view(-1)[dead] = True
+        gain = gain.masked_fill(bad, float(gain.mean()))
+    return Frames(counts, gain, torch.nonzero(bad.view(-1))[:, 0], choose_substitutes(bad, len(counts), generator))
 
 
 def sum_counts(counts: Sequence[Tensor]) -> Tensor:
-    """Sum `(y, x)` of frames, float32; bytes are added up in 16 bits, as many frames at a time as these hold."""
+    """Sum `(y, x)` of frames, float32; bytes are added up in 16 bits, as many frames at a time as these hold, strip by strip of rows."""
     total = torch.zeros(counts[0].shape, dtype=torch.float32, device=counts[0].device)
-    if counts[0].dtype != torch.uint8:
-        for frame in counts:
-            total += frame
-        return total
-    for start in range(0, len(counts), 128):
-        part = torch.zeros(total.shape, dtype=torch.int16, device=total.device)
-        for frame in counts[start : start + 128]:
-            part += frame
-        total += part
+    kind = torch.int16 if counts[0].dtype == torch.uint8 else torch.float32
+    for start in range(0, len(total), STRIP_ROWS):
+        strip = total[start : start + STRIP_ROWS]
+        for first in range(0, len(counts), MOST_BYTES):
+            part = torch.zeros(strip.shape, dtype=kind, device=total.device)
+            for frame in counts[first : first + MOST_BYTES]:
+                part += frame[start : start + STRIP_ROWS]
+            strip += part
     return total
 
 
