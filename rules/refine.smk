@@ -129,3 +129,35 @@ rule subtract_particles:
         inputs=job_folders,
     script:
         "../scripts/subtract_particles.py"
+
+
+rule refine_local:
+    """Refine a masked part of a structure near given poses."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/refine_local.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("refine_local"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/refine_local.py"

@@ -120,9 +120,9 @@ class Searcher:
 
     def batch_size(self) -> int:
         """Particles at a time that keep memory bounded."""
-        widest = max(
-            8 * limit * len(reference.disc.points) for limit, reference in zip(_limits(self.levels), self.references[1:], strict=True)
-        )
+        counts = [8 * limit for limit in _limits(self.levels)]
+        counts = [0 if self.everywhere else self.near[0] * self.near[1], *counts]
+        widest = max(count * len(reference.disc.points) for count, reference in zip(counts, self.references, strict=True))
         dense = len(self.shifts) * len(self.references[0].nodes) if self.references[0].nodes is not None else 0
         return max(1, min(64, BATCH_BYTES // max(12 * widest, 8 * dense)))
 
