@@ -75,7 +75,9 @@ def test_a_packed_mrc_movie_is_read_like_the_plain_one(
 def test_threads_change_neither_the_frames_nor_their_order(tmp_path: Path, counts: np.ndarray) -> None:
     tiff, eer = write_tiff(tmp_path / "m.tif", counts), tmp_path / "m.eer"
     write_eer_movie(eer, counts[..., :32], np.random.default_rng(1))
-    for path in (tiff, eer):
+    packed = tmp_path / "m.mrc.bz2"
+    packed.write_bytes(bz2.compress(write_mrc(tmp_path / "m.mrc", counts.astype(np.int16)).read_bytes()))
+    for path in (tiff, eer, packed):
         one, three = (list(iterate_frames(path, 6, 2, threads)) for threads in (1, 3))
         np.testing.assert_array_equal(np.stack(one), np.stack(three))
 

@@ -6,34 +6,47 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, Protocol
 
 from firn.errors import ExposureError
+from firn.formats.bzip2_blocks import Bzip2Reader
 
 MAGIC: dict[bytes, Callable[..., Any]] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 ENDINGS = (".bz2", ".gz", ".xz")
 PIECE = 64 * 2**20
 LONGEST_REMARK = 200
+
+
+class Readable(Protocol):
+    """What gives the next bytes."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most count bytes, none at the end."""
+
+
 DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 
 @contextmanager
-def open_unpacked(path: str | os.PathLike) -> Iterator[tuple[BinaryIO, bool]]:
-    """(stream of the file's unpacked bytes, whether it was packed); raises ExposureError UNREADABLE when it cannot be opened."""
+def open_unpacked(path: str | os.PathLike, threads: int = 1) -> Iterator[tuple[Readable, bool]]:
+    """(stream of the file's unpacked bytes, whether it was packed); several threads unpack bzip2 together.
+
+    Raises ExposureError UNREADABLE when the file cannot be opened.
+    """
     try:
         with Path(path).open("rb") as plain:
             start = plain.read(8)
     except OSError as error:
         raise ExposureError("UNREADABLE", f"{path}: cannot be read ({error.strerror})") from error
     opener = next((opener for magic, opener in MAGIC.items() if start.startswith(magic)), None)
-    if opener is None:
-        with Path(path).open("rb") as plain:
-            yield plain, False
+    if opener is None or (opener is bz2.open and threads > 1):
+        with Path(path).open("rb") as plain, closing(plain if opener is None else Bzip2Reader(plain, threads)) as stream:
+            yield stream, opener is not None
     else:
         with opener(path, "rb") as stream:
-            yield cast(BinaryIO, stream), True
+            yield stream, True
 
 
 def brief(error: BaseException) -> str:
@@ -42,7 +55,7 @@ def brief(error: BaseException) -> str:
     return text if len(text) <= LONGEST_REMARK else text[:LONGEST_REMARK] + " ..."
 
 
-def read_exactly(stream: BinaryIO, count: int, path: str | os.PathLike) -> bytearray:
+def read_exactly(stream: Readable, count: int, path: str | os.PathLike) -> bytearray:
     """The next count bytes; memory grows with what is there, not with what is asked for.
 
     Raises ExposureError TRUNCATED when the stream ends before, CODEC when it cannot be unpacked.

@@ -73,7 +73,7 @@ def read_header(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampling
 def iterate_frames(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampling: int = 2, threads: int = 1) -> Iterator[np.ndarray]:
     """Frames `(y, x)` in the stored type, each checked for NaN, zeros and saturation as it is read.
 
-    threads decode TIFF and EER together; threads + 1 frames are in memory at most.
+    threads decode TIFF, EER and bzip2 together; threads + 1 frames are in memory at most.
 
     Raises ExposureError: NONFINITE, ZERO, SATURATED, CODEC, and as read_header.
     """
@@ -81,7 +81,7 @@ def iterate_frames(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampl
     if kind == "eer":
         frames = iterate_eer(path, eer_fractions, eer_upsampling, threads)
     else:
-        frames = iterate_tiff(path, threads) if kind == "tiff" else _iterate_mrc(path)
+        frames = iterate_tiff(path, threads) if kind == "tiff" else _iterate_mrc(path, threads)
     sums: list[float] = []
     for number, frame in enumerate(frames, start=1):
         sums.append(_check_frame(path, number, frame))
@@ -132,6 +132,6 @@ def _mrc_header(path: str | os.PathLike) -> MovieHeader:
     return MovieHeader("packed" if header.packed else "mrc", header.nz, header.ny, header.nx, pixel_size if pixel_size > 0 else None)
 
 
-def _iterate_mrc(path: str | os.PathLike) -> Iterator[np.ndarray]:
+def _iterate_mrc(path: str | os.PathLike, threads: int) -> Iterator[np.ndarray]:
     _mrc_header(path)
-    yield from iterate_sections(path)
+    yield from iterate_sections(path, threads)

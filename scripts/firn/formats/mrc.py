@@ -25,13 +25,13 @@ def check_header(path: str | os.PathLike) -> tuple[int, int, int, int]:
     return header.mode, header.nz, header.ny, header.nx
 
 
-def iterate_sections(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """Sections `(y, x)` in the stored type, native byte order, one at a time; mode 101 as uint8.
+def iterate_sections(path: str | os.PathLike, threads: int = 1) -> Iterator[np.ndarray]:
+    """Sections `(y, x)` in the stored type, native byte order, one at a time; mode 101 as uint8. Several threads unpack bzip2 together.
 
     Raises ExposureError: HEADER for transforms (mode 4), TRUNCATED and CODEC, and as read_mrc_header.
     """
     header = _image_header(path)
-    with open_unpacked(path) as (stream, _):
+    with open_unpacked(path, threads) as (stream, _):
         read_exactly(stream, header.offset, path)
         for _ in range(header.nz):
             yield _unpack(read_exactly(stream, header.section_bytes, path), header)
