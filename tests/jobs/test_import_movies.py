@@ -374,3 +374,13 @@ def test_movies_that_contradict_their_records_are_set_aside(raw: Path) -> None:
     failed = read_table("results/in/failed.star", "failed").set_index("movie")
     assert failed["reason_code"].to_dict() == {"raw/m1.tif": "FRAMES", "raw/m2.tif": "PIXELSIZE"}
     assert "has 5 frames, but raw/m1.tif.mdoc tells of 7" in failed.loc["raw/m1.tif", "reason"]
+
+
+def test_the_pixel_size_of_micrographs_is_doubted_when_their_headers_contradict_it_or_hardly_know_it(raw: Path) -> None:
+    image = np.random.default_rng(3).normal(size=(20, 30)).astype(np.float32)
+    write_micrograph(raw / "m.mrc", image, 1.5)
+    assert not import_all(import_micrographs, OPTICS | {"files": "raw/m.mrc", "pixel_size": 1.52}).warnings
+    assert "1.5 Å, but pixel_size is 2 Å" in import_all(import_micrographs, OPTICS | {"files": "raw/m.mrc", "pixel_size": 2}).warnings[0]
+    write_micrograph(raw / "one.mrc", image, 1.0)
+    assert "exactly 1 Å" in import_all(import_micrographs, OPTICS | {"files": "raw/one.mrc"}).warnings[0]
+    assert not import_all(import_micrographs, OPTICS | {"files": "raw/one.mrc", "pixel_size": 2}).warnings

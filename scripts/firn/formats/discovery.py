@@ -12,6 +12,8 @@ from firn.errors import ExposureError, InputError
 from firn.formats.ids import exposure_id
 from firn.formats.movie import MovieHeader, movie_format, read_header
 
+PIXEL_TOLERANCE = 0.05
+
 
 def expand_files(patterns: str | Sequence[str]) -> list[str]:
     """Files that match the pattern or patterns (`*`, `?`, `[]`, `**`), sorted, each once.
@@ -57,6 +59,22 @@ def first_like_all(paths: Sequence[str], eer_fractions: int = 40, eer_upsampling
     header = read_header(paths[0], eer_fractions, eer_upsampling)
     kind = movie_format(paths[0])
     return {path: header for path in paths if movie_format(path) == kind}
+
+
+def doubt_pixel_size(headers: dict[str, MovieHeader], given: float | None) -> str | None:
+    """A remark on the first header whose pixel size is another than the one given, or the 1 Å of programs that do not know it."""
+    for path, header in headers.items():
+        found = header.pixel_size
+        if found is None:
+            continue
+        unknown = abs(found - 1) < 1e-6
+        if given is not None and not unknown and abs(found - given) > PIXEL_TOLERANCE * given:
+            return f"{path}: its header tells a pixel size of {found:.4g} Å, but pixel_size is {given:g} Å, which is taken"
+        if given is None and unknown:
+            return (
+                f"{path}: its header tells a pixel size of exactly 1 Å, as programs write when they do not know; give pixel_size to be sure"
+            )
+    return None
 
 
 def batch_names(count: int, batch_size: int) -> list[str]:

@@ -25,7 +25,7 @@ class Params(JobParams):
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
 
     files: str | list[str]
-    """Pattern such as `micrographs/*.mrc`, or a list of patterns; MRC or TIFF, relative to the run folder."""
+    """Pattern such as `micrographs/*.mrc`, or a list of patterns; MRC, TIFF, or MRC packed as bz2, gz or xz, relative to the run folder."""
     pixel_size: float | None = Field(None, gt=0, le=50)
     """Å. Default: from the MRC header."""
     voltage_kv: float = Field(ge=60, le=1000)
@@ -51,6 +51,9 @@ def run(job: Job[Params]) -> None:
     if not names:
         raise InputError(f"job {job.name}: none of {len(files)} micrographs can be used; the first: {next(iter(faults.values()))}")
     table = _describe(job, {path: good[path] for path in names}, names)
+    doubt = discovery.doubt_pixel_size({path: good[path] for path in names}, job.params.pixel_size)
+    if doubt is not None:
+        job.warn(doubt)
     _write(job, table, faults)
     _report(job, table, faults)
 

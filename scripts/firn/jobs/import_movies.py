@@ -19,7 +19,6 @@ from firn.runtime.job import Job
 from firn.runtime.params import Kind, Lane, slot
 
 DEFAULT_FRACTIONS = 40
-PIXEL_TOLERANCE = 0.05
 
 
 class Params(DetectorParams):
@@ -83,7 +82,9 @@ def run(job: Job[Params]) -> None:
     if reference.image is not None:
         write_image(job.folder / "gain.mrc", reference.image, float(table["movie_pixel_size"].iloc[0]))
         table = table.assign(gain=job.output_path("gain.mrc"))
-    _warn_of_pixel_size(job, headers)
+    doubt = discovery.doubt_pixel_size(headers, job.params.pixel_size) if told is None and not sidecars else None
+    if doubt is not None:
+        job.warn(doubt)
     _write(job, table, faults)
     _report(job, table, faults, reference)
 
@@ -140,7 +141,7 @@ def _find_contradictions(job: Job[Params], headers: dict[str, MovieHeader], side
         size = sizes[path]
         if wanted is not None and header.format != "eer" and header.frames < wanted:
             faults[path] = ExposureError("FRAMES", f"{path}: has {header.frames} frames, but {sidecars[path].path} tells of {wanted}")
-        elif size is not None and job.params.pixel_size is None and abs(size - usual) > PIXEL_TOLERANCE * usual:
+        elif size is not None and job.params.pixel_size is None and abs(size - usual) > discovery.PIXEL_TOLERANCE * usual:
             faults[path] = ExposureError("PIXELSIZE", f"{path}: has pixels of {size:.4g} Å, but most others have {usual:.4g} Å")
     return faults
 
@@ -203,18 +204,6 @@ def _given(parameter: str, value: float | None, rows: pd.DataFrame, column: str,
     if default is None:
         raise InputError(f"import_movies: {parameter} must be given, since neither a source nor the movies nor files beside them tell it")
     return float(default)
-
-
-def _warn_of_pixel_size(job: Job[Params], headers: dict[str, MovieHeader]) -> None:
-    """A header's pixel size that is another than the one given, or that programs write when they do not know."""
-    path, header = next(iter(headers.items()))
-    given, found = job.params.pixel_size, header.pixel_size
-    if given is None and found is not None and abs(found - 1) < 1e-6 and job.params.source is None:
-        job.warn(
-            f"{path}: its header tells a pixel size of exactly 1 Å, as programs write when they do not know; give pixel_size to be sure"
-        )
-    if given is not None and found is not None and abs(found - 1) > 1e-6 and abs(found - given) > PIXEL_TOLERANCE * given:
-        job.warn(f"{path}: its header tells a pixel size of {found:.4g} Å, but pixel_size is {given:g} Å, which is taken")
 
 
 def _source_gain(told: pd.DataFrame | None) -> str | None:
