@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tifffile
 
+from firn.families import motion
 from firn.formats.motion_star import polynomial_terms, read_motion
 from firn.formats.mrc import read_mrc, write_image
 from firn.formats.star import read_star
@@ -107,6 +108,18 @@ def test_saturated_and_infinite_movies_fail_in_one_sentence_each() -> None:
     failed = read_table(HOME / "failed.star", "failed")
     assert list(failed["reason_code"]) == ["SATURATED", "NONFINITE"]
     assert all(str(reason).count("raw/") == 1 for reason in failed["reason"])
+
+
+def test_wide_integers_with_a_hot_pixel_give_the_same_micrograph_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = counted_movie(3.0, 0.5)
+    counts[:, 30, 40] = 255
+    correct([write_movie("m.tif", counts)])
+    first = read_mrc(HOME / "micrographs/e0.mrc")[0]
+    wide = counts.astype(np.uint16)
+    wide[:, 30, 40] = 4000
+    monkeypatch.setattr(motion, "PACKED_BYTES", 1000)
+    correct([write_movie("m.tif", wide)])
+    np.testing.assert_array_equal(read_mrc(HOME / "micrographs/e0.mrc")[0], first)
 
 
 def test_odd_and_even_frames_are_written_on_request_and_add_up() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from firn.preprocess.frame_sum import sum_frames
-from firn.preprocess.frames import Frames, bin_images, bin_to_resolution, prepare_frames, sum_counts
+from firn.preprocess.frames import Frames, PackedCounts, bin_images, bin_to_resolution, prepare_frames, sum_counts
 from firn.preprocess.motion import Field, Motion, Settings, cut_tiles, estimate_motion, spline_times
 from firn.preprocess.motion_fit import Model
 from moving_specimen import FRAMES, SIDE, counted_movie, displacement, expected_counts
@@ -114,7 +114,7 @@ def test_sums_keep_the_counts_and_dose_weights_keep_white_noise_white() -> None:
     sums = sum_frames(frames_of(noise), still, PIXEL, DOSES, 300.0)
     plain, weighted = sums.plain, sums.weighted
     assert weighted is not None
-    np.testing.assert_allclose(plain.numpy(), noise.sum(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(plain.numpy(), noise.sum(axis=0), atol=0.05)
     assert float(weighted.mean()) == pytest.approx(noise.sum(axis=0).mean() / FRAMES**0.5, rel=1e-4)
     assert float(weighted.var()) == pytest.approx(8.0, rel=0.03)
 
@@ -137,7 +137,7 @@ def test_the_gain_is_applied_and_its_zeros_are_filled_from_neighbours() -> None:
     assert sum(float(frames[number][40, 50]) for number in range(FRAMES)) > 0
 
 
-@pytest.mark.parametrize(("kind", "most"), [(torch.uint8, 5), (torch.uint8, 200), (torch.int32, 9), (torch.float32, 9)])
+@pytest.mark.parametrize(("kind", "most"), [(torch.uint8, 5), (torch.uint8, 200), (torch.int8, 100), (torch.int32, 9), (torch.float32, 9)])
 def test_binning_takes_means_of_squares_whatever_the_type(kind: torch.dtype, most: int) -> None:
     images = torch.randint(0, most + 1, (2, 13, 17), generator=torch.Generator().manual_seed(1)).to(kind)
     expected = torch.nn.functional.avg_pool2d(images.float(), 3)
@@ -147,6 +147,21 @@ def test_binning_takes_means_of_squares_whatever_the_type(kind: torch.dtype, mos
 def test_bytes_of_many_bright_frames_add_up() -> None:
     counts = [torch.full((3, 4), 255, dtype=torch.uint8)] * 300
     assert sum_counts(counts).tolist() == [[300 * 255.0] * 4] * 3
+
+
+@pytest.mark.parametrize("rows", [6, 7])
+def test_packed_counts_come_out_unchanged(rows: int) -> None:
+    generator = torch.Generator().manual_seed(6)
+    frames = [torch.randint(0, 18, (rows, 5), generator=generator).to(torch.uint8), torch.full((rows, 5), 300, dtype=torch.int32)]
+    frames[0][2, 3] = 255
+    packed = PackedCounts()
+    for frame in frames:
+        packed.append(frame)
+    assert len(packed) == 2
+    for found, frame in zip(packed[:], frames, strict=True):
+        assert found.dtype == frame.dtype
+        assert torch.equal(found, frame)
+    assert torch.equal(sum_counts(packed), frames[0].float() + 300)
 
 
 def test_an_even_illumination_seen_through_the_gain_is_even_once_binned() -> None:

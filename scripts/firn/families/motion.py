@@ -19,7 +19,7 @@ from firn.formats.movie import iterate_frames
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_table
 from firn.preprocess.frame_sum import Sums, sum_frames
-from firn.preprocess.frames import prepare_frames
+from firn.preprocess.frames import PackedCounts, prepare_frames
 from firn.preprocess.motion import Motion, Settings, estimate_motion
 from firn.report.motion import draw_motion
 from firn.runtime.job import Job
@@ -29,6 +29,8 @@ NEEDS = ("exposure_id", "batch", "movie", "frames", "width_px", "height_px", "do
 EARLY_DOSE = 4.0
 MOST_FIGURES = 1
 MODEL_RASTER = 9
+PACKED_BYTES = 2**30
+HOT_SHARE = 1e-4
 
 
 class MotionParams(JobParams):
@@ -127,7 +129,7 @@ def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.
     """
     eer = {name: int(row[name]) for name in ("eer_fractions", "eer_upsampling") if name in row and not pd.isna(row[name])}
     shape = (int(row["height_px"]), int(row["width_px"]))
-    counts: list[Tensor] = []
+    counts: list[Tensor] | PackedCounts = []
     read = 0
     for read, frame in enumerate(iterate_frames(row["movie"], **eer), start=1):
         if frame.shape != shape:
@@ -135,7 +137,10 @@ def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.
                 "SHAPE", f"{row['movie']}: frame {read} is {frame.shape[1]} x {frame.shape[0]} pixels, expected {shape[1]} x {shape[0]}"
             )
         if start < read <= (end or read):
-            counts.append(torch.from_numpy(_small_type(frame)).to(device))
+            tensor = torch.from_numpy(_small_type(frame)).to(device)
+            if not counts and tensor.dtype == torch.uint8 and tensor.numel() * int(row["frames"]) > PACKED_BYTES:
+                counts = PackedCounts()
+            counts.append(tensor)
     if read != int(row["frames"]):
         raise ExposureError("FRAMES", f"{row['movie']}: has {read} frames, expected {int(row['frames'])}")
     if not counts:
@@ -144,11 +149,15 @@ def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.
 
 
 def _small_type(frame: np.ndarray) -> np.ndarray:
-    """Contiguous counts in the smallest type that holds them, native byte order."""
+    """Contiguous counts in the smallest type that holds them, native byte order.
+
+    Where nearly all counts fit a byte, the few that do not are those of hot pixels and become 255: still hot, and replaced later.
+    """
+    kind: type = np.float32 if frame.dtype.kind == "f" else frame.dtype.type
     if frame.dtype.kind == "u" and frame.dtype.itemsize > 1:
-        kind: type = np.uint8 if frame.max() < 256 else np.int32
-    else:
-        kind = np.float32 if frame.dtype.kind == "f" else frame.dtype.type
+        over = frame > 255
+        few = np.count_nonzero(over) <= HOT_SHARE * frame.size
+        frame, kind = (np.where(over, 255, frame), np.uint8) if few else (frame, np.int32)
     return np.ascontiguousarray(frame, dtype=kind)
 
 

@@ -14,15 +14,14 @@ from firn.kernels.dose import dose_weights, factorise
 from firn.kernels.fourier import fast_size, frequencies, plain_irfft2, plain_rfft2, resize_spectra2
 from firn.kernels.interpolate import resample_rows_, spline_prefilter, spline_taps
 from firn.kernels.spline import cubic_basis
-from firn.preprocess.frames import Frames
+from firn.preprocess.frames import Frames, split_frames
 from firn.preprocess.motion import Motion
 
 STRIP_PIXELS = 262144
 LEAST_ROWS, MOST_ROWS = 8, 128
 STEP_PX = 16
 STRIP_TOLERANCE_PX = 0.1
-GROUP_FRAMES = 24
-DOSE_TOLERANCE = 2e-4
+DOSE_TOLERANCE = 5e-4
 SPECTRUM_ROWS = 64
 
 
@@ -51,8 +50,8 @@ def sum_frames(
     grown = (fast_size(shape[0]), fast_size(shape[1])) if f_crop == 1 else shape
     mixed = torch.zeros(recipe.mixing.shape[1], *grown, device=motion.shifts.device)
     warp = _Warp(motion, shape, pixel_size)
-    for numbers in torch.arange(len(frames)).split(GROUP_FRAMES):
-        _add_group(mixed, frames, numbers.tolist(), warp, recipe.mixing)
+    for numbers in split_frames(len(frames), shape):
+        _add_group(mixed, frames, numbers, warp, recipe.mixing)
     return _finish(mixed, recipe, shape, f_crop)
 
 
@@ -165,29 +164,26 @@ def _finish(mixed: Tensor, recipe: _Recipe, shape: tuple[int, int], f_crop: floa
             return plain_irfft2(resize_spectra2(spectrum, full, new), new)
         return plain_irfft2(spectrum, full)[:height, :width].contiguous()
 
-    spectra = [plain_rfft2(total) for total in mixed]
     rows, columns = spline_prefilter(full, mixed.device)
-    results = torch.empty(recipe.results, *spectra[0].shape, dtype=torch.complex64, device=mixed.device)
-    for start in range(0, full[0], SPECTRUM_ROWS):
-        part = slice(start, start + SPECTRUM_ROWS)
-        results[:, part] = _combine(torch.stack([spectrum[part] for spectrum in spectra]), recipe, start, full) * (rows[part] * columns)
-    images = [image(spectrum) for spectrum in results]
+    results = torch.zeros(recipe.results, full[0], full[1] // 2 + 1, dtype=torch.complex64, device=mixed.device)
+    for number, total in enumerate(mixed):
+        _add_spectrum(results, plain_rfft2(total), number, recipe, full)
+    images = [image(spectrum.mul_(rows).mul_(columns)) for spectrum in results]
     weighted = images[1] if recipe.profiles is not None else None
     odd, even = images[-2:] if recipe.halves else (None, None)
     return Sums(images[0], weighted, odd, even)
 
 
-def _combine(spectra: Tensor, recipe: _Recipe, start: int, shape: tuple[int, int]) -> Tensor:
-    """Rows of the spectra of the results (plain, weighted, odd, even) from those `(r, n, x)` of the sums; start: number of the first."""
-    count, width = spectra.shape[1:]
-    flat = torch.view_as_real(spectra).flatten(1)
-    results = [(recipe.plain[None] @ flat).reshape(count, width, 2)]
-    if recipe.profiles is not None:
-        ky = frequencies(shape[0], spectra.device)[start : start + count]
-        kx = frequencies(shape[1], spectra.device)[:width]
-        index = (ky.square()[:, None] + kx.square()).sqrt_().div_(recipe.step).add_(0.5).int()
-        weights = recipe.profiles.index_select(1, index.view(-1))
-        ranked = torch.view_as_real(spectra[: len(weights)])
-        results.append((ranked * weights.view(-1, count, width, 1)).sum(dim=0))
-    images = [torch.view_as_complex(result) for result in results]
-    return torch.stack([*images, *(spectra[-2:] if recipe.halves else ())])
+def _add_spectrum(results_: Tensor, spectrum: Tensor, number: int, recipe: _Recipe, shape: tuple[int, int]) -> None:
+    """Add the spectrum of a numbered sum to those of the plain, weighted, odd and even images, strip by strip of rows."""
+    ky, kx = frequencies(shape[0], spectrum.device)[:, None], frequencies(shape[1], spectrum.device)[: spectrum.shape[1]]
+    half = number - len(recipe.mixing[0]) + 2
+    for start in range(0, len(spectrum), SPECTRUM_ROWS):
+        part = slice(start, start + SPECTRUM_ROWS)
+        results_[0, part].add_(spectrum[part], alpha=float(recipe.plain[number]))
+        if recipe.profiles is not None and number < len(recipe.profiles):
+            index = (ky[part].square() + kx.square()).sqrt_().div_(recipe.step).add_(0.5).int()
+            weights = recipe.profiles[number].index_select(0, index.view(-1)).view(*index.shape, 1)
+            torch.view_as_real(results_[1, part]).addcmul_(torch.view_as_real(spectrum[part]), weights)
+        if recipe.halves and half >= 0:
+            results_[half - 2, part] = spectrum[part]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from firn.kernels.fourier import fast_size_below
 from firn.kernels.interpolate import periodic_rows
 
 TAPER_SHARE = 1 / 32
-STRIP_ROWS, MOST_BYTES = 128, 128
+STRIP_ROWS = 128
+GROUP_PIXELS = 2**28
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,64 @@ def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: tor
 
 
 def sum_counts(counts: Sequence[Tensor]) -> Tensor:
-    """Sum `(y, x)` of frames, float32; bytes are added up in 16 bits, as many frames at a time as these hold, strip by strip of rows."""
+    """Sum `(y, x)` of frames, float32; some frames at a time, bytes in 16 bits, strip by strip of rows."""
     total = torch.zeros(counts[0].shape, dtype=torch.float32, device=counts[0].device)
-    kind = torch.int16 if counts[0].dtype == torch.uint8 else torch.float32
-    for start in range(0, len(total), STRIP_ROWS):
-        strip = total[start : start + STRIP_ROWS]
-        for first in range(0, len(counts), MOST_BYTES):
+    for numbers in split_frames(len(counts), total.shape):
+        group = [counts[number] for number in numbers]
+        kind = torch.int16 if all(frame.dtype == torch.uint8 for frame in group) else torch.float32
+        for start in range(0, len(total), STRIP_ROWS):
+            strip = total[start : start + STRIP_ROWS]
             part = torch.zeros(strip.shape, dtype=kind, device=total.device)
-            for frame in counts[first : first + MOST_BYTES]:
+            for frame in group:
                 part += frame[start : start + STRIP_ROWS]
             strip += part
     return total
+
+
+def split_frames(frames: int, shape: Sequence[int]) -> list[list[int]]:
+    """Numbers of frames in groups that are held unpacked at one time: 4 to 24 of them, by their size."""
+    size = max(4, min(24, GROUP_PIXELS // (shape[0] * shape[1])))
+    return [list(range(start, min(start + size, frames))) for start in range(0, frames, size)]
+
+
+class PackedCounts(Sequence[Tensor]):
+    """Frames of bytes that take half the room: counts below 16 in half a byte each, the few others in a list. Frames come out unchanged."""
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[Tensor, int, Tensor, Tensor] | Tensor] = []
+
+    def append(self, frame: Tensor) -> None:
+        """Add counts `(y, x)`: the first half of the rows goes into the lower halves of bytes; a frame of another type stays as it is."""
+        if frame.dtype != torch.uint8:
+            self._frames.append(frame)
+            return
+        half = (len(frame) + 1) // 2
+        small = frame.clamp(max=15)
+        packed = small[:half].clone()
+        packed[: len(frame) - half] |= small[half:] << 4
+        places = torch.nonzero(frame.reshape(-1) > 15)[:, 0]
+        self._frames.append((packed, len(frame), places, frame.reshape(-1)[places]))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @overload
+    def __getitem__(self, number: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, number: int | slice) -> Tensor | list[Tensor]:
+        """Counts `(y, x)` of one frame, or of several."""
+        if isinstance(number, slice):
+            return [self[index] for index in range(*number.indices(len(self)))]
+        stored = self._frames[number]
+        if isinstance(stored, Tensor):
+            return stored
+        packed, height, places, values = stored
+        frame = torch.cat((packed & 15, packed[: height - len(packed)] >> 4))
+        frame.view(-1)[places] = values
+        return frame
 
 
 def bin_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> tuple[Tensor, float]:
@@ -94,8 +143,8 @@ def bin_images(images: Tensor, factor: int) -> Tensor:
     """Means `(n, y // factor, x // factor)` of squares of pixels of images `(n, y, x)`, float32; a remainder at the far edges is left out."""
     height, width = (side // factor * factor for side in images.shape[1:])
     images = images[:, :height, :width]
-    if not images.is_floating_point():
-        images = images if int(images.max()) * factor**2 < 256 else images.to(torch.int32)
+    if not images.is_floating_point() and not (images.dtype == torch.uint8 and int(images.max()) * factor**2 < 256):
+        images = images.to(torch.int32)
     rows = images[:, ::factor]
     for step in range(1, factor):
         rows = rows + images[:, step::factor]

@@ -70,7 +70,7 @@ class Fit:
     spectra `(p, f, y, x)`; `applied` `(f, 2)` are shifts in Å that the images have undergone already.
     """
 
-    rounds, iterations = 2, 8
+    iterations = (2, 8)
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class Fit:
 
     def maximise(self, coefficients: Tensor) -> Tensor:
         """Coefficients `(c, 2)` at the maximum, from a start near it."""
-        for _ in range(self.rounds):
+        for iterations in self.iterations:
             self._measure_weights(coefficients)
-            for _ in range(self.iterations):
+            for _ in range(iterations):
                 step = self._step(coefficients)
                 coefficients = coefficients + step
                 if float(self.model.shifts(step).abs().max()) < CONVERGED_PX * self.limits.pixel_size:
