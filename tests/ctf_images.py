@@ -35,12 +35,13 @@ def noisy_micrograph(
     signal: float = 0.6,
     seed: int = 0,
     slope: tuple[float, float] = (0.0, 0.0),
+    bend: float = 0.0,
     cut: float = 0.0,
     phase: float = 0.0,
 ) -> np.ndarray:
     """White noise through |CTF| exp(-B s^2 / 4) with strong low frequencies, plus white noise of variance 1.
 
-    slope: defocus at the right (bottom) edge less that at the centre, in Å. cut: resolution in Å beyond which there is no signal.
+    slope: defocus at the right (bottom) edge less that at the centre, in Å; bend: Å of u^2 - 1/3 across the width. cut: resolution in Å beyond which there is no signal.
     """  # fmt: skip
     rng = np.random.default_rng(seed)
     s2 = np.fft.fftfreq(shape[0], pixel_size)[:, None] ** 2 + np.fft.rfftfreq(shape[1], pixel_size)[None] ** 2
@@ -50,14 +51,14 @@ def noisy_micrograph(
     source = np.fft.rfft2(rng.standard_normal(shape)) * envelope
     noise = rng.standard_normal(shape)
     return noise + _through_surface(
-        source, shape, slope, lambda offset: ctf_grid(shape, pixel_size, u + offset, v + offset, angle, kv, cs, ac, phase)
+        source, shape, slope, bend, lambda offset: ctf_grid(shape, pixel_size, u + offset, v + offset, angle, kv, cs, ac, phase)
     )
 
 
-def _through_surface(source: np.ndarray, shape: tuple[int, int], slope: tuple[float, float], ctf) -> np.ndarray:
+def _through_surface(source: np.ndarray, shape: tuple[int, int], slope: tuple[float, float], bend: float, ctf) -> np.ndarray:
     """Image blended linearly from images at the two nearest of a ladder of defocus offsets."""
     columns, rows = np.linspace(-1, 1, shape[1]), np.linspace(-1, 1, shape[0])
-    offset = slope[0] * columns[None] + slope[1] * rows[:, None]
+    offset = slope[0] * columns[None] + slope[1] * rows[:, None] + bend * (columns[None] ** 2 - 1 / 3)
     if not offset.any():
         return np.fft.irfft2(source * ctf(0.0), shape)
     step = 50.0

@@ -89,6 +89,14 @@ def test_a_tilted_specimen_has_its_slope_found_and_a_flat_one_none():
     assert max(abs(value) for value in flat.surface) < 100
 
 
+def test_a_bent_specimen_has_its_bend_found_along_the_right_axis():
+    image = noisy_micrograph((1300, 1300), 1.5, 15300, 15100, 60.0, signal=1.2, b_factor=60, bend=350.0, seed=12)
+    surface = estimate(image, 1.5).surface
+    assert surface[2] == pytest.approx(350, abs=100)
+    assert abs(surface[4]) < 80
+    assert abs(surface[3]) < 80
+
+
 def test_a_phase_shift_is_found_when_it_is_searched():
     image = noisy_micrograph((900, 900), 1.3, 12200, 12000, 60.0, signal=1.2, phase=70.0, seed=6)
     found = estimate(image, phase_shift=True, min_phase_shift=40.0, max_phase_shift=100.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from firn.kernels.ctf import ctf_phase, wavelength
 
-ASTIGMATISM_A = 500.0
+ASTIGMATISM_A = 300.0
 """Standard deviation in Å expected of the two astigmatism parameters."""
 
 

@@ -71,12 +71,15 @@ def without_local_mean(image: Float[Tensor, "y x"], length: float) -> Float[Tens
 
 def tile_spectra(image: Float[Tensor, "y x"], corners: Int[Tensor, "n 2"], tile: int) -> Float[Tensor, "n tile half"]:
     """Power spectra of windowed tiles, each less its mean and clipped at five standard deviations."""
-    tiles = torch.stack([image[y : y + tile, x : x + tile] for y, x in corners.tolist()])
-    spread, mean = torch.std_mean(tiles, dim=(-2, -1), keepdim=True)
-    tiles = torch.clamp(tiles - mean, -5 * spread, 5 * spread)
     window = tile_window(tile, image.device)
-    spectra = plain_rfft2((tiles - tiles.mean(dim=(-2, -1), keepdim=True)) * window[:, None] * window)
-    return spectra.real.square() + spectra.imag.square()
+    spectra = image.new_empty(len(corners), tile, tile // 2 + 1)
+    for number, (y, x) in enumerate(corners.tolist()):
+        cut = image[y : y + tile, x : x + tile]
+        spread, mean = torch.std_mean(cut)
+        cut = torch.minimum(torch.maximum(cut - mean, -5 * spread), 5 * spread)
+        spectrum = plain_rfft2((cut - cut.mean()) * window[:, None] * window)
+        spectra[number] = spectrum.real.square() + spectrum.imag.square()
+    return spectra
 
 
 def band(frequencies: Float[Tensor, "y x 2"], low: float, high: float) -> Bool[Tensor, "y x"]:

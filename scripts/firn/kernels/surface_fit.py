@@ -13,7 +13,7 @@ from torch import Tensor
 
 from firn.kernels.ctf_fit import ASTIGMATISM_A, Projector, Samples, phases
 
-PRIOR_A = (1000.0, 1000.0, 200.0, 200.0, 200.0)
+PRIOR_A = (3000.0, 3000.0, 200.0, 200.0, 200.0)
 """Standard deviations in Å expected of the five coefficients."""
 
 

@@ -27,7 +27,8 @@ from firn.preprocess.ctf_spectrum import (
 )
 
 B_FACTORS = (0.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
-RINGS_GAIN, PLANE_GAIN, BEND_GAIN = 15.0, 8.0, 8.0
+RINGS_GAIN, PLANE_COST, BEND_COST = 15.0, 8.0, 16.0
+"""Log-likelihoods by which rings, a plane and a plane with a bend must explain more than nothing, or than a flat specimen."""
 STEEPEST = math.tan(math.radians(60.0))
 OFFSET_STEP = 60.0
 SURFACE_ROUNDS = 2
@@ -190,11 +191,11 @@ def _fit_surface(
         return surface_fit.fit_surface(samples, spectrum.project, spectrum.values, basis, start, envelope, spectrum.redundancy, terms)
 
     state, score = fit(flat, 0)
-    for start, terms, gain in ((plane, 2, PLANE_GAIN), (None, 5, BEND_GAIN)):
-        trial, trial_score = fit(state if start is None else start, terms)
-        if trial_score < score + gain:
-            break
-        state, score = trial, trial_score
+    trial, worth = plane, 0.0
+    for terms, cost in ((2, PLANE_COST), (5, BEND_COST)):
+        trial, trial_score = fit(trial, terms)
+        if trial_score - cost > score - worth:
+            state, score, worth = trial, trial_score, cost
     return torch.cat((state[1:4], parameters[3:])), state[4:]
 
 
