@@ -96,8 +96,8 @@ def correct_batch(job: Job[P], local: bool) -> None:
     failed: list[dict[str, str]] = []
     for row in job.over(table.to_dict("records"), "exposures"):
         try:
-            corrected = correct_movie(job, row, _gain_of(job, row, gains), local)
-            done.append(_write_exposure(job, row, corrected, figure=len(done) < MOST_FIGURES))
+            corrected = correct_movie(job, row, gain_of(job, row, gains), local)
+            done.append(write_exposure(job, row, corrected, figure=len(done) < MOST_FIGURES))
         except ExposureError as error:
             failed.append(failed_row(row, error))
     _write_tables(job, table, done, failed)
@@ -105,8 +105,13 @@ def correct_batch(job: Job[P], local: bool) -> None:
 
 def correct_movie(job: Job[P], row: dict[str, Any], gain: Tensor | None, local: bool) -> Corrected:
     """Read, align and sum one movie."""
+    counts, first = read_counts(row, job.params.start_frame, job.params.end_frame, job.device)
+    return correct_counts(job, row, counts, first, gain, local)
+
+
+def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], first: int, gain: Tensor | None, local: bool) -> Corrected:
+    """Align and sum the frames `first ...` of one movie, as read_counts gave them."""
     p = job.params
-    counts, first = read_counts(row, p.start_frame, p.end_frame, job.device)
     frames = prepare_frames(counts, gain, job.generator(str(row["exposure_id"])))
     pixel_size = float(row["movie_pixel_size"])
     doses = float(row.get("pre_exposure", 0.0)) + float(row["dose_per_frame"]) * (first + 1 + np.arange(len(frames)))
@@ -161,7 +166,7 @@ def _small_type(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(frame, dtype=kind)
 
 
-def _gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Tensor]) -> Tensor | None:
+def gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Tensor]) -> Tensor | None:
     """The gain of a movie, read once; raises ExposureError GAIN when it cannot be read or does not fit the movie."""
     path = str(row.get("gain", "None"))
     if path in ("", "None", "nan"):
@@ -175,7 +180,7 @@ def _gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Tensor]) -> Tens
     return gains[path]
 
 
-def _write_exposure(job: Job[P], row: dict[str, Any], corrected: Corrected, figure: bool) -> dict[str, Any]:
+def write_exposure(job: Job[P], row: dict[str, Any], corrected: Corrected, figure: bool) -> dict[str, Any]:
     """Micrographs, motion STAR and figure of one movie; returns its row with the new columns."""
     name, sums = str(row["exposure_id"]), corrected.sums
     pixel_size = float(row["movie_pixel_size"]) * int(row["height_px"]) / sums.plain.shape[0]

@@ -1,77 +1,21 @@
 """Estimate the CTF of exposures: defocus, astigmatism, a defocus surface, and how far the rings can be followed."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
-import torch
-from pydantic import Field, model_validator
 
-from firn.errors import ExposureError, InputError
-from firn.formats.mrc import read_mrc
+from firn.errors import ExposureError
+from firn.families.ctf import NEEDS, CtfParams, ctf_columns, draw_fit, fit_exposure, read_image, without_fit
+from firn.formats.exposures import failed_row, write_failed
 from firn.formats.tables import read_table, require_columns, write_table
-from firn.kernels.ctf_fit import Optics
-from firn.kernels.defocus_surface import NAMES, specimen_tilt
-from firn.preprocess.ctf import CtfEstimate, estimate_ctf
-from firn.preprocess.ctf_spectrum import CtfSettings
-from firn.report.ctf import CtfPicture, draw_ctf
 from firn.runtime.job import Job
-from firn.runtime.params import JobParams, Kind, Lane, slot
-
-NEEDS = ("exposure_id", "micrograph", "micrograph_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast")
-MIN_SIDE_PX = 128
 
 
-class Params(JobParams):
+class Params(CtfParams):
     """Estimate the contrast transfer function: defocus, astigmatism, tilt and bend of the specimen, and how far the rings can be followed."""
 
-    stage: ClassVar[str] = "ctf"
-    lane: ClassVar[Lane] = "preprocess"
-    scatter: ClassVar[bool] = True
     revision: ClassVar[int] = 2
-    offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
-
-    exposures: str = slot("exposures")
-    """Exposures with micrographs."""
-    model: Literal["fit", "constant", "none"] = "fit"
-    """fit, or constant: the given defocus everywhere, or none: a CTF of 1 at every frequency (negative stain)."""
-    defocus: float | None = Field(None, gt=0)
-    """Å. Defocus of the constant model."""
-    min_resolution: float = Field(25.0, gt=0)
-    """Å. Lowest resolution used in the fit."""
-    max_resolution: float = Field(4.0, gt=0)
-    """Å. Highest resolution used in the fit; Nyquist where that is lower. Rings are followed to twice this frequency."""
-    min_defocus: float = Field(1000.0, gt=0)
-    """Å. Least underfocus searched."""
-    max_defocus: float = Field(40000.0, gt=0)
-    """Å. Greatest underfocus searched."""
-    fit_phase_shift: bool = False
-    """Search the phase shift of a phase plate."""
-    min_phase_shift: float = Field(0.0, ge=0, lt=180)
-    """Degrees. Least phase shift searched."""
-    max_phase_shift: float = Field(180.0, gt=0, le=180)
-    """Degrees. Greatest phase shift searched."""
-    tile_px: int | None = Field(None, ge=64)
-    """Pixels. Side of the tiles whose spectra are averaged; by default about 600 Å."""
-    surface: bool = True
-    """Fit a tilt, and a bend where the data support it, so that each particle gets its own defocus."""
-    plots: int = Field(5, ge=0)
-    """Number of exposures per batch that get a figure."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Params":
-        if self.min_resolution <= self.max_resolution:
-            raise ValueError(
-                f"min_resolution {self.min_resolution:g} Å must be a lower resolution than max_resolution {self.max_resolution:g} Å"
-            )
-        if self.min_defocus >= self.max_defocus:
-            raise ValueError(f"min_defocus {self.min_defocus:g} must be less than max_defocus {self.max_defocus:g}")
-        if self.min_phase_shift >= self.max_phase_shift:
-            raise ValueError(f"min_phase_shift {self.min_phase_shift:g} must be less than max_phase_shift {self.max_phase_shift:g}")
-        if (self.model == "constant") != (self.defocus is not None):
-            raise ValueError("give a defocus with the constant model, and only with it")
-        return self
 
 
 def run(job: Job[Params]) -> None:
@@ -80,123 +24,25 @@ def run(job: Job[Params]) -> None:
     table = read_table(path, "exposures")
     require_columns(table, NEEDS if len(table) else (), path)
     if job.params.model != "fit":
-        write_table(job.folder / "exposures.star", _without_fit(table, job.params), "exposures")
+        write_table(job.folder / "exposures.star", without_fit(table, job.params), "exposures")
         job.metric("exposures", len(table))
         return
     fitted: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    for _, row in job.over(table.iterrows(), "exposures", total=len(table)):
+    failed: list[dict[str, str]] = []
+    for row in job.over(table.to_dict("records"), "exposures"):
         try:
-            estimate, shape = _fit(job, row)
+            image = read_image(row)
+            estimate = fit_exposure(job, row, image)
         except ExposureError as error:
-            failed.append(_failure(row, error))
+            failed.append(failed_row(row, error))
             job.warn(str(error))
             continue
-        fitted.append({**row.to_dict(), **_columns(estimate, shape, float(row["micrograph_pixel_size"]))})
+        fitted.append(row | ctf_columns(estimate, image.shape, float(row["micrograph_pixel_size"])))
         if len(fitted) <= job.params.plots:
-            _draw(job, row, estimate, shape)
+            draw_fit(job, row, estimate, image.shape)
     write_table(job.folder / "exposures.star", pd.DataFrame(fitted, columns=None if fitted else table.columns), "exposures")
-    if failed:
-        write_table(job.folder / "failed.star", pd.DataFrame(failed), "failed")
+    write_failed(job.folder, failed)
     _record(job, pd.DataFrame(fitted), len(failed))
-
-
-def _without_fit(table: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Exposures with one defocus for all, or with optics whose CTF is 1: sin(chi) with amplitude contrast 1, no defocus, no Cs."""
-    flat = {"defocus_angle": 0.0, "phase_shift": 0.0, "astigmatism": 0.0}
-    if params.model == "constant":
-        return table.assign(defocus_u=params.defocus, defocus_v=params.defocus, **flat)
-    return table.assign(defocus_u=0.0, defocus_v=0.0, **flat, cs_mm=0.0, amplitude_contrast=1.0)
-
-
-def _fit(job: Job[Params], row: pd.Series) -> tuple[CtfEstimate, tuple[int, int]]:
-    """Estimate and shape of the micrograph, of the sum without dose weights where there is one."""
-    path = str(row["micrograph_plain"] if isinstance(row.get("micrograph_plain"), str) and row["micrograph_plain"] else row["micrograph"])
-    image = _read(path)
-    optics = Optics(float(row["voltage_kv"]), float(row["cs_mm"]), float(row["amplitude_contrast"]))
-    params = job.params
-    settings = CtfSettings(
-        params.min_resolution,
-        params.max_resolution,
-        params.min_defocus,
-        params.max_defocus,
-        params.tile_px,
-        params.surface,
-        params.fit_phase_shift,
-        params.min_phase_shift,
-        params.max_phase_shift,
-    )
-    try:
-        estimate = estimate_ctf(torch.from_numpy(image).to(job.device), float(row["micrograph_pixel_size"]), optics, settings)
-    except ValueError as error:
-        raise ExposureError("SPECTRUM", f"{path}: {error}") from error
-    return estimate, (image.shape[0], image.shape[1])
-
-
-def _read(path: str) -> np.ndarray:
-    try:
-        image, _ = read_mrc(path)
-    except InputError as error:
-        raise ExposureError("HEADER", str(error)) from error
-    if image.ndim != 2 or min(image.shape) < MIN_SIDE_PX:
-        raise ExposureError(
-            "SHAPE", f"{path}: is {' x '.join(map(str, image.shape))}, but a micrograph of at least {MIN_SIDE_PX} px a side is needed"
-        )
-    if not np.isfinite(image).all():
-        raise ExposureError("NONFINITE", f"{path}: holds {int((~np.isfinite(image)).sum())} pixels that are not finite numbers")
-    if float(image.std()) == 0:
-        raise ExposureError("ZERO", f"{path}: has the same value {image.flat[0]:g} everywhere")
-    return image
-
-
-def _columns(estimate: CtfEstimate, shape: tuple[int, int], pixel_size: float) -> dict[str, float]:
-    tilt, axis = specimen_tilt(estimate.surface, shape, pixel_size)
-    return {
-        "defocus_u": estimate.defocus_u,
-        "defocus_v": estimate.defocus_v,
-        "defocus_angle": estimate.defocus_angle,
-        "phase_shift": estimate.phase_shift,
-        "ctf_fit_resolution": estimate.fit_resolution,
-        "ctf_score": estimate.score,
-        "astigmatism": estimate.defocus_u - estimate.defocus_v,
-        **dict(zip(NAMES, estimate.surface, strict=True)),
-        "specimen_tilt": tilt,
-        "tilt_axis": axis,
-        "ice_ring_score": estimate.ice_ring,
-    }
-
-
-def _failure(row: pd.Series, error: ExposureError) -> dict[str, Any]:
-    return {
-        "exposure_id": row["exposure_id"],
-        "batch": row.get("batch", ""),
-        "micrograph": row["micrograph"],
-        "reason_code": error.code,
-        "reason": str(error),
-    }
-
-
-def _draw(job: Job[Params], row: pd.Series, estimate: CtfEstimate, shape: tuple[int, int]) -> None:
-    name, pixel_size = str(row["micrograph"]).rsplit("/", 1)[-1], float(row["micrograph_pixel_size"])
-    mean = (estimate.defocus_u + estimate.defocus_v) / 2
-    title = (
-        f"{name}: defocus {mean / 1e4:.3f} µm, astigmatism {estimate.defocus_u - estimate.defocus_v:.0f} Å at {estimate.defocus_angle:.0f}°"
-    )
-    if job.params.fit_phase_shift:
-        title += f", phase shift {estimate.phase_shift:.0f}°"
-    picture = CtfPicture(
-        title=title,
-        spectrum=estimate.picture.cpu().numpy(),
-        fit_resolution=estimate.fit_resolution,
-        band_resolution=max(job.params.max_resolution, 2 * pixel_size),
-        surface=estimate.surface,
-        mean_defocus=mean,
-        size=(shape[0] * pixel_size, shape[1] * pixel_size),
-        tilt=specimen_tilt(estimate.surface, shape, pixel_size),
-        **{key: getattr(estimate, key).cpu().numpy() for key in ("frequency", "profile", "fit", "correlation")},
-    )
-    caption = f"{title}; rings followed to {estimate.fit_resolution:.1f} Å."
-    draw_ctf(job.figure(f"ctf_{row['exposure_id']}", f"CTF of {name}", caption), picture)
 
 
 def _record(job: Job[Params], table: pd.DataFrame, failures: int) -> None:
