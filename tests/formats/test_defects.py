@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from firn.errors import InputError
 from firn.formats.defects import falcon_defects, read_defects
@@ -106,3 +108,16 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         read_defects(tmp_path / "none.txt", (3, 4))
     with pytest.raises(InputError, match="list of defects cannot be read"):
         falcon_defects("<defects><point>1</point></defects>", (3, 4), "gain")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(text=st.text(alphabet="0123456789 ,#-\nCameraSizeXYBadPlsRow", max_size=120))
+def test_any_text_ends_in_a_map_or_in_one_sentence(tmp_path: Path, text: str) -> None:
+    try:
+        found = drawn(tmp_path, text, (3, 4))
+    except InputError as error:
+        sentence = str(error)
+    else:
+        sentence = ""
+        assert found.shape == (3, 4)
+    assert "\n" not in sentence

@@ -137,6 +137,14 @@ def test_a_movie_cut_at_two_thirds_is_called_truncated(tmp_path: Path, counts: n
         assert code_of(path) == "TRUNCATED"
 
 
+def test_an_eer_movie_cut_anywhere_is_noticed(tmp_path: Path, counts: np.ndarray) -> None:
+    write_eer_movie(tmp_path / "whole.eer", counts, np.random.default_rng(1), pixel_size=1.0)
+    whole = (tmp_path / "whole.eer").read_bytes()
+    for share in np.linspace(0.01, 0.995, 25):
+        (tmp_path / "cut.eer").write_bytes(whole[: int(share * len(whole))])
+        assert code_of(tmp_path / "cut.eer") in ("TRUNCATED", "HEADER", "FRAMES")
+
+
 def test_an_eer_strip_cut_in_half_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "m.eer"
     write_eer_movie(path, np.random.default_rng(2).poisson(2.0, (6, 64, 64)), np.random.default_rng(1))

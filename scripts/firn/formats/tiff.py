@@ -139,7 +139,18 @@ def _list_pages(path: str | os.PathLike, tiff: tifffile.TiffFile) -> list[Any]:
         raise ExposureError("TRUNCATED", f"{path}: its list of frames breaks off after frame {len(pages)} ({brief(error)})") from error
     if not pages:
         raise ExposureError("TRUNCATED", f"{path}: has a TIFF header, but no frame")
+    if not _list_ends(tiff):
+        raise ExposureError("TRUNCATED", f"{path}: is truncated: another frame should follow frame {len(pages)}, but the file ends before")
     return pages
+
+
+def _list_ends(tiff: tifffile.TiffFile) -> bool:
+    """Whether the last page says that none follows it; the library takes a link that leads out of the file for the end."""
+    place, size = tiff.pages.next_page_offset, tiff.tiff.offsetsize
+    if place is None:
+        return False
+    tiff.filehandle.seek(place)
+    return bool(tiff.filehandle.read(size) == bytes(size))
 
 
 def _check_pages(path: str | os.PathLike, pages: list[Any], size: int) -> None:
