@@ -105,7 +105,7 @@ def correct_batch(job: Job[P], local: bool) -> None:
 
 def correct_movie(job: Job[P], row: dict[str, Any], gain: Tensor | None, local: bool) -> Corrected:
     """Read, align and sum one movie."""
-    counts, first = read_counts(row, job.params.start_frame, job.params.end_frame, job.device)
+    counts, first = read_counts(row, job.params.start_frame, job.params.end_frame, job.device, job.threads)
     return correct_counts(job, row, counts, first, gain, local)
 
 
@@ -127,8 +127,8 @@ def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], f
     return Corrected(sums, motion, doses)
 
 
-def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.device) -> tuple[Sequence[Tensor], int]:
-    """(frames in the stored type on the device, number of the first one).
+def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.device, threads: int = 1) -> tuple[Sequence[Tensor], int]:
+    """(frames in the stored type on the device, number of the first one); threads decode together.
 
     Raises ExposureError FRAMES or SHAPE when the movie is not what the table says, and as formats.movie.iterate_frames.
     """
@@ -136,7 +136,7 @@ def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.
     shape = (int(row["height_px"]), int(row["width_px"]))
     counts: list[Tensor] | PackedCounts = []
     read = 0
-    for read, frame in enumerate(iterate_frames(row["movie"], **eer), start=1):
+    for read, frame in enumerate(iterate_frames(row["movie"], **eer, threads=threads), start=1):
         if frame.shape != shape:
             raise ExposureError(
                 "SHAPE", f"{row['movie']}: frame {read} is {frame.shape[1]} x {frame.shape[0]} pixels, expected {shape[1]} x {shape[0]}"
