@@ -1,0 +1,76 @@
+"""Deciding which picks are particles: what inspect_picks and the fused worker share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from firn.preprocess.thresholds import PickLine, calibrate_power, divide_picks, largest_power
+from firn.runtime.params import JobParams
+
+LIMITS = ("min_ncc", "min_power", "max_power")
+
+
+class LimitParams(JobParams):
+    """Limits on picks; what is not given is found from the picks."""
+
+    min_ncc: float | None = Field(None, ge=-1, le=1)
+    """Smallest correlation; when not given, a line in correlation and power is found from the data."""
+    min_power: float | None = Field(None, ge=0)
+    """Smallest local power, in units of the noise."""
+    max_power: float | None = Field(None, gt=0)
+    """Largest local power, in units of the noise; found from the data when not given."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Limits (None: no limit), the line in score and log power (None: limits only), and where each came from."""
+
+    limits: dict[str, float | None]
+    line: PickLine | None
+    reasons: dict[str, str]
+
+
+def decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: LimitParams, human: dict[str, Any]) -> tuple[pd.DataFrame, Decision]:
+    """Picks with their calibrated power and `kept`, and what decided; human: limits and exposures to reject, which win."""
+    limits = {name: getattr(params, name) for name in LIMITS} | {name: human[name] for name in LIMITS if name in human}
+    reasons = {
+        name: "given in the decisions file" if name in human else "given in the config" for name in LIMITS if limits[name] is not None
+    }
+    score = torch.tensor(picks["pick_score"].to_numpy(dtype=np.float64))
+    power = torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64)) if "pick_power" in picks.columns else torch.ones_like(score)
+    power = _calibrated(score, power, picks, exposures)
+    line = divide_picks(score, power) if limits["min_ncc"] is None else None
+    passed = line.passes(score, power) if line else torch.ones_like(score, dtype=torch.bool)
+    largest = largest_power(power, passed & _within(score, limits["min_ncc"], None))
+    if limits["max_power"] is None and largest is not None:
+        limits["max_power"], reasons["max_power"] = (
+            largest,
+            "five robust standard deviations above the particles' median (of the logarithm)",
+        )
+    passed = passed & _within(score, limits["min_ncc"], None) & _within(power, limits["min_power"], limits["max_power"])
+    refused = picks["exposure_id"].isin([str(name) for name in human.get("reject", [])]).to_numpy()
+    return picks.assign(pick_power_calibrated=power.numpy(), kept=passed.numpy() & ~refused), Decision(limits, line, reasons)
+
+
+def _calibrated(score: Tensor, power: Tensor, picks: pd.DataFrame, exposures: pd.DataFrame) -> Tensor:
+    """Powers corrected for defocus, by the picks that a first division takes for particles."""
+    if "defocus_u" not in exposures.columns or "defocus_v" not in exposures.columns:
+        return power
+    particles = divide_picks(score, power).passes(score, power)
+    number = pd.Index(exposures["exposure_id"]).get_indexer(picks["exposure_id"])
+    defocus = (exposures["defocus_u"] + exposures["defocus_v"]).to_numpy(dtype=np.float64) / 2
+    return calibrate_power(power, particles, torch.from_numpy(number.astype(np.int64)), torch.tensor(defocus))
+
+
+def _within(values: Tensor, low: float | None, high: float | None) -> Tensor:
+    inside = torch.ones(len(values), dtype=torch.bool)
+    if low is not None:
+        inside = inside & (values >= low)
+    if high is not None:
+        inside = inside & (values <= high)
+    return inside
