@@ -17,7 +17,7 @@ from torch import Tensor
 
 from firn.kernels.fourier import hermitian_weights, plain_irfft2
 
-PSEUDO_COUNT = 4.0
+PSEUDO_COUNT = 1.0
 
 
 @dataclass(frozen=True)
