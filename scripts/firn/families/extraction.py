@@ -1,6 +1,6 @@
 """Cutting particles out of micrographs: what extract_particles and the fused worker share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -63,10 +63,12 @@ def without_images(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=["image", "batch", "micrograph", *OPTICS], errors="ignore")
 
 
-def extract_exposure(job: Job[P], row: Row, micrograph: np.ndarray, rows: pd.DataFrame) -> pd.DataFrame:
-    """Particles of one exposure that lie whole in its micrograph `(y, x)`; their stack is written.
+def extract_exposure(
+    job: Job[P], row: Row, micrograph: np.ndarray, rows: pd.DataFrame, write: Callable[..., None] = write_stack
+) -> pd.DataFrame:
+    """Particles of one exposure that lie whole in its micrograph `(y, x)`; their stack is written by `write`, as by write_stack.
 
-    rows: picks or particles with x_px, y_px, as `sources` makes them.
+    rows: picks or particles with x_px and y_px, without images.
     """
     params, pixel_size = job.params, float(row["micrograph_pixel_size"])
     rows = _identified(rows, str(row["exposure_id"]))
@@ -82,7 +84,7 @@ def extract_exposure(job: Job[P], row: Row, micrograph: np.ndarray, rows: pd.Dat
     images = cut_particles(clean, centres.to(job.device), params.box_px, crop, circle, params.invert, params.plane)
     image_pixel_size = pixel_size * params.box_px / crop
     stack = f"particles/{row['exposure_id']}.mrcs"
-    write_stack(job.folder / stack, images.cpu().numpy(), image_pixel_size, float16=params.float16)
+    write(job.folder / stack, images.cpu().numpy(), image_pixel_size, params.float16)
     images_at = image_names(job.output_path(stack), len(rows))
     optics = optics_of(row) | {"image_pixel_size": image_pixel_size, "box_px": crop, "dimensionality": 2}
     return _particle_table(rows, row, exact - centres, micrograph.shape, images_at, optics)

@@ -1,6 +1,6 @@
 """Motion correction of batches of movies: what patch_motion and full_frame_motion share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -180,8 +180,10 @@ def gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Tensor]) -> Tenso
     return gains[path]
 
 
-def write_exposure(job: Job[P], row: dict[str, Any], corrected: Corrected, figure: bool) -> dict[str, Any]:
-    """Micrographs, motion STAR and figure of one movie; returns its row with the new columns."""
+def write_exposure(
+    job: Job[P], row: dict[str, Any], corrected: Corrected, figure: bool, write: Callable[..., None] = write_image
+) -> dict[str, Any]:
+    """Micrographs (by `write`, with the arguments of write_image), motion STAR and figure of one movie; its row with the new columns."""
     name, sums = str(row["exposure_id"]), corrected.sums
     pixel_size = float(row["movie_pixel_size"]) * int(row["height_px"]) / sums.plain.shape[0]
     images = {"micrograph": ("", corrected.image), "micrograph_odd": ("_odd", sums.odd), "micrograph_even": ("_even", sums.even)}
@@ -191,7 +193,7 @@ def write_exposure(job: Job[P], row: dict[str, Any], corrected: Corrected, figur
     for column, (suffix, image) in images.items():
         if image is not None:
             file = f"micrographs/{name}{suffix}.mrc"
-            write_image(job.folder / file, image.cpu().numpy(), pixel_size, job.params.float16)
+            write(job.folder / file, image.cpu().numpy(), pixel_size, job.params.float16)
             updated[column] = job.output_path(file)
     _write_star(job, row, corrected)
     if figure:

@@ -18,7 +18,7 @@ from firn.runtime.atomic import publish, write_json
 from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.devices import lease_device
 from firn.runtime.job import Job
-from firn.runtime.params import JobParams
+from firn.runtime.params import JobParams, fault_sentence
 from firn.runtime.progress import Progress
 from firn.runtime.provenance import describe_inputs, peak_memory_mb, versions
 
@@ -95,8 +95,7 @@ def _validated(params_class: type[JobParams], settings: dict[str, Any]) -> JobPa
     try:
         return params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
     except ValidationError as error:
-        faults = [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
-        raise InputError("; ".join(f"{place}: {message}" if place else message for place, message in faults)) from error
+        raise InputError(fault_sentence(error)) from error
 
 
 def _fresh_staging(home: Path) -> Path:

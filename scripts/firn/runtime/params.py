@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Lane = Literal["preprocess", "reconstruct", "auxiliary", "cpu"]
 Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume", "mask", "truth"]
@@ -32,3 +32,9 @@ class JobParams(BaseModel):
     """Named sub-folders and the kinds in them, such as `rejected`; `class_*` stands for class_1 ... class_K."""
     best_group: ClassVar[str | None] = None
     """Sub-folder meant when a slot names the job alone and the kind does not lie in the job's own folder."""
+
+
+def fault_sentence(error: ValidationError, prefix: str = "") -> str:
+    """What is wrong with parameters, in one sentence; prefix is put before the names of parameters."""
+    faults = [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
+    return "; ".join(f"{prefix}{place}: {message}" if place else message for place, message in faults)
