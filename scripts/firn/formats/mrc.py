@@ -40,12 +40,15 @@ def iterate_sections(path: str | os.PathLike, threads: int = 1) -> Iterator[np.n
 def read_mrc(path: str | os.PathLike) -> tuple[np.ndarray, float]:
     """(data, pixel size in Å, 0 when not told): float32 `(y, x)` for an image, `(n, y, x)` for a stack or volume."""
     header = _image_header(path)
+    shape = (header.nz, header.ny, header.nx)
     try:
-        data = np.empty((header.nz, header.ny, header.nx), dtype=np.float32)
+        data = _read_plain(path, header) if _is_plain(header) else np.empty(shape, dtype=np.float32)
     except MemoryError as error:
         raise InputError(f"{path}: has {header.nx} x {header.ny} x {header.nz} pixels, more than fit into memory") from error
-    for number, section in enumerate(iterate_sections(path)):
-        data[number] = section
+    if not _is_plain(header):
+        for number, section in enumerate(iterate_sections(path)):
+            data[number] = section
+    data = data.reshape(shape)
     return (data[0] if header.nz == 1 else data), header.pixel_size[0]
 
 
@@ -60,13 +63,27 @@ def read_sections(path: str | os.PathLike, sections: np.ndarray) -> np.ndarray:
     header = _image_header(path)
     if len(sections) and (np.min(sections) < 0 or np.max(sections) >= header.nz):
         raise InputError(f"{path}: holds {header.nz} images, but image {int(np.max(sections)) + 1} is asked for")
-    if header.packed or header.mode == 101:
+    if not _is_plain(header):
         wanted = set(np.asarray(sections).tolist())
         kept = {number: section for number, section in enumerate(iterate_sections(path)) if number in wanted}
         return np.array([kept[int(number)] for number in sections], dtype=np.float32).reshape(-1, header.ny, header.nx)
     shape = (header.nz, header.ny, header.nx)
     data = np.memmap(path, dtype=header.dtype, mode="r", offset=header.offset, shape=shape)
     return np.array(data[np.asarray(sections, dtype=np.intp)], dtype=np.float32)
+
+
+def _is_plain(header: MrcHeader) -> bool:
+    """Whether the pixels lie in the file as numpy stores them."""
+    return not header.packed and header.mode != 101
+
+
+def _read_plain(path: str | os.PathLike, header: MrcHeader) -> np.ndarray:
+    """All pixels, flat float32, in one reading."""
+    count = header.nz * header.ny * header.nx
+    data = np.fromfile(path, dtype=header.dtype, count=count, offset=header.offset)
+    if len(data) < count:
+        raise ExposureError("TRUNCATED", f"{path}: is truncated: it became shorter while it was read")
+    return data.astype(np.float32, copy=False)
 
 
 def _image_header(path: str | os.PathLike) -> MrcHeader:
