@@ -1,5 +1,7 @@
 """EER: electrons lie where an independent decoder puts them, and metadata are believed only as far as they fit."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import imagecodecs
@@ -9,6 +11,7 @@ import pytest
 from firn.errors import ExposureError
 from firn.formats.eer import eer_shape, iterate_eer
 from firn.formats.eer_events import place_events, read_events
+from firn.formats.tiff import iterate_tiff
 from firn.simulate.write_eer import encode_events, write_eer_movie
 
 
@@ -53,3 +56,20 @@ def test_metadata_tell_the_pixel_size_and_the_number_of_raw_frames(tmp_path: Pat
     (tmp_path / "m.eer").write_bytes(data.replace(f">{3 * group}<".encode(), f">{3 * group + 1}<".encode()))
     with pytest.raises(ExposureError, match=f"has {3 * group} raw frames, but its metadata tell of {3 * group + 1}"):
         eer_shape(tmp_path / "m.eer", 3, 2)
+
+
+@pytest.mark.relion
+@pytest.mark.skipif(shutil.which("relion_convert_to_tiff") is None, reason="RELION is not installed")
+def test_fractions_are_those_that_relion_renders(tmp_path: Path) -> None:
+    """RELION renders frames of 4096 x 4096 pixels only."""
+    chance = np.random.default_rng(9)
+    rate = np.full((4096, 4096), 0.002, dtype=np.float32)
+    rate[100:140, 3000:3100] = 0.3
+    raw = [chance.random(rate.shape, dtype=np.float32) < rate for _ in range(4)]
+    write_eer_movie(tmp_path / "m.eer", raw, chance)
+    for upsampling in (1, 2):
+        command = ["relion_convert_to_tiff", "--i", "m.eer", "--o", f"out{upsampling}/", "--eer_grouping", "2", "--compression", "none"]
+        subprocess.run([*command, "--eer_upsampling", str(upsampling)], cwd=tmp_path, check=True, capture_output=True)
+        ours = iterate_eer(tmp_path / "m.eer", 2, upsampling)
+        for mine, theirs in zip(ours, iterate_tiff(tmp_path / f"out{upsampling}/m.tif"), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
