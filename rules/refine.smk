@@ -161,3 +161,35 @@ rule refine_local:
         inputs=job_folders,
     script:
         "../scripts/refine_local.py"
+
+
+rule classify_3d:
+    """Sort particles into 3D classes at fixed poses."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/classify_3d.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("classify_3d"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/classify_3d.py"

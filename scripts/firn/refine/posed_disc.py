@@ -1,0 +1,156 @@
+"""Images in known poses as coefficients on a Fourier disc, and maps of any weighting of them.
+
+Convention: as in refine/given_poses, at a working box of the same field of view: coefficients are those of the full images, so a map
+of the working box has them too. Noise is the variance of one complex coefficient per shell. Half-sets are added up apart.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firn.kernels.backproject import completed, empty_sums, insert_points_
+from firn.kernels.fourier import irfft3, rfft3
+from firn.kernels.fsc import fsc
+from firn.kernels.grid import FourierDisc, shell_sums
+from firn.kernels.project import project_points
+from firn.kernels.spectrum import cropped_side
+from firn.refine.given_poses import FLUSH_POINTS
+from firn.refine.maximisation import falling, filtered_map, full_correlation, unfiltered_map
+from firn.refine.subtraction import shell_filtered
+
+BATCH = 256
+LEAST_WEIGHT = 0.01
+NOISE_FLOOR = 1e-12
+
+Batches = Callable[[list[Tensor], str], Iterator[Tensor]]
+
+
+@dataclass(frozen=True)
+class DiscImages:
+    """Coefficients of centred images `(n, m)`, their CTF `(n, m)`, rotations `(n, 3, 3)` and half-sets `(n,)`; on the host."""
+
+    coefficients: Tensor
+    ctf: Tensor
+    rotations: Tensor
+    half: Tensor
+
+    def __len__(self) -> int:
+        return len(self.coefficients)
+
+
+@dataclass(frozen=True)
+class MapPair:
+    """Unfiltered half maps, the filtered map of both, and the half maps' correlation under a mask."""
+
+    halves: tuple[Tensor, Tensor]
+    combined: Tensor
+    curve: Tensor
+
+    def judging(self, half: int) -> Tensor:
+        """The map that particles of a half-set (1 or 2) are judged by: that of the other half-set, Wiener-filtered."""
+        other = self.halves[2 - half]
+        return filtered_by(other, falling(self.curve).clamp(0, 1))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images within a radius: row numbers, coefficients and CTF `(b, m)`, rotations, half-sets."""
+
+    rows: Tensor
+    images: Tensor
+    ctf: Tensor
+    rotations: Tensor
+    half: Tensor
+
+
+class PosedDisc:
+    """Images on a disc, the noise in them, and a working box of side `side`."""
+
+    def __init__(self, data: DiscImages, disc: FourierDisc, side: int, batches: Batches):
+        self.data, self.disc, self.side, self._batches = data, disc, side, batches
+        self.device = disc.points.device
+        self.radius = float(disc.points.norm(dim=-1).max())
+        self.noise = torch.ones(int(disc.shells.max()) + 1, device=self.device)
+
+    def within(self, radius: float) -> FourierDisc:
+        """The part of the disc up to a radius; its index counts in the disc."""
+        inside = torch.nonzero(self.disc.points.norm(dim=-1) <= radius + 1e-6).squeeze(-1)
+        return FourierDisc(self.disc.points[inside], inside, self.disc.weights[inside], self.disc.shells[inside])
+
+    def precision(self, part: FourierDisc) -> Tensor:
+        """Weights over noise `(m,)`: a sum with them is twice the negative exponent of a likelihood."""
+        return part.weights / self.noise[part.shells]
+
+    def batches(self, part: FourierDisc, step: str) -> Iterator[Batch]:
+        """All images, batch by batch."""
+        chosen, data = part.index.cpu(), self.data
+        for rows in self._batches(list(torch.arange(len(data)).split(BATCH)), step):
+            images, ctf, rotations = data.coefficients[rows][:, chosen], data.ctf[rows][:, chosen], data.rotations[rows]
+            yield Batch(rows, images.to(self.device), ctf.to(self.device), rotations.to(self.device), data.half[rows].to(self.device))
+
+    def maps(self, weights: Tensor, radius: float, mask: Tensor | None, step: str) -> list[MapPair]:
+        """Maps of all columns of weights `(n, k)` of the particles; without a mask, the whole boxes are correlated."""
+        part = self.within(radius)
+        sums = [[Sums(self.side, radius, part.points) for _ in (1, 2)] for _ in range(weights.shape[1])]
+        precision = self.precision(part) / 2
+        for batch in self.batches(part, step):
+            values, powers = batch.images * batch.ctf * precision, batch.ctf**2 * precision
+            for number, pair in enumerate(sums):
+                share = weights[batch.rows, number].to(self.device)
+                for half, target in enumerate(pair, start=1):
+                    chosen = torch.nonzero((batch.half == half) & (share > LEAST_WEIGHT)).squeeze(-1)
+                    factor = share[chosen, None]
+                    target.add(values[chosen] * factor, powers[chosen] * factor, batch.rotations[chosen])
+        return [self._pair([target.completed() for target in pair], radius, mask) for pair in sums]
+
+    def measure_noise(self, prepared: Tensor) -> None:
+        """Set the noise to what a map leaves unexplained."""
+        part = self.within(self.radius)
+        power, count = torch.zeros_like(self.noise), torch.zeros_like(self.noise)
+        for batch in self.batches(part, "particles, noise"):
+            rest = batch.images - batch.ctf * project_points(prepared, batch.rotations, part.points)
+            squares = (rest.real**2 + rest.imag**2) * part.weights
+            power += shell_sums(squares, part.shells, len(self.noise)).sum(0)
+            count += shell_sums(part.weights * len(batch.rows), part.shells, len(self.noise))
+        self.noise = (power / count.clamp(min=1)).clamp(min=NOISE_FLOOR)
+
+    def _pair(self, sums: list[tuple[Tensor, Tensor]], radius: float, mask: Tensor | None) -> MapPair:
+        first, second = (unfiltered_map(part, self.side, radius) for part in sums)
+        curve = fsc(first, second) if mask is None else fsc(first * mask, second * mask)
+        curve = torch.where(torch.arange(len(curve), device=curve.device) <= radius, curve, 0.0)
+        total = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])
+        return MapPair((first, second), filtered_map(total, self.side, radius, full_correlation(falling(curve))), curve)
+
+
+class Sums:
+    """Fourier sums at a box, spread in large batches."""
+
+    def __init__(self, side: int, radius: float, points: Tensor):
+        self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), points.device)
+        self._points = points
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, values: Tensor, weights: Tensor, rotations: Tensor) -> None:
+        """Take slices `(b, m)` with their weights; they are spread once there are many."""
+        self._pending.append((values, weights, rotations))
+        if sum(len(entry[2]) for entry in self._pending) * len(self._points) > FLUSH_POINTS:
+            self._flush()
+
+    def completed(self) -> tuple[Tensor, Tensor]:
+        """Sums and weights with Friedel mates."""
+        self._flush()
+        return completed(self.sum_, self.weight_)
+
+    def _flush(self) -> None:
+        if self._pending:
+            values, weights, rotations = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+            insert_points_(self.sum_, self.weight_, values, weights, rotations, self._points)
+            self._pending = []
+
+
+def filtered_by(volume: Tensor, weights: Tensor) -> Tensor:
+    """A volume with each shell multiplied by its weight."""
+    side = volume.shape[-1]
+    return irfft3(shell_filtered(rfft3(volume), weights), (side, side, side))
