@@ -62,7 +62,7 @@ def test_rotation_and_place_of_a_particle_are_found(tmp_path, monkeypatch):
     assert set(picks["class_number"]) == {2}
     for angle, (y, x) in places.items():
         nearest = picks.iloc[int(np.hypot(picks["x_px"] - x, picks["y_px"] - y).argmin())]
-        assert np.hypot(nearest["x_px"] - x, nearest["y_px"] - y) < 1.5
+        assert np.hypot(nearest["x_px"] - x, nearest["y_px"] - y) * pixel_size < 20 / 2.4
         assert abs((nearest["psi"] + angle + 180) % 360 - 180) <= 5.01
 
 

@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from firn.kernels.templates import disc_mask, draw_blobs, filter_images, high_pass_filter, low_pass_filter, recentre, rotate_rescale
+from firn.kernels.templates import (
+    disc_mask,
+    draw_blobs,
+    draw_lines,
+    filter_images,
+    high_pass_filter,
+    low_pass_filter,
+    recentre,
+    rotate_rescale,
+)
 
 
 def _spot(n: int, y: float, x: float, width: float = 2.0) -> torch.Tensor:
@@ -19,16 +28,29 @@ def _centre_of_mass(image: torch.Tensor) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("n", [48, 49])
-def test_a_disc_has_the_area_of_its_diameter(n):
-    disc = draw_blobs("circle", 100.0, 100.0, torch.zeros(1), n, 4.0)[0]
-    assert float(disc.sum()) * 16 == pytest.approx(math.pi * 50**2, rel=0.02)
+def test_a_blob_is_the_projection_of_a_ball(n):
+    blob = draw_blobs("circle", 100.0, 100.0, torch.zeros(1), n, 4.0)[0]
+    assert float(blob.sum()) * 16 == pytest.approx(2 / 3 * math.pi * 50**2, rel=0.02)
+    assert float(blob[n // 2, n // 2 + 10]) == pytest.approx(math.sqrt(1 - (40 / 50) ** 2), abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [48, 49])
+def test_a_mask_has_the_area_of_its_diameter(n):
     assert float(disc_mask(100.0, n, 4.0).sum()) * 16 == pytest.approx(math.pi * 50**2, rel=0.05)
 
 
-def test_a_ring_is_a_disc_less_its_hole():
-    disc, ring = (draw_blobs(kind, 100.0, 100.0, torch.zeros(1), 64, 2.0)[0] for kind in ("circle", "ring"))
-    assert float(ring.sum() / disc.sum()) == pytest.approx(0.75, rel=0.02)
+def test_a_ring_has_the_area_of_its_disc_less_its_hole():
+    ring = draw_blobs("ring", 100.0, 100.0, torch.zeros(1), 64, 2.0)[0]
+    assert float(ring.sum()) * 4 == pytest.approx(0.75 * math.pi * 50**2, rel=0.02)
     assert float(ring[32, 32]) == 0
+
+
+def test_lines_lie_along_their_angles_and_steps_change_sign_across():
+    flat, upright, step, _ = draw_lines(62.0, 6.0, torch.tensor([0.0, 90.0]), 33, 3.0)
+    assert float(flat[16].sum()) == pytest.approx(21)
+    torch.testing.assert_close(upright, flat.T, atol=1e-5, rtol=0)
+    torch.testing.assert_close(step, -step.flip(0))
+    assert float(flat[16, 2]) == 0
 
 
 def test_an_ellipse_at_ninety_degrees_is_long_in_y():

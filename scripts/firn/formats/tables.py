@@ -59,6 +59,12 @@ NAMES = {
     "defocus_bend_yy": "firnDefocusBendYY",
     "ice_ring_score": "firnIceRingScore",
     "ctf_image": "rlnCtfImage",
+    "thumbnail": "firnThumbnail",
+    "seconds_read": "firnSecondsRead",
+    "seconds_motion": "firnSecondsMotion",
+    "seconds_ctf": "firnSecondsCtf",
+    "seconds_pick": "firnSecondsPick",
+    "seconds_extract": "firnSecondsExtract",
     # picks
     "x_px": "rlnCoordinateX",
     "y_px": "rlnCoordinateY",

@@ -64,6 +64,12 @@ def best_templates(
     return torch.cat(chunks) if chunks else points.new_zeros(0)
 
 
+def responses(image: Float[Tensor, "y x"], templates: Float[Tensor, "t h w"]) -> Float[Tensor, "t y x"]:
+    """Correlation with every template, of mean 0 and sum of squares 1, at every pixel; the image is 0 beyond its edges."""
+    field = _Field(image, torch.ones_like(image, dtype=torch.bool), (templates.shape[-2], templates.shape[-1]))
+    return field.correlate_image(_normalised(templates, torch.ones_like(templates[0], dtype=torch.bool)))
+
+
 def local_variance(image: Float[Tensor, "y x"], valid: Bool[Tensor, "y x"], mask: Bool[Tensor, "h w"]) -> Float[Tensor, "y x"]:
     """Variance of the known pixels under the mask laid on every pixel."""
     return _Field(image, valid, (mask.shape[0], mask.shape[1])).moments(mask)[2]
@@ -94,6 +100,10 @@ class _Field:
     def correlate_valid(self, template: Tensor) -> Tensor:
         """Sum of the template over the known pixels."""
         return self._correlate(self.known, self._spectra(template))
+
+    def correlate_image(self, templates: Tensor) -> Tensor:
+        """Sum of each template times the known pixels."""
+        return self._correlate(self.image, self._spectra(templates))
 
     def _correlate(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         return plain_irfft2(spectrum * kernel.conj(), self.padded)[..., : self.shape[0], : self.shape[1]]

@@ -31,14 +31,29 @@ def high_pass_filter(frequencies: Float[Tensor, "*g"], length: float) -> Float[T
 def draw_blobs(
     kind: str, long_axis: float, short_axis: float, angles: Float[Tensor, "t"], n: int, pixel_size: float
 ) -> Float[Tensor, "t n n"]:
-    """Discs, ellipses or rings with soft edges, long axis along each angle; axes in Å, box side n pixels."""
+    """Projections of balls and ellipsoids, or rings with soft edges, long axis along each angle; axes in Å, box side n pixels.
+
+    A ball's projection rather than a disc: it is what a globular particle shows, and has weak side lobes in Fourier space,
+    where a particle's inside need not agree with them.
+    """
     line = (torch.arange(n, device=angles.device) - n // 2) * pixel_size
     y, x = torch.meshgrid(line, line, indexing="ij")
     cosine, sine = torch.cos(torch.deg2rad(angles))[:, None, None], torch.sin(torch.deg2rad(angles))[:, None, None]
     radius = torch.sqrt(((x * cosine + y * sine) * 2 / long_axis) ** 2 + ((y * cosine - x * sine) * 2 / short_axis) ** 2)
+    if kind != "ring":
+        return (1 - radius**2).clamp(min=0).sqrt()
     softness = 2 * pixel_size / short_axis
-    full = ((1 - radius) / softness + 0.5).clamp(0, 1)
-    return full - ((RING_HOLE - radius) / softness + 0.5).clamp(0, 1) if kind == "ring" else full
+    return ((1 - radius) / softness + 0.5).clamp(0, 1) - ((RING_HOLE - radius) / softness + 0.5).clamp(0, 1)
+
+
+def draw_lines(length: float, width: float, angles: Float[Tensor, "a"], n: int, pixel_size: float) -> Float[Tensor, "t n n"]:
+    """Straight lines, and steps after them, along each angle; length and width (sd across) in Å, box side n pixels."""
+    line = (torch.arange(n, device=angles.device) - n // 2) * pixel_size
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    cosine, sine = torch.cos(torch.deg2rad(angles))[:, None, None], torch.sin(torch.deg2rad(angles))[:, None, None]
+    along, across = (x * cosine + y * sine) / length, (y * cosine - x * sine) / width
+    profile = torch.exp(-0.5 * across**2) * (along.abs() <= 0.5)
+    return torch.cat((profile, profile * across))
 
 
 def disc_mask(diameter: float, n: int, pixel_size: float, device: torch.device | str = "cpu") -> Bool[Tensor, "n n"]:

@@ -138,32 +138,35 @@ MOTION = (
         draw_motion,
     ),
 )
+FITTED = (
+    Summary(
+        "defocus", "exposures", ("defocus_u", "defocus_v"), "Defocus and astigmatism", "By exposure, underfocus positive.", draw_defocus
+    ),
+    Summary(
+        "ctf_resolution",
+        "exposures",
+        ("ctf_fit_resolution",),
+        "Resolution of the CTF fit",
+        "How far the Thon rings can be followed; exposures that stand out high are thick, drifted or empty.",
+        draw_ctf_resolution,
+    ),
+)
+CUT = (
+    Summary(
+        "particles_per_exposure",
+        "particles",
+        ("exposure_id",),
+        "Particles per exposure",
+        "Picks whose box left the image are gone.",
+        draw_particles,
+    ),
+)
 SUMMARIES: dict[str, tuple[Summary, ...]] = {
     "patch_motion": MOTION,
     "full_frame_motion": MOTION,
-    "patch_ctf": (
-        Summary(
-            "defocus", "exposures", ("defocus_u", "defocus_v"), "Defocus and astigmatism", "By exposure, underfocus positive.", draw_defocus
-        ),
-        Summary(
-            "ctf_resolution",
-            "exposures",
-            ("ctf_fit_resolution",),
-            "Resolution of the CTF fit",
-            "How far the Thon rings can be followed; exposures that stand out high are thick, drifted or empty.",
-            draw_ctf_resolution,
-        ),
-    ),
+    "patch_ctf": FITTED,
     "blob_picker": PICKED,
     "template_picker": PICKED,
-    "extract_particles": (
-        Summary(
-            "particles_per_exposure",
-            "particles",
-            ("exposure_id",),
-            "Particles per exposure",
-            "Picks whose box left the image are gone.",
-            draw_particles,
-        ),
-    ),
+    "extract_particles": CUT,
+    "preprocess": (*MOTION, *FITTED, *PICKED, *CUT),
 }

@@ -12,7 +12,8 @@ from firn.runtime.params import JobParams
 INTERNAL = ("gather",)
 STAGES = {
     "import": "Import", "motion": "Motion correction", "ctf": "CTF estimation", "curate": "Curation", "pick": "Picking", "extract": "Extraction",
-    "classify_2d": "2D classification", "initial": "Ab-initio reconstruction", "refine": "Refinement", "postprocess": "Post-processing",
+    "preprocess": "Preprocessing in one pass", "classify_2d": "2D classification", "initial": "Ab-initio reconstruction",
+    "refine": "Refinement", "postprocess": "Post-processing",
     "utilities": "Utilities", "simulate": "Simulation",
 }  # fmt: skip
 
