@@ -110,6 +110,14 @@ def test_every_exposure_has_its_times_and_a_thumbnail() -> None:
         assert max(matplotlib.image.imread(path).shape[:2]) == 320
 
 
+def test_micrographs_that_memory_does_not_hold_are_read_again_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firn.families.fused.HELD_BYTES", 500_000)
+    fused("results/reread")
+    same_numbers(read_table("results/fused/particles.star", "particles"), read_table("results/reread/particles.star", "particles"))
+    for path in Path("results/fused/particles").iterdir():
+        np.testing.assert_array_equal(read_mrc(path)[0], read_mrc(f"results/reread/particles/{path.name}")[0])
+
+
 def test_half_precision_images_give_what_their_files_hold() -> None:
     run(patch_motion, MOTION | {"float16": True}, {"exposures": f"results/movies/batches/{BATCH}"}, "results/motion16")
     run(patch_ctf, CTF, {"exposures": "results/motion16"}, "results/ctf16")

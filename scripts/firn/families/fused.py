@@ -24,7 +24,7 @@ from firn.families.extraction import COLUMNS, ExtractionParams, extract_exposure
 from firn.families.motion import MOST_FIGURES, MotionParams, correct_counts, gain_of, read_counts, write_exposure
 from firn.families.pick_limits import LimitParams, decide
 from firn.families.template_matches import TemplateParams, Templates, pick_templates
-from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, write_failed
+from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, load_micrograph, write_failed
 from firn.formats.mrc import write_image, write_stack
 from firn.formats.tables import write_table
 from firn.report.picks import draw_picks
@@ -41,6 +41,8 @@ STEPS: dict[str, type[JobParams]] = {
     "limit": LimitParams,
     "extract": ExtractionParams,
 }
+HELD_BYTES = 2 * 2**30
+"""Micrographs held in memory for extraction; those of larger batches are read again."""
 STAGES = ("read", "motion", "ctf", "pick", "extract")
 Counts = tuple[Sequence[Tensor], int]
 
@@ -76,10 +78,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class _Held:
-    """An exposure whose micrograph is kept in memory until its particles are cut."""
+    """An exposure whose particles are not cut yet, with its micrograph while memory allows."""
 
     row: dict[str, Any]
-    micrograph: np.ndarray
+    micrograph: np.ndarray | None
 
 
 class Worker:
@@ -120,7 +122,8 @@ class Worker:
         except ExposureError as error:
             self.failed.append(failed_row(row, error))
             return
-        self.held.append(_Held(row | {f"seconds_{stage}": value for stage, value in seconds.items()}, image))
+        fits = (len(self.held) + 1) * image.nbytes <= HELD_BYTES
+        self.held.append(_Held(row | {f"seconds_{stage}": value for stage, value in seconds.items()}, image if fits else None))
 
     def _correct(self, row: dict[str, Any], frames: Any, first: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         """(row, micrograph, image to fit the CTF to)."""
@@ -165,6 +168,7 @@ class Worker:
         if len(picks):
             judged, _ = decide(picks, pd.DataFrame([held.row for held in self.held]), self.limits, {})
             self.kept = judged[judged["kept"]].drop(columns="kept").reset_index(drop=True)
+        self.behind.wait()
         tables = [self._cut(held) for held in self.held]
         self.particles = join_tables(tables, COLUMNS)
 
@@ -175,6 +179,10 @@ class Worker:
             table = extract_exposure(self.cutter, held.row, held.micrograph, rows, lambda *written: self.behind.do(write_stack, *written))
         held.row["seconds_extract"] = seconds["extract"]
         return table
+
+    def _staged(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with its micrograph where it lies before the job's folder is published."""
+        return row | {"micrograph": str(row["micrograph"]).replace(str(self.job.home), str(self.job.folder), 1)}
 
     def finish(self, table: pd.DataFrame) -> None:
         """Write the tables and say what was done; table: the movies that came in."""

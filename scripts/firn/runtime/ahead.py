@@ -42,11 +42,15 @@ class Behind:
         while len(self._tasks) > self._limit:
             self._tasks.pop(0).result()
 
+    def wait(self) -> None:
+        """Return when all that was given is done; raises the first error."""
+        while self._tasks:
+            self._tasks.pop(0).result()
+
     def __enter__(self) -> "Behind":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
         if kind is None:
-            for task in self._tasks:
-                task.result()
+            self.wait()
