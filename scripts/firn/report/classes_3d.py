@@ -41,7 +41,7 @@ def draw_coordinates(path: Path, points: np.ndarray, labels: np.ndarray) -> None
     if points.shape[1] == 1:
         low, high = (float(value) for value in np.percentile(points, [0.1, 99.9]))
         colours = [class_colour(int(number)) for number in numbers]
-        panel.hist([points[labels == number, 0] for number in numbers], 80, (low, high), stacked=True, color=colours)
+        panel.hist([points[labels == number, 0] for number in numbers], 80, range=(low, high), stacked=True, color=colours)
         panel.set(xlabel="component 1", ylabel="particles")
     else:
         shown = np.arange(len(points))[:: max(1, len(points) // MOST_POINTS)]
