@@ -176,7 +176,8 @@ class Worker:
         seconds: dict[str, float] = {}
         rows = without_images(self.kept[self.kept["exposure_id"] == held.row["exposure_id"]]).reset_index(drop=True)
         with _clock(seconds, "extract"):
-            table = extract_exposure(self.cutter, held.row, held.micrograph, rows, lambda *written: self.behind.do(write_stack, *written))
+            image = load_micrograph(self._staged(held.row)) if held.micrograph is None else held.micrograph
+            table = extract_exposure(self.cutter, held.row, image, rows, lambda *written: self.behind.do(write_stack, *written))
         held.row["seconds_extract"] = seconds["extract"]
         return table
 
