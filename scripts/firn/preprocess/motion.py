@@ -144,11 +144,14 @@ def cut_tiles(binned: Tensor, shifts: Tensor, pixel: float, grid: tuple[int, int
     cut = torch.empty(len(binned), sizes[0], sizes[1], device=binned.device)
     band = kernel.make_band((sizes[0], sizes[1]), (sizes[0] * pixel, sizes[1] * pixel), binned.device)
     rows, columns, band = kernel.crop_band(band, 1 / resolution)
+    upper = int((band.ky >= 0).sum())
     spectra = torch.empty(len(corners), len(binned), len(rows), columns, dtype=torch.complex64, device=binned.device)
     for number, (y, x) in enumerate(corners):
         for image, frame, (dy, dx) in zip(cut, binned, moves, strict=True):
             torch.mul(frame[y - dy : y - dy + sizes[0], x - dx : x - dx + sizes[1]], window, out=image)
-        spectra[number] = plain_rfft2(cut)[:, rows, :columns]
+        whole_band = plain_rfft2(cut)
+        spectra[number, :, :upper] = whole_band[:, :upper, :columns]
+        spectra[number, :, upper:] = whole_band[:, sizes[0] - len(rows) + upper :, :columns]
     centres = torch.tensor([((y + sizes[0] / 2) / shape[0], (x + sizes[1] / 2) / shape[1]) for y, x in corners], device=shifts.device)
     return Tiles(spectra, band, centres, whole * pixel)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firn.kernels import motion as kernel
 
-INFORMATION_SHARE = 0.998
+INFORMATION_SHARE = 0.99
 CONVERGED_PX = 0.04
 MARGIN = 1.0
 LOWEST_RING = 2

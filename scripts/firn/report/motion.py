@@ -9,6 +9,8 @@ from matplotlib.collections import LineCollection
 from firn.report.style import BLUE, GREEN, GREY, ORANGE, new_figure, save, show_image
 
 MAGNIFY_SHARE = 0.6
+PANELS = ((0.01, 0.02, 0.43, 0.87), (0.53, 0.12, 0.45, 0.78))
+"""Left, bottom, width and height of the two panels, as parts of the figure: fixed places are drawn in half the time of fitted ones."""
 
 
 def draw_motion(
@@ -19,7 +21,10 @@ def draw_motion(
     positions `(p, 2)` yx in [0, 1]; paths `(f, p, 2)` yx in Å, how far the specimen has gone since the first frame; image `(y, x)`;
     doses `(f,)` in e/Å².
     """
-    figure, axes = new_figure(9.0, 4.2, columns=2)
+    figure, axes = new_figure(9.0, 4.4, columns=2)
+    figure.set_layout_engine("none")
+    for panel, place in zip(axes[0], PANELS, strict=True):
+        panel.set_position(place)
     _draw_paths(axes[0, 0], positions, paths, image, pixel_size, title)
     _draw_drift(axes[0, 1], paths, doses)
     save(figure, path)
