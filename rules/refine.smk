@@ -193,3 +193,99 @@ rule classify_3d:
         inputs=job_folders,
     script:
         "../scripts/classify_3d.py"
+
+
+rule reconstruct_classes:
+    """Reconstruct every class from known poses."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/reconstruct_classes.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("reconstruct_classes"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/reconstruct_classes.py"
+
+
+rule refine_heterogeneous:
+    """Sort particles among several volumes and refine these."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/refine_heterogeneous.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("refine_heterogeneous"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/refine_heterogeneous.py"
+
+
+rule ctf_refine_local:
+    """Refine the defocus of single particles."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/ctf_refine_local.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("ctf_refine_local"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/ctf_refine_local.py"

@@ -1,7 +1,8 @@
 """Refinements of one structure: the parameters they share, and what they read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from firn.formats.particles import common_box, load_images, read_particles
 from firn.formats.poses import read_shifts, with_halves
 from firn.formats.volumes import read_like, read_volume
 from firn.kernels.filter import low_pass_volume
-from firn.kernels.fourier import resize_volumes
+from firn.kernels.fourier import resize_images, resize_volumes
 from firn.kernels.project import crop_volume, pad_volume
 from firn.refine.state import Optics, Particles, Settings
 from firn.refine.validation import MASK_RESOLUTION, molecule_mask
@@ -28,28 +29,37 @@ EDGE = 10.0
 """Å. Width of the soft edge of the particle's disc."""
 
 
-class RefinementParams(JobParams):
-    """Parameters of every refinement of one structure."""
+class SearchParams(JobParams):
+    """Parameters of everything that searches the poses of particles against maps."""
 
     stage: ClassVar[str] = "refine"
     lane: ClassVar[Lane] = "reconstruct"
-    offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
     particles: str = slot("particles")
     """Particles to refine."""
-    volume: str = slot("volume")
-    """Map to start from; low-passed, so that only its coarse shape counts. Its hand is kept."""
-    mask: str | None = slot("mask", optional=True)
-    """Mask of the references; none = a disc at first, then one made from the map in each iteration."""
     symmetry: str = "C1"
     """Point group: Cn, Dn, T, O, I, I1 ... I4, with RELION's axes."""
     initial_lowpass: float = Field(30.0, gt=0)
-    """Å. Low-pass filter of the starting map."""
+    """Å. Low-pass filter of what to start from."""
     max_resolution: float | None = Field(None, gt=0)
     """Å. Finest detail used to find poses; none = as far as the half maps agree, up to Nyquist."""
     particle_diameter: float | None = Field(None, gt=0)
     """Å. Longest extent; images are masked to it. None = a window over 0.85 to 0.99 of the box."""
     shift_range: float | None = Field(None, gt=0)
     """Å. How far particles may lie from their present centres; none = a tenth of the box."""
+    group_noise: bool = True
+    """Estimate the noise of each exposure by itself; off = one noise for all particles."""
+    iterations: int = Field(30, ge=2)
+    """Largest number of iterations; fewer when nothing improves any more."""
+
+
+class RefinementParams(SearchParams):
+    """Parameters of every refinement of one structure."""
+
+    offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
+    volume: str = slot("volume")
+    """Map to start from; low-passed, so that only its coarse shape counts. Its hand is kept."""
+    mask: str | None = slot("mask", optional=True)
+    """Mask of the references; none = a disc at first, then one made from the map in each iteration."""
     dynamic_mask_from: float = Field(12.0, gt=0)
     """Å. Resolution from which on a mask made from the map is used; coarser, a ball."""
     dynamic_mask_threshold: float = Field(0.2, gt=0, lt=1)
@@ -60,12 +70,9 @@ class RefinementParams(JobParams):
     """Å from the density where the mask made from the map ends."""
     particle_scale: bool = True
     """Estimate each particle's grey scale, as far as the images tell scales from noise."""
-    group_noise: bool = True
-    """Estimate the noise of each exposure by itself; off = one noise for all particles."""
-    iterations: int = Field(30, ge=2)
-    """Largest number of iterations; fewer when nothing improves any more."""
 
 
+S = TypeVar("S", bound=SearchParams)
 P = TypeVar("P", bound=RefinementParams)
 
 
@@ -95,20 +102,23 @@ class Inputs:
 
 def read_inputs(job: Job[P]) -> Inputs:
     """Particles, settings and starting map; raises InputError in one sentence for what does not fit."""
-    table = _halved(job, read_particles(job.input("particles", "particles.star")))
+    table = halved_table(job)
     side, pixel_size = common_box(table)
-    settings = _settings(job, side, pixel_size)
-    start = volume_in_box(job, "map.mrc", side, pixel_size)
+    settings = replace(search_settings(job, side, pixel_size), particle_scale=job.params.particle_scale)
+    start = volume_in_box(job.input("volume", "map.mrc"), side, pixel_size)
     return Inputs(table, particles_of(table, pixel_size, job.params.group_noise), settings, start)
 
 
-def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool) -> Particles:
-    """Images, optics, half-sets and noise groups (exposures) of a table."""
+def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool, box_px: int | None = None) -> Particles:
+    """Images, optics, half-sets and noise groups (exposures) of a table; box_px: crop them in Fourier space to this side."""
     optics = Optics(*(torch.tensor(table[name].to_numpy(np.float64)) for name in Optics.__dataclass_fields__))
     grouped = group_noise and "exposure_id" in table.columns
     groups = pd.factorize(table["exposure_id"])[0] if grouped else np.zeros(len(table), dtype=np.int64)
-    half = torch.tensor(table["half"].to_numpy(np.int64))
-    return Particles(torch.tensor(load_images(table)), optics, half, torch.tensor(groups), pixel_size)
+    half, images = torch.tensor(table["half"].to_numpy(np.int64)), torch.tensor(load_images(table))
+    side = images.shape[-1]
+    if box_px is not None and box_px < side:
+        images = torch.cat([resize_images(part, (box_px, box_px)) for part in images.split(256)])
+    return Particles(images, optics, half, torch.tensor(groups), pixel_size * side / images.shape[-1])
 
 
 def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:
@@ -116,9 +126,8 @@ def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:
     return torch.tensor(read_shifts(table, pixel_size), dtype=torch.float32)
 
 
-def volume_in_box(job: Job[P], file: str, side: int, pixel_size: float) -> Tensor:
-    """A map of the volume slot brought to the particles' pixel size and box."""
-    path = job.input("volume", file)
+def volume_in_box(path: Path, side: int, pixel_size: float) -> Tensor:
+    """A map brought to the particles' pixel size and box."""
     volume, own = read_volume(path)
     start = torch.tensor(volume)
     if own > 0 and abs(own - pixel_size) > 0.002 * pixel_size:
@@ -145,9 +154,9 @@ def mask_maker(job: Job[P], inputs: Inputs) -> Callable[[Tensor, float], Tensor 
     return mask_of
 
 
-def _halved(job: Job[P], table: pd.DataFrame) -> pd.DataFrame:
-    """Table with half-sets: the ones it has, or drawn from the particles' names."""
-    table = with_halves(table)
+def halved_table(job: Job[S]) -> pd.DataFrame:
+    """The particle table with half-sets: the ones it has, or drawn from the particles' names."""
+    table = with_halves(read_particles(job.input("particles", "particles.star")))
     counts = [int((table["half"] == half).sum()) for half in (1, 2)]
     if min(counts) < FEWEST_PER_HALF or sum(counts) != len(table):
         raise InputError(
@@ -156,7 +165,8 @@ def _halved(job: Job[P], table: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def _settings(job: Job[P], side: int, pixel_size: float) -> Settings:
+def search_settings(job: Job[S], side: int, pixel_size: float) -> Settings:
+    """Settings in pixels; raises InputError for lengths that do not fit the box."""
     params, box = job.params, side * pixel_size
     if params.initial_lowpass < 2 * pixel_size or (params.max_resolution or box) < 2 * pixel_size:
         raise InputError(f"job {job.name}: initial_lowpass and max_resolution must be coarser than two pixels ({2 * pixel_size:g} Å)")
@@ -173,6 +183,5 @@ def _settings(job: Job[P], side: int, pixel_size: float) -> Settings:
         initial_radius=box / params.initial_lowpass,
         max_radius=min(side / 2 - 1, box / params.max_resolution) if params.max_resolution else side / 2 - 1,
         shift_reach=(params.shift_range or 0.1 * box) / pixel_size,
-        particle_scale=params.particle_scale,
         device=job.device,
     )

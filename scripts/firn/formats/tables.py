@@ -52,6 +52,7 @@ NAMES = {
     "ctf_score": "rlnCtfFigureOfMerit",
     "ctf_b_factor": "rlnCtfBfactor",
     "astigmatism": "rlnCtfAstigmatism",
+    "defocus_change": "firnDefocusChange",
     "defocus_slope_x": "firnDefocusSlopeX",
     "defocus_slope_y": "firnDefocusSlopeY",
     "defocus_bend_xx": "firnDefocusBendXX",

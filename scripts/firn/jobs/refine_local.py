@@ -69,7 +69,9 @@ def _refinement(job: Job[Params], inputs: Inputs, mask: Tensor, fulcrum: tuple[i
         settings = replace(settings, diameter=2 * radius, mask_radius=radius)
     files = [name for name in ("half1.mrc", "half2.mrc") if job.input("volume", name).exists()]
     files = files if len(files) == 2 else ["map.mrc", "map.mrc"]
-    first, second = (to_origin(volume_in_box(job, file, side, inputs.pixel_size).to(job.device) * mask, fulcrum) for file in files)
+    first, second = (
+        to_origin(volume_in_box(job.input("volume", file), side, inputs.pixel_size).to(job.device) * mask, fulcrum) for file in files
+    )
     centred = to_origin(mask, fulcrum)
     regularise: Regulariser = CrossValidated() if job.params.non_uniform else wiener
     chance = job.generator("correlation")

@@ -44,12 +44,13 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Probabilities `(b, t, c)` of candidates at the finest level; effective number of coarse orientations `(b,)`."""
+    """Probabilities `(b, t, c)` of candidates at the finest level; effective number of coarse orientations `(b,)`; log evidence `(b,)`."""
 
     candidates: Candidates
     probability: Tensor
     order: int
     spread: Tensor
+    evidence: Tensor
 
 
 class Reference:
@@ -136,7 +137,8 @@ class Searcher:
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
             scores = self._sparse(data[depth], candidates, self.references[depth], prior)
-        return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread)
+        evidence = scores.logsumexp(dim=(1, 2)) if self.model.scaled else scores.amax(dim=(1, 2))
+        return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread, evidence)
 
     def _probability(self, scores: Tensor) -> Tensor:
         """Posterior of scores `(b, t, c)`; all on the best pose while the grey scale of the reference is unknown."""

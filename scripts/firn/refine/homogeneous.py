@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from firn.kernels.filter import low_pass_volume
-from firn.kernels.fsc import fsc, shell_average, shell_indices
 from firn.kernels.mask import soft_disc, soft_sphere
 from firn.kernels.pose_grid import node_rotations
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import OffsetPrior, Posterior, Prior, Searcher
-from firn.refine.maximisation import Accumulator, unfiltered_map
-from firn.refine.regularise import HalfMaps, Regulariser, Sums, combined_map, wiener
+from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
+from firn.refine.regularise import HalfMaps, Regulariser, Sums, combined_map, correlation_within, wiener, within
 from firn.refine.scale import particle_scales
-from firn.refine.schedule import MIN_FINEST_ORDER, Level, first_below, next_radius, search_levels
-from firn.refine.state import HalfModel, Particles, Poses, Settings, masked_spectra
+from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
+from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
 from firn.refine.validation import corrected_curves
 
 LOCAL_SPREAD = 2.0
@@ -94,7 +93,7 @@ class Refinement:
         self.operators = symmetry_matrices(settings.group).float().to(settings.device)
         self.sphere = soft_sphere(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
-        self.models = [HalfModel(self._start(start), self._background(half)) for half, start in enumerate(starts, start=1)]
+        self.models = [HalfModel(self._start(start), first_noise(particles, settings, half)) for half, start in enumerate(starts, start=1)]
         self.course = Course(settings.initial_radius, settings.initial_radius, settings.shift_reach / 2, settings.shift_reach)
         self.result: Iteration | None = None
 
@@ -119,8 +118,8 @@ class Refinement:
         """Go on from what `state` gave."""
         device = self.settings.device
         self.poses, self.course = Poses(**state["poses"]), Course(**state["course"])
-        self.models = [HalfModel(**_moved(model, device)) for model in state["models"]]
-        self.result = None if state["result"] is None else Iteration(**_moved(state["result"], device))
+        self.models = [HalfModel(**moved_to(model, device)) for model in state["models"]]
+        self.result = None if state["result"] is None else Iteration(**moved_to(state["result"], device))
         self._chance.set_state(state["chance"])
 
     def _start(self, volume: Tensor) -> Tensor:
@@ -137,9 +136,10 @@ class Refinement:
         for half, model in enumerate(self.models, start=1):
             searcher = Searcher(model, levels, self.settings.group, self.course.reach, everywhere, self._near(levels))
             accumulator = Accumulator(self.particles.side, radius, model.noise, levels[-1].order, searcher.references[-1].nodes)
-            self._pass(searcher, accumulator, half, f"particles, iteration {number}, half {half}")
+            residuals = Residuals(model.noise, float((self._disc**2).mean()))
+            self._pass(searcher, accumulator, residuals, half, f"particles, iteration {number}, half {half}")
             sums.append(accumulator.completed(self.operators))
-            model.noise = accumulator.noise_spectrum(model.scaled)
+            model.noise = residuals.noise_spectrum(model.scaled)
         self._tighten(before)
         return self._conclude(number, (sums[0], sums[1]), radius, everywhere, levels[-1].order, before, last)
 
@@ -163,17 +163,17 @@ class Refinement:
         """Largest order worth trying: one more than before if few of that grid's orientations shared the probability."""
         return self.course.finest + int(float(self.poses.detail.median()) < RESOLVED_DETAIL)
 
-    def _pass(self, searcher: Searcher, accumulator: Accumulator, half: int, step: str) -> None:
+    def _pass(self, searcher: Searcher, accumulator: Accumulator, residuals: Residuals, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
         rows = rows[torch.argsort(self.poses.detail[rows], stable=True)]
         batches = list(rows.split(searcher.batch_size()))
-        grey = [self._one_batch(batch, searcher, accumulator) for batch in self._batches(batches, step)]
+        grey = [self._one_batch(batch, searcher, accumulator, residuals) for batch in self._batches(batches, step)]
         if self.settings.particle_scale and searcher.model.scaled:
             cross, power = (torch.cat(part).cpu() for part in zip(*grey, strict=True))
             self.poses.scale[rows], _ = particle_scales(cross, power, self.poses.scale[rows])
 
-    def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator) -> tuple[Tensor, Tensor]:
-        """Search, back-project and remember some particles; returns the model's part and power of each (Accumulator.add_residuals)."""
+    def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator, residuals: Residuals) -> tuple[Tensor, Tensor]:
+        """Search, back-project and remember some particles; returns the model's part and power of each (Residuals.add)."""
         settings, side, device = self.settings, self.particles.side, self.settings.device
         spectra = self.particles.centred(rows, self.poses.shifts[rows], device)
         masked = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
@@ -184,8 +184,7 @@ class Refinement:
         self._remember(rows, posterior)
         if searcher.everywhere:
             self.poses.spread[rows] = posterior.spread.cpu()
-        share = float((self._disc**2).mean())
-        return accumulator.add_residuals(posterior, masked, ctf[-1], groups, searcher.references[-1], share)
+        return residuals.add(posterior, masked, ctf[-1], groups, searcher.references[-1])
 
     def _prior(self, rows: Tensor) -> Prior:
         return OffsetPrior(self.poses.shifts[rows].to(self.settings.device), self.course.offset_sigma)
@@ -213,11 +212,11 @@ class Refinement:
     ) -> Iteration:
         side, searched = self.particles.side, self.course.searched
         maps = unfiltered_map(sums[0], side, radius), unfiltered_map(sums[1], side, radius)
-        curve, mask = self._agreement(HalfMaps(sums, maps, radius, _correlation(maps, self.sphere, radius)))
+        curve, mask = self._agreement(HalfMaps(sums, maps, radius, correlation_within(maps, self.sphere, radius)))
         references, combined = self._regularise(HalfMaps(sums, maps, radius, curve))
         for model, reference in zip(self.models, references, strict=True):
             model.volume, model.scaled = reference * mask, True
-        resolved = _crossing(curve.tolist())
+        resolved = crossing(curve.tolist())
         self.course.searched = min(radius, self.settings.max_radius, resolved + SHELLS_BEYOND)
         self.course.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
         moved = float(_orientation_change(before.rotations, self.poses.rotations, self.operators.cpu()).median())
@@ -228,45 +227,13 @@ class Refinement:
 
         A tight mask on a thin shell adds so much that its correction is noise; the ball's correlation is then the better estimate.
         """
-        found = self.mask_of(combined_map(halves), _crossing(halves.curve.tolist()))
+        found = self.mask_of(combined_map(halves), crossing(halves.curve.tolist()))
         if found is None:
             return halves.curve, self.sphere
         mask = found * self.sphere
         corrected = corrected_curves(*halves.maps, mask, self._chance, draws=CORRECTION_DRAWS)["corrected"]
-        curves = halves.curve, _within(corrected, halves.radius)
-        return max(curves, key=lambda values: _crossing(values.tolist())), mask
-
-    def _background(self, half: int) -> Tensor:
-        """Noise per shell, all groups alike: the power outside the mask's disc or within it, whichever is less; neither is all noise."""
-        device, side = self.settings.device, self.particles.side
-        rows = torch.nonzero(self.particles.half == half).squeeze(-1)
-        powers = torch.zeros(2, side, side // 2 + 1, device=device)
-        for batch in rows.split(256):
-            spectra = self.particles.centred(batch, torch.zeros(len(batch), 2), device)
-            inside = masked_spectra(spectra, side, self.settings.mask_radius, self.settings.mask_edge)
-            for power_, part in zip(powers, (inside, spectra - inside), strict=True):
-                power_ += (part.real**2 + part.imag**2).sum(0)
-        shares = torch.stack(((self._disc**2).mean(), ((1 - self._disc) ** 2).mean()))
-        spectrum = shell_average(powers / (len(rows) * shares[:, None, None]), shell_indices((side, side), device), side)
-        return spectrum.amin(0).clamp(min=1e-12).repeat(int(self.particles.group.max()) + 1, 1)
-
-
-def _correlation(halves: tuple[Tensor, Tensor], mask: Tensor, radius: float) -> Tensor:
-    """Correlation of masked half-maps; 0 beyond the radius, where nothing but the mask's leakage is."""
-    return _within(fsc(halves[0] * mask, halves[1] * mask), radius)
-
-
-def _within(curve: Tensor, radius: float) -> Tensor:
-    return torch.where(torch.arange(len(curve), device=curve.device) <= radius, curve, 0.0)
-
-
-def _crossing(values: list[float]) -> float:
-    """Where a curve falls below 0.143, in shells, linear between them."""
-    shell = first_below(values, 0.143)
-    if shell >= len(values):
-        return float(len(values) - 1)
-    above, below = (1.0 if shell == 1 else values[shell - 1]), values[shell]
-    return shell - 1 + (above - 0.143) / max(above - below, 1e-6)
+        curves = halves.curve, within(corrected, halves.radius)
+        return max(curves, key=lambda values: crossing(values.tolist())), mask
 
 
 def _orientation_change(first: Tensor, second: Tensor, operators: Tensor) -> Tensor:
@@ -274,14 +241,3 @@ def _orientation_change(first: Tensor, second: Tensor, operators: Tensor) -> Ten
     relative = torch.einsum("nij,nkj->nik", first, second)
     traces = torch.einsum("gij,nij->ng", operators, relative).amax(1)
     return torch.rad2deg(torch.acos(((traces - 1) / 2).clamp(-1, 1)))
-
-
-def _moved(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A state's tensors, and its pairs of tensors, on a device."""
-
-    def move(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(move(part) for part in value)
-        return value.to(device) if isinstance(value, Tensor) else value
-
-    return {name: move(value) for name, value in values.items()}

@@ -25,7 +25,7 @@ MAX_CORRELATION, MIN_CORRELATION = 0.999, 0.001
 
 
 class Accumulator:
-    """Fourier sums of one half-set up to a radius, and the powers of its masked images.
+    """Fourier sums of one half-set up to a radius.
 
     Slices of the same grid node are added up before they are spread in the volume: all of them where the grid is small enough
     (`nodes`, sorted), else those of a run of batches.
@@ -35,16 +35,17 @@ class Accumulator:
         self.side, self.radius, self.noise, self._order = side, radius, noise, order
         self.disc: FourierDisc = fourier_disc(side, radius, noise.device)
         self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), noise.device)
-        self._powers_ = torch.zeros(3, *noise.shape, device=noise.device)
-        self._count_ = torch.zeros_like(noise)
         self._nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
         self._slices = self._empty(len(self._nodes)) if self._nodes is not None else None
         self._used_ = torch.zeros(0 if self._nodes is None else len(self._nodes), dtype=torch.bool, device=noise.device)
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor, groups: Tensor) -> None:
-        """Back-project centred spectra `(b, n, n // 2 + 1)` with their CTF `(b, m)` on this accumulator's disc, in all probable poses."""
-        nodes, probability = _strongest(posterior)
+    def add(self, posterior: Posterior, spectra: Tensor, ctf: Tensor, groups: Tensor, share: Tensor | None = None) -> None:
+        """Back-project centred spectra `(b, n, n // 2 + 1)` with their CTF `(b, m)` on this accumulator's disc, in all probable poses.
+
+        share: weight of each image `(b,)`, 1 by default.
+        """
+        nodes, probability = _strongest(posterior, share)
         noise = self.noise[groups][:, self.disc.shells]
         means = _shifted_means(on_disc(spectra, self.disc) * (ctf / noise), posterior, probability, self.disc, self.side)
         powers = probability.sum(1)[..., None] * (ctf**2 / noise)[:, None]
@@ -57,40 +58,6 @@ class Accumulator:
         self._pending.append(entry)
         if sum(len(part[0]) for part in self._pending) * len(self.disc.points) > FLUSH_POINTS:
             self._flush()
-
-    def add_residuals(
-        self, posterior: Posterior, masked: Tensor, ctf: Tensor, groups: Tensor, reference: Reference, mask_share: float
-    ) -> tuple[Tensor, Tensor]:
-        """Gather per group and shell the power of masked images, of the model's part in them, and of the model.
-
-        Returns, per image and in units of the noise, the model's part `(b,)` and the model's power `(b,)`.
-        """
-        nodes, probability = _strongest(posterior)
-        disc = reference.disc
-        images = on_disc(masked, disc)
-        columns, halves = reference.columns(nodes, probability.sum(1) > 0)
-        means = _shifted_means(images * ctf, posterior, probability, disc, self.side)
-        cross = (torch.view_as_real(means) * columns.unflatten(-1, (-1, 2))).sum(dim=(1, 3))
-        explained = 2 * (probability.sum(1)[:, None] @ halves)[:, 0] * ctf**2
-        data = (images.real**2 + images.imag**2) * disc.weights
-        powers, shells = torch.stack((data, cross, explained)), self.noise.shape[1]
-        self._powers_.index_add_(1, groups, shell_sums(powers, disc.shells, shells) / mask_share)
-        self._count_.index_add_(0, groups, shell_sums(disc.weights, disc.shells, shells).expand(len(groups), -1))
-        inverse = 1 / self.noise[groups][:, disc.shells]
-        return (cross * inverse).sum(1), (explained * inverse).sum(1)
-
-    def noise_spectrum(self, scaled: bool) -> Tensor:
-        """Re-estimated noise per group and shell; shells that no residual reached keep their former noise.
-
-        scaled: whether the reference was on the images' grey scale; if not, the best common factor is taken off. A group is drawn
-        towards the mean of all groups as if that had been seen at GROUP_PRIOR more points of each shell.
-        """
-        data, cross, explained = self._powers_
-        factor = 1.0 if scaled else float((cross / self.noise).sum() / (explained / self.noise).sum().clamp(min=1e-30))
-        residual = data - 2 * factor * cross + factor**2 * explained
-        common = residual.sum(0) / self._count_.sum(0).clamp(min=1)
-        measured = (residual + GROUP_PRIOR * common) / (self._count_ + GROUP_PRIOR)
-        return torch.where(self._count_.sum(0) > 0, torch.maximum(measured, 0.05 * self.noise), self.noise)
 
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with Friedel mates, symmetrised over the operators `(g, 3, 3)`."""
@@ -133,6 +100,53 @@ class Accumulator:
         return torch.empty(count, points, 2, device=device), torch.empty(count, points, device=device)
 
 
+class Residuals:
+    """Per noise group and shell: the power of masked images, of the model's part in them, and of the model.
+
+    noise: of unmasked images `(groups, n // 2 + 1)`, as it was taken to be; mask_share: mean square of the images' mask.
+    """
+
+    def __init__(self, noise: Tensor, mask_share: float):
+        self.noise, self._mask_share = noise, mask_share
+        self._powers_ = torch.zeros(3, *noise.shape, device=noise.device)
+        self._count_ = torch.zeros_like(noise)
+
+    def add(
+        self, posterior: Posterior, masked: Tensor, ctf: Tensor, groups: Tensor, reference: Reference, share: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Gather the powers of masked images `(b, n, n // 2 + 1)`, seen with a CTF `(b, m)`; share: weight of each, 1 by default.
+
+        Returns, per image and in units of the noise, the model's part `(b,)` and the model's power `(b,)`.
+        """
+        nodes, probability = _strongest(posterior, share)
+        disc = reference.disc
+        images = on_disc(masked, disc)
+        columns, halves = reference.columns(nodes, probability.sum(1) > 0)
+        means = _shifted_means(images * ctf, posterior, probability, disc, masked.shape[1])
+        cross = (torch.view_as_real(means) * columns.unflatten(-1, (-1, 2))).sum(dim=(1, 3))
+        explained = 2 * (probability.sum(1)[:, None] @ halves)[:, 0] * ctf**2
+        mass = probability.sum(dim=(1, 2))
+        data = (images.real**2 + images.imag**2) * disc.weights * mass[:, None]
+        powers, shells = torch.stack((data, cross, explained)), self.noise.shape[1]
+        self._powers_.index_add_(1, groups, shell_sums(powers, disc.shells, shells) / self._mask_share)
+        self._count_.index_add_(0, groups, mass[:, None] * shell_sums(disc.weights, disc.shells, shells))
+        inverse = 1 / self.noise[groups][:, disc.shells]
+        return (cross * inverse).sum(1), (explained * inverse).sum(1)
+
+    def noise_spectrum(self, scaled: bool) -> Tensor:
+        """Re-estimated noise per group and shell; shells that no residual reached keep their former noise.
+
+        scaled: whether the reference was on the images' grey scale; if not, the best common factor is taken off. A group is drawn
+        towards the mean of all groups as if that had been seen at GROUP_PRIOR more points of each shell.
+        """
+        data, cross, explained = self._powers_
+        factor = 1.0 if scaled else float((cross / self.noise).sum() / (explained / self.noise).sum().clamp(min=1e-30))
+        residual = data - 2 * factor * cross + factor**2 * explained
+        common = residual.sum(0) / self._count_.sum(0).clamp(min=1)
+        measured = (residual + GROUP_PRIOR * common) / (self._count_ + GROUP_PRIOR)
+        return torch.where(self._count_.sum(0) > 0, torch.maximum(measured, 0.05 * self.noise), self.noise)
+
+
 def _add_slices_(values_: Tensor, weights_: Tensor, where: Tensor, entry: tuple[Tensor, Tensor, Tensor]) -> None:
     """Add slices to the rows `where`."""
     values_.index_add_(0, where, entry[1])
@@ -166,15 +180,16 @@ def full_correlation(curve: Tensor) -> Tensor:
     return 2 * curve / (1 + curve).clamp(min=1e-6)
 
 
-def _strongest(posterior: Posterior) -> tuple[Tensor, Tensor]:
-    """Nodes `(b, k)` and probabilities `(b, t, k)`, summing to 1, of the orientations that matter."""
+def _strongest(posterior: Posterior, share: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Nodes `(b, k)` and probabilities `(b, t, k)`, summing to 1 or to the share of each image, of the orientations that matter."""
     marginal = posterior.probability.sum(1)
     values, picked = marginal.topk(min(MAX_ORIENTATIONS, marginal.shape[1]), dim=1)
     needed = values.cumsum(1) - values < KEPT_MASS
     picked, needed = picked[:, : int(needed.sum(1).max())], needed[:, : int(needed.sum(1).max())]
     shifts = posterior.probability.shape[1]
     kept = posterior.probability.gather(2, picked[:, None].expand(-1, shifts, -1)) * needed[:, None]
-    return posterior.candidates.nodes.gather(1, picked), kept / kept.sum(dim=(1, 2), keepdim=True)
+    total = kept.sum(dim=(1, 2), keepdim=True)
+    return posterior.candidates.nodes.gather(1, picked), kept / total if share is None else kept * (share[:, None, None] / total)
 
 
 def _shifted_means(images: Tensor, posterior: Posterior, probability: Tensor, disc: FourierDisc, side: int) -> Tensor:

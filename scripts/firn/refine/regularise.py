@@ -7,8 +7,10 @@ references and the map from all particles. Source: Rosenthal & Henderson, J. Mol
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from firn.kernels.fsc import fsc
 from firn.refine.maximisation import falling, filtered_map, full_correlation
 
 Sums = tuple[Tensor, Tensor]
@@ -44,3 +46,13 @@ def combined_map(halves: HalfMaps) -> Tensor:
     (first, first_weight), (second, second_weight) = halves.sums
     total = first + second, first_weight + second_weight
     return filtered_map(total, halves.side, halves.radius, full_correlation(falling(halves.curve)))
+
+
+def correlation_within(halves: tuple[Tensor, Tensor], mask: Tensor, radius: float) -> Tensor:
+    """Correlation of masked half-maps; 0 beyond the radius, where nothing but the mask's leakage is."""
+    return within(fsc(halves[0] * mask, halves[1] * mask), radius)
+
+
+def within(curve: Tensor, radius: float) -> Tensor:
+    """The curve, 0 beyond a radius in shells."""
+    return torch.where(torch.arange(len(curve), device=curve.device) <= radius, curve, 0.0)

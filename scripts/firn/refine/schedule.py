@@ -63,3 +63,12 @@ def next_radius(curve: list[float], side: int, initial: float) -> float:
 def first_below(curve: list[float], threshold: float) -> int:
     """First shell from 1 on below a threshold; the number of shells when there is none."""
     return next((shell for shell in range(1, len(curve)) if curve[shell] < threshold), len(curve))
+
+
+def crossing(values: list[float]) -> float:
+    """Where a curve falls below 0.143, in shells, linear between them."""
+    shell = first_below(values, 0.143)
+    if shell >= len(values):
+        return float(len(values) - 1)
+    above, below = (1.0 if shell == 1 else values[shell - 1]), values[shell]
+    return shell - 1 + (above - 0.143) / max(above - below, 1e-6)

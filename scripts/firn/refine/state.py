@@ -5,12 +5,14 @@ rotations zyx with `r_volume = R r_image`; noise is the variance of one complex 
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from firn.kernels.ctf import ctf_2d
 from firn.kernels.fourier import frequencies2, irfft2, rfft2, shift_phases
+from firn.kernels.fsc import shell_average, shell_indices
 from firn.kernels.grid import FourierDisc
 from firn.kernels.mask import soft_disc
 
@@ -122,3 +124,30 @@ def masked_spectra(spectra: Tensor, side: int, radius: float, edge: float) -> Te
 def on_disc(spectra: Tensor, disc: FourierDisc) -> Tensor:
     """Coefficients `(b, m)` of spectra `(b, n, n // 2 + 1)` at the points of a disc."""
     return spectra.flatten(1)[:, disc.index]
+
+
+def first_noise(particles: Particles, settings: Settings, half: int) -> Tensor:
+    """Noise per shell, all groups alike: the power outside the mask's disc or within it, whichever is less; neither is all noise."""
+    device, side = settings.device, particles.side
+    disc = soft_disc(side, settings.mask_radius, settings.mask_edge, device)
+    rows = torch.nonzero(particles.half == half).squeeze(-1)
+    powers = torch.zeros(2, side, side // 2 + 1, device=device)
+    for batch in rows.split(256):
+        spectra = particles.centred(batch, torch.zeros(len(batch), 2), device)
+        inside = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
+        for power_, part in zip(powers, (inside, spectra - inside), strict=True):
+            power_ += (part.real**2 + part.imag**2).sum(0)
+    shares = torch.stack(((disc**2).mean(), ((1 - disc) ** 2).mean()))
+    spectrum = shell_average(powers / (len(rows) * shares[:, None, None]), shell_indices((side, side), device), side)
+    return spectrum.amin(0).clamp(min=1e-12).repeat(int(particles.group.max()) + 1, 1)
+
+
+def moved_to(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A state's tensors, and its pairs of tensors, on a device."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(move(part) for part in value)
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    return {name: move(value) for name, value in values.items()}

@@ -1,0 +1,280 @@
+"""Heterogeneous refinement: several volumes refined together, each particle shared among them by its likelihood under each.
+
+All classes are searched on the same grids, up to the same Fourier radius and with the same noise, so that their evidences compare.
+Iterations see a batch of particles, whose sums are blended into running ones (online EM); the last ones see all. The half-sets stay
+apart from the first iteration on. Source: Punjani et al., Nat. Methods 14, 290 (2017); Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firn.kernels.filter import low_pass_volume
+from firn.kernels.mask import soft_disc, soft_sphere
+from firn.kernels.pose_grid import node_rotations
+from firn.kernels.symmetry import symmetry_matrices
+from firn.refine.expectation import Candidates, OffsetPrior, Posterior, Searcher
+from firn.refine.homogeneous import FIRST_LOCAL, LOCAL_SPREAD, MANY_OPERATORS, RESOLVED_DETAIL, SHELLS_BEYOND, WIDE_EVERY, Batches
+from firn.refine.initial_model import blend
+from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
+from firn.refine.regularise import HalfMaps, Sums, combined_map, correlation_within, wiener
+from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
+from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
+
+LEAST_SHARE = 1e-3
+"""Smaller shares of a particle are not back-projected."""
+
+
+@dataclass(frozen=True)
+class Online:
+    """How batches are drawn and when to stop."""
+
+    batch: int
+    """Particles per iteration."""
+    rate: float
+    """Least weight of a batch in the running sums."""
+    settled: float
+    """Share of particles that may still change class when all is done."""
+    full_passes: int
+    hard: bool
+    """Give each particle to its best class alone."""
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """One class: unfiltered half maps, filtered map, correlation, shell where it falls below 0.143."""
+
+    half_maps: tuple[Tensor, Tensor]
+    combined: Tensor
+    curve: Tensor
+    resolved: float
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """What one iteration found; shares: of the particles, per class; changed: particles that went to another class."""
+
+    number: int
+    searched: float
+    everywhere: bool
+    classes: list[ClassMaps]
+    shares: list[float]
+    changed: float
+    full: int
+    """Full passes done, this one included."""
+    last: bool
+
+
+@dataclass
+class Course:
+    """Where the refinement stands: Fourier radii in units of 1/n, shifts in pixels."""
+
+    searched: float
+    radius: float
+    offset_sigma: float
+    finest: int = MIN_FINEST_ORDER
+
+
+class Heterogeneous:
+    """State of a heterogeneous refinement."""
+
+    def __init__(
+        self, particles: Particles, starts: list[Tensor], settings: Settings, online: Online, batches: Batches, chance: torch.Generator
+    ):
+        self.particles, self.settings, self.online, self._batches, self._chance = particles, settings, online, batches, chance
+        self.poses = [Poses.unknown(len(particles)) for _ in starts]
+        self.shares = torch.full((len(particles), len(starts)), 1 / len(starts))
+        self.operators = symmetry_matrices(settings.group).float().to(settings.device)
+        self.sphere = soft_sphere(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
+        self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
+        noises = [first_noise(particles, settings, half) for half in (1, 2)]
+        self.models = [[HalfModel(self._start(start), noise) for start in starts] for noise in noises]
+        self.sums: list[list[Sums | None]] = [[None] * len(starts) for _ in noises]
+        self.course = Course(settings.initial_radius, settings.initial_radius, settings.shift_reach / 2)
+        self.result: Sorting | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of classes."""
+        return self.shares.shape[1]
+
+    def run(self, iterations: int) -> Iterator[Sorting]:
+        """Iterate, from where the state is, until classes have settled, then over all particles."""
+        while self.result is None or not self.result.last:
+            self.result = self.step(iterations)
+            yield self.result
+
+    def step(self, iterations: int) -> Sorting:
+        """One iteration."""
+        number = 1 if self.result is None else self.result.number + 1
+        full = self._full_pass(number, iterations)
+        last = full == self.online.full_passes
+        rows = torch.arange(len(self.particles)) if full else self._draw()
+        everywhere, before, searched = self._everywhere(number, rows), self.shares.argmax(1), self.course.searched
+        levels = self._levels(everywhere)
+        self.course.finest = levels[-1].order
+        radius = self.particles.side / 2 - 1 if last else self.course.radius
+        rate = 1.0 if len(rows) == len(self.particles) else max(self.online.rate, 1 / number)
+        for half in (1, 2):
+            own = rows[self.particles.half[rows] == half]
+            self._pass(own, half, levels, radius, everywhere, rate, number)
+        classes = self._conclude(radius)
+        changed = float((self.shares.argmax(1) != before)[rows].double().mean())
+        shares = self.shares[rows].mean(0).tolist()
+        return Sorting(number, searched, everywhere, classes, shares, changed, full, last)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next iterations depend on."""
+        result = None if self.result is None else vars(self.result) | {"classes": [vars(part) for part in self.result.classes]}
+        return {
+            "poses": [vars(poses) for poses in self.poses],
+            "shares": self.shares,
+            "models": [[vars(model) for model in models] for models in self.models],
+            "sums": self.sums,
+            "course": vars(self.course),
+            "chance": self._chance.get_state(),
+            "result": result,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        device = self.settings.device
+        self.poses, self.shares = [Poses(**poses) for poses in state["poses"]], state["shares"]
+        self.models = [[HalfModel(**moved_to(model, device)) for model in models] for models in state["models"]]
+        self.sums = [[None if part is None else (part[0].to(device), part[1].to(device)) for part in parts] for parts in state["sums"]]
+        self.course = Course(**state["course"])
+        self._chance.set_state(state["chance"])
+        if state["result"] is not None:
+            classes = [ClassMaps(**moved_to(part, device)) for part in state["result"]["classes"]]
+            self.result = Sorting(**state["result"] | {"classes": classes})
+
+    def _start(self, volume: Tensor) -> Tensor:
+        settings, side = self.settings, self.particles.side
+        return low_pass_volume(volume.to(settings.device), 1.0, side / settings.initial_radius) * self.sphere
+
+    def _full_pass(self, number: int, iterations: int) -> int:
+        """Which of the closing passes this iteration is; 0 when it is none of them."""
+        former, passes = self.result, self.online.full_passes
+        if former is not None and former.full:
+            return former.full + 1
+        settled = former is not None and former.changed < self.online.settled and number > FIRST_LOCAL
+        return 1 if settled or number > iterations - passes else 0
+
+    def _draw(self) -> Tensor:
+        """A random batch, in order."""
+        count = len(self.particles)
+        return torch.randperm(count, generator=self._chance)[: min(self.online.batch, count)].sort().values
+
+    def _everywhere(self, number: int, rows: Tensor) -> bool:
+        spread = torch.stack([poses.spread[rows] for poses in self.poses], dim=1)
+        own = spread.gather(1, self.shares[rows].argmax(1, keepdim=True))
+        partial = self.online.batch < len(self.particles) and not torch.isfinite(spread).all()
+        return partial or number <= FIRST_LOCAL or number % WIDE_EVERY == 0 or float(own.median()) > LOCAL_SPREAD
+
+    def _levels(self, everywhere: bool) -> list[Level]:
+        """Levels for all classes alike."""
+        side, settings, course = self.particles.side, self.settings, self.course
+        detail = torch.stack([poses.detail for poses in self.poses], dim=1).gather(1, self.shares.argmax(1, keepdim=True))
+        most = course.finest + int(float(detail.median()) < RESOLVED_DETAIL)
+        coarsest = (3 if len(self.operators) >= MANY_OPERATORS else 2) if everywhere else None
+        return search_levels(side, settings.diameter, course.searched, coarsest, most)
+
+    def _pass(self, rows: Tensor, half: int, levels: list[Level], radius: float, everywhere: bool, rate: float, number: int) -> None:
+        """Expectation of some particles of one half-set, and the running sums of its classes."""
+        models, side = self.models[half - 1], self.particles.side
+        searchers = [Searcher(model, levels, self.settings.group, self.settings.shift_reach, everywhere) for model in models]
+        noise, order = models[0].noise, levels[-1].order
+        accumulators = [Accumulator(side, radius, noise, order, searcher.references[-1].nodes) for searcher in searchers]
+        residuals = Residuals(noise, float((self._disc**2).mean()))
+        step = f"particles, iteration {number}, half {half}"
+        for batch in self._batches(list(rows.split(min(searcher.batch_size() for searcher in searchers))), step):
+            self._one_batch(batch, searchers, accumulators, residuals)
+        fraction = len(rows) / int((self.particles.half == half).sum())
+        found = residuals.noise_spectrum(models[0].scaled)
+        for number_of, (model, accumulator) in enumerate(zip(models, accumulators, strict=True)):
+            total, weight = accumulator.completed(self.operators)
+            self.sums[half - 1][number_of] = blend(self.sums[half - 1][number_of], (total / fraction, weight / fraction), rate)
+            model.noise = found
+
+    def _one_batch(self, rows: Tensor, searchers: list[Searcher], accumulators: list[Accumulator], residuals: Residuals) -> None:
+        """Search all classes, share the particles out, back-project and remember."""
+        groups = self.particles.group[rows].to(self.settings.device)
+        found = [self._search(rows, groups, searcher, poses) for searcher, poses in zip(searchers, self.poses, strict=True)]
+        shares = self._shares(torch.stack([posterior.evidence for posterior, _, _ in found], dim=1))
+        for which, (posterior, spectra, masked) in enumerate(found):
+            reference, accumulator = searchers[which].references[-1], accumulators[which]
+            kept = torch.nonzero(shares[:, which] > LEAST_SHARE).squeeze(-1)
+            if len(kept):
+                part, share, own = _rows_of(posterior, kept), shares[kept, which], rows[kept.cpu()]
+                accumulator.add(part, spectra[kept], self._ctf(own, accumulator.disc.points), groups[kept], share)
+                residuals.add(part, masked[kept], self._ctf(own, reference.disc.points), groups[kept], reference, share)
+            self._remember(rows, posterior, self.poses[which], searchers[which].everywhere)
+        self.shares[rows] = shares.cpu()
+
+    def _search(self, rows: Tensor, groups: Tensor, searcher: Searcher, poses: Poses) -> tuple[Posterior, Tensor, Tensor]:
+        """(posterior under one class, spectra, masked spectra)."""
+        settings, device = self.settings, self.settings.device
+        spectra = self.particles.centred(rows, poses.shifts[rows], device)
+        masked = masked_spectra(spectra, self.particles.side, settings.mask_radius, settings.mask_edge)
+        ctf = [self._ctf(rows, reference.disc.points) for reference in searcher.references]
+        prior = OffsetPrior(poses.shifts[rows].to(device), self.course.offset_sigma)
+        return searcher.search(masked, ctf, groups, poses.rotations[rows].to(device), prior), spectra, masked
+
+    def _shares(self, evidence: Tensor) -> Tensor:
+        """Share `(b, k)` of each particle in each class."""
+        if self.online.hard:
+            return torch.nn.functional.one_hot(evidence.argmax(1), self.count).to(evidence.dtype)
+        return torch.softmax(evidence, dim=1)
+
+    def _ctf(self, rows: Tensor, points: Tensor) -> Tensor:
+        return self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
+
+    def _remember(self, rows: Tensor, posterior: Posterior, poses: Poses, everywhere: bool) -> None:
+        shifts, nodes = posterior.candidates.shifts, posterior.candidates.nodes
+        peak, best = posterior.probability.flatten(1).max(dim=1)
+        number = torch.arange(len(rows), device=best.device)
+        poses.shifts[rows] += shifts[number, best // nodes.shape[1]].cpu()
+        poses.rotations[rows] = node_rotations(nodes[number, best % nodes.shape[1]], posterior.order).cpu()
+        poses.peak[rows] = peak.cpu()
+        poses.detail[rows] = (1 / posterior.probability.sum(1).square().sum(-1)).cpu()
+        if everywhere:
+            poses.spread[rows] = posterior.spread.cpu()
+
+    def _conclude(self, radius: float) -> list[ClassMaps]:
+        """New references and radii from the running sums.
+
+        All references get one filter: with a filter of its own, a class that is behind explains everything worse and loses all.
+        """
+        course, side = self.course, self.particles.side
+        found = [self._half_maps(which, radius) for which in range(self.count)]
+        common = torch.stack([halves.curve for halves in found]).T @ self.shares.mean(0).to(self.settings.device)
+        for which, halves in enumerate(found):
+            self._refer(which, wiener(replace(halves, curve=common))[0])
+        classes = [ClassMaps(part.maps, combined_map(part), part.curve, crossing(part.curve.tolist())) for part in found]
+        best = max(part.resolved for part in classes)
+        course.searched = min(radius, self.settings.max_radius, best + SHELLS_BEYOND)
+        course.radius = max(next_radius(part.curve.tolist(), side, self.settings.initial_radius) for part in classes)
+        own = torch.stack([poses.shifts for poses in self.poses], dim=1)[torch.arange(len(self.shares)), self.shares.argmax(1)]
+        course.offset_sigma = max(1.0, float(own.square().mean().sqrt()))
+        return classes
+
+    def _half_maps(self, which: int, radius: float) -> HalfMaps:
+        first, second = self.sums[0][which], self.sums[1][which]
+        assert first is not None
+        assert second is not None
+        maps = unfiltered_map(first, self.particles.side, radius), unfiltered_map(second, self.particles.side, radius)
+        return HalfMaps((first, second), maps, radius, correlation_within(maps, self.sphere, radius))
+
+    def _refer(self, which: int, references: tuple[Tensor, Tensor]) -> None:
+        for models, reference in zip(self.models, references, strict=True):
+            models[which].volume, models[which].scaled = reference * self.sphere, True
+
+
+def _rows_of(posterior: Posterior, rows: Tensor) -> Posterior:
+    """The posterior of some of the images."""
+    found = posterior.candidates
+    candidates = Candidates(found.nodes[rows], found.node_ok[rows], found.shifts[rows], found.shift_ok[rows])
+    return Posterior(candidates, posterior.probability[rows], posterior.order, posterior.spread[rows], posterior.evidence[rows])

@@ -1,0 +1,95 @@
+"""Heterogeneous refinement as a job: species and junk are told apart, a killed run continues, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from firn.errors import InputError
+from firn.formats.particles import read_particles
+from firn.formats.volumes import read_volume
+from firn.jobs import refine_heterogeneous
+from firn.kernels.fsc import fsc
+from firn.refine.heterogeneous import Heterogeneous
+from firn.runtime.entry import open_job
+from firn.simulate.phantom import phantom_volume, random_phantom
+from refine_session import BOX, PIXEL, simulate, write_particles, write_start
+
+SPECIES = [random_phantom(50, 42.0, seed=seed, widths=(4.0, 6.0)) for seed in (4, 11)]
+QUICK = {"particle_diameter": 115.0, "initial_lowpass": 30.0, "max_resolution": 16.0}
+
+
+def write_mixture(folder: Path, count: int, snr: float, kinds: int, junk: int) -> np.ndarray:
+    """Particles in keep/ (kind of each returned, junk last), a start per species, and a ball for the junk, in start/class_*."""
+    chance = np.random.default_rng(5)
+    of = np.concatenate((np.arange(count) % kinds, np.full(junk, kinds)))
+    truth = simulate(count + junk, SPECIES[:kinds], of)
+    write_particles(folder, truth, truth.clean * np.sqrt(snr) + chance.normal(size=truth.clean.shape))
+    volumes = [phantom_volume(phantom, BOX, PIXEL) for phantom in SPECIES[:kinds]]
+    axis = np.arange(BOX) - BOX // 2
+    ball = np.exp(-0.5 * (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2) / 3.0**2).astype(np.float32)
+    for number, volume in enumerate([*volumes, ball * 0.3 * volumes[0].sum() / ball.sum()], start=1):
+        (folder / "start").mkdir(exist_ok=True)
+        write_start(folder, volume, f"start/class_{number}")
+    return of
+
+
+def sort(volumes: list[str], **settings) -> None:
+    inputs = {"particles": ["keep"], "volumes": volumes}
+    settings = {"particles": "keep", "volumes": volumes, **QUICK, **settings}
+    with open_job(refine_heterogeneous.Params, settings, inputs, Path("results/sorted"), "sorted", threads=1) as job:
+        refine_heterogeneous.run(job)
+
+
+def test_species_and_junk_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kinds = write_mixture(tmp_path, count=110, snr=0.4, kinds=2, junk=15)
+    sort(["start"], iterations=4, final_passes=1)
+    found = read_particles("results/sorted/all_particles.star")["class_number"].to_numpy() - 1
+    assert np.mean(found == kinds) > 0.93
+    for number, phantom in enumerate(SPECIES[:2], start=1):
+        volume = torch.tensor(read_volume(f"results/sorted/class_{number}/map.mrc")[0])
+        assert float(fsc(volume, torch.tensor(phantom_volume(phantom, BOX, PIXEL)))[2:6].mean()) > 0.75
+        own = read_particles(f"results/sorted/class_{number}/particles.star")
+        assert set(own["class_number"]) == {number}
+    written = {path.name for path in Path("results/sorted/class_1").iterdir()}
+    assert written == {"map.mrc", "half1.mrc", "half2.mrc", "fsc.star", "particles.star"}
+    assert Path("results/sorted/map.mrc").exists()
+
+
+def test_a_run_killed_in_an_iteration_ends_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mixture(tmp_path, count=60, snr=1.0, kinds=2, junk=0)
+    settings = {"iterations": 4, "final_passes": 1, "max_resolution": 25.0, "batch_per_class": 20}
+    volumes = ["start/class_1", "start/class_2"]
+    sort(volumes, **settings)
+    whole = {name: Path(f"results/sorted/{name}").read_bytes()[1024:] for name in ("class_1/map.mrc", "class_2/half1.mrc")}
+    step, numbers = Heterogeneous.step, []
+
+    def interrupted(self: Heterogeneous, iterations: int):
+        numbers.append(iterations)
+        if len(numbers) == 3:
+            raise KeyboardInterrupt
+        return step(self, iterations)
+
+    monkeypatch.setattr(Heterogeneous, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sort(volumes, **settings)
+    sort(volumes, **settings)
+    assert len(numbers) == 5
+    assert {name: Path(f"results/sorted/{name}").read_bytes()[1024:] for name in whole} == whole
+
+
+def test_a_single_volume_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mixture(tmp_path, count=60, snr=1.0, kinds=2, junk=0)
+    with pytest.raises(InputError, match="one volume sorts nothing"):
+        sort(["start/class_1"])
+
+
+def test_copies_of_a_volume_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mixture(tmp_path, count=60, snr=1.0, kinds=2, junk=0)
+    with pytest.raises(InputError, match="volumes 1 and 3 are the same map"):
+        sort(["start/class_1", "start/class_2", "start/class_1"])
