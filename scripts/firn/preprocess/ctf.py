@@ -27,7 +27,7 @@ from firn.preprocess.ctf_spectrum import (
 )
 
 B_FACTORS = (0.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
-RINGS_GAIN, PLANE_COST, BEND_COST = 15.0, 8.0, 16.0
+RINGS_GAIN, PLANE_COST, BEND_COST = 15.0, 4.0, 12.0
 """Log-likelihoods by which rings, a plane and a plane with a bend must explain more than nothing, or than a flat specimen."""
 STEEPEST = math.tan(math.radians(60.0))
 OFFSET_STEP = 60.0
