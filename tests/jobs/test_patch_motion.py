@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import torch
 
 from firn.families import motion
 from firn.formats.motion_star import polynomial_terms, read_motion
@@ -16,6 +17,9 @@ from firn.formats.mrc import read_mrc, write_image
 from firn.formats.star import read_star
 from firn.formats.tables import read_table, write_table
 from firn.jobs import patch_motion
+from firn.preprocess.frame_sum import sum_frames
+from firn.preprocess.frames import Frames
+from firn.preprocess.motion import Field, Motion
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
 from moving_specimen import FRAMES, SIDE, counted_movie, displacement
@@ -108,6 +112,19 @@ def test_saturated_and_infinite_movies_fail_in_one_sentence_each() -> None:
     failed = read_table(HOME / "failed.star", "failed")
     assert list(failed["reason_code"]) == ["SATURATED", "NONFINITE"]
     assert all(str(reason).count("raw/") == 1 for reason in failed["reason"])
+
+
+def test_what_the_motion_star_says_applied_again_gives_the_same_micrograph() -> None:
+    counts = counted_movie(3.0, 1.5)
+    correct([write_movie("m.tif", counts)])
+    row = read_table(HOME / "exposures.star", "exposures").iloc[0]
+    shifts, field, _ = read_motion(row["motion_star"])
+    assert field is not None
+    spline = Field(torch.tensor(field.coefficients, dtype=torch.float32), torch.tensor(field.times, dtype=torch.float32))
+    again = Motion(torch.tensor(shifts, dtype=torch.float32), spline, torch.zeros(1, 2))
+    none = torch.zeros(FRAMES, 0, dtype=torch.long)
+    sums = sum_frames(Frames([torch.from_numpy(frame) for frame in counts], None, none[0], none), again, PIXEL, None, 300.0)
+    np.testing.assert_allclose(sums.plain.numpy(), read_mrc(row["micrograph_plain"])[0], atol=0.1)
 
 
 def test_wide_integers_with_a_hot_pixel_give_the_same_micrograph_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,28 @@ def moved_frame(frame: np.ndarray, motion: Motion, number: int) -> np.ndarray:
     return sum_frames(single, Motion(motion.shifts[number : number + 1], field, motion.tile_centres), PIXEL, None, 300.0).plain.numpy()
 
 
+def ring_correlation(image: np.ndarray, truth: np.ndarray, rings: int = 16) -> np.ndarray:
+    """Correlation with the truth in rings of the frequency up to Nyquist, without the edges."""
+    inside = (slice(16, -16), slice(16, -16))
+    window = np.hanning(SIDE - 32)[:, None] * np.hanning(SIDE - 32)
+    a, b = (np.fft.rfft2((part[inside] - part[inside].mean()) * window) for part in (image, truth))
+    ring = (np.hypot(np.fft.fftfreq(SIDE - 32)[:, None], np.fft.rfftfreq(SIDE - 32)) * 2 * rings).astype(int).ravel()
+    cross, own, other = (np.bincount(ring, values.ravel())[:rings] for values in ((a * b.conj()).real, abs(a) ** 2, abs(b) ** 2))
+    return cross / np.sqrt(own * other)
+
+
+@pytest.mark.parametrize(("drift", "local"), [(4.0, 0.0), (3.0, 1.5)])
+def test_the_sum_agrees_with_the_truth_as_well_as_that_of_a_movie_that_never_moved(drift: float, local: float) -> None:
+    truth = expected_counts(0.0, 0.0)[0]
+    frames = frames_of(counted_movie(drift, local))
+    motion = estimate_motion(frames, DOSES, Settings(PIXEL, max_align_resolution=8.0))
+    found = ring_correlation(sum_frames(frames, motion, PIXEL, None, 300.0).plain.numpy(), truth)
+    perfect = ring_correlation(counted_movie(0.0, 0.0).sum(axis=0).astype(np.float64), truth)
+    telling = perfect > 0.3
+    assert telling.sum() >= 4
+    assert (found[telling] > perfect[telling] - 0.02).all()
+
+
 def test_odd_and_even_sums_are_parts_of_the_plain_one_and_independent() -> None:
     frames = frames_of(counted_movie(3.0, 1.5))
     motion = estimate_motion(frames, DOSES, Settings(PIXEL, max_align_resolution=8.0))
