@@ -1,5 +1,6 @@
 # make demo   set everything up, run the demo session from real micrographs and simulated movies to maps
 # make test   set everything up, run the test suite
+# make live   process movies while they come: SESSION=my.yaml RUN=folder PROFILE=local (docs/live.md)
 # For developers: make env | check | schema | bench | format
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
-.PHONY: env demo test check schema bench format
+.PHONY: env demo live test check schema bench format
 .DEFAULT_GOAL := env
 
 $(STAMP): envs/requirements.lock
@@ -23,6 +24,9 @@ env: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/snakemake --profile profiles/local --configfile config/config.yaml
 	@cat results/summary.txt
+
+live: $(STAMP)
+	$(BIN)/python scripts/live.py $(or $(RUN),.) --profile profiles/$(or $(PROFILE),local) --configfile $(or $(SESSION),config/config.yaml)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from firn.dag.collection import as_collected, collected_batches, collected_imports, whole_imports
 from firn.dag.inputs import batch_files, files, folders, parents, pattern
 from firn.dag.session import load_session
 
@@ -31,6 +32,7 @@ include: "rules/postprocess.smk"
 include: "rules/utilities.smk"
 include: "rules/simulate.smk"
 include: "rules/gather.smk"
+include: "rules/live.smk"
 
 
 localrules:

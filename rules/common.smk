@@ -7,7 +7,7 @@ wildcard_constraints:
 
 
 graph = load_session(config, f"{workflow.basedir}/config/schema.json")
-scattered_jobs = pattern(graph.scattered())
+scattered_jobs = pattern(graph.scattered() + collected_imports(graph))
 
 
 def jobs_of(job_type):
@@ -32,16 +32,19 @@ def job_folders(wildcards):
 
 def batch_inputs(wildcards):
     """What one batch of a job waits for."""
-    return files(graph, wildcards.job, wildcards.batch)
+    return files(as_collected(graph), wildcards.job, wildcards.batch)
 
 
 def batch_folders(wildcards):
     """Folders one batch of a job reads, by slot."""
-    return folders(graph, wildcards.job, wildcards.batch)
+    return folders(as_collected(graph), wildcards.job, wildcards.batch)
 
 
 def all_batches(wildcards):
-    """Every batch of a job, known once its import has run."""
+    """Every batch of a job, known once its import has run or a live session has cut it."""
+    collected = collected_batches(graph, wildcards.job)
+    if collected is not None:
+        return collected
     root = graph.root_import(wildcards.job)
     made_by = getattr(checkpoints, graph.type_of(root).name)
     return batch_files(wildcards.job, made_by.get(job=root).output.json)

@@ -21,7 +21,7 @@ checkpoint import_movies:
     benchmark:
         "logs/{job}.tsv"
     wildcard_constraints:
-        job=jobs_of("import_movies"),
+        job=pattern(whole_imports(graph)),
     conda:
         "../envs/firn.yaml"
     threads: 1

@@ -31,6 +31,8 @@ class Graph:
         self.jobs: dict[str, dict[str, Any]] = {str(name): dict(settings) for name, settings in config["jobs"].items()}
         self._catalogue = catalogue
         self.references = {name: self._resolve_slots(name) for name in self.jobs}
+        self.collected: frozenset[str] = frozenset()
+        """Imports whose batches were cut while the microscope collected, so that they run batch by batch too."""
         self.order = self._topological_order()
         for name in self.jobs:
             if self.type_of(name).declared["scatter"]:
@@ -70,7 +72,7 @@ class Graph:
 
     def runs_in_batches(self, reference: Reference) -> bool:
         """Whether the output is made batch by batch, so that a batch of it can be waited for alone."""
-        return not reference.group and bool(self.type_of(reference.job).declared["scatter"])
+        return not reference.group and (reference.job in self.collected or bool(self.type_of(reference.job).declared["scatter"]))
 
     def follows_batches(self, job: str, slot: str) -> bool:
         """Whether a scattered job reads this slot batch by batch."""

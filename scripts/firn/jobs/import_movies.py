@@ -75,13 +75,14 @@ def run(job: Job[Params]) -> None:
     sidecars = _read_sidecars(job, headers)
     faults |= _find_contradictions(job, headers, sidecars)
     headers = _without(job, headers, faults, len(files))
-    reference = make_reference(job, headers, job.params.gain or _source_gain(told), fractions, job.params.gain is None)
+    reference = Reference()
+    if not job.has("reference"):
+        reference = make_reference(job, headers, job.params.gain or _source_gain(told), fractions, job.params.gain is None)
     faults |= reference.faults
     headers = _without(job, headers, faults, len(files))
     table = _describe(job, headers, told, sidecars, fractions)
-    if reference.image is not None:
-        write_image(job.folder / "gain.mrc", reference.image, float(table["movie_pixel_size"].iloc[0]))
-        table = table.assign(gain=job.output_path("gain.mrc"))
+    gain = _place_gain(job, reference, float(table["movie_pixel_size"].iloc[0]))
+    table = table if gain is None else table.assign(gain=gain)
     doubt = discovery.doubt_pixel_size(headers, job.params.pixel_size) if told is None and not sidecars else None
     if doubt is not None:
         job.warn(doubt)
@@ -94,6 +95,23 @@ def _without(job: Job[Params], headers: dict[str, MovieHeader], faults: dict[str
     if not left:
         raise InputError(f"job {job.name}: none of {found} movies can be used; the first: {next(iter(faults.values()))}")
     return left
+
+
+def refuse(job: Job[Params], refused: dict[str, ExposureError]) -> None:
+    """Write failed.star of files that were set aside before any batch took them."""
+    write_table(job.folder / "failed.star", discovery.failed_rows(refused, "movie"), "failed")
+    job.metric("movies_failed", len(refused))
+
+
+def _place_gain(job: Job[Params], reference: Reference, pixel_size: float) -> str | None:
+    """Where the gain lies, if there is one: written here, or in a batch of a live session, the one that its first batch settled."""
+    if job.has("reference"):
+        settled = job.input("reference", "gain.mrc")
+        return str(settled) if settled.exists() else None
+    if reference.image is None:
+        return None
+    write_image(job.folder / "gain.mrc", reference.image, pixel_size)
+    return job.output_path("gain.mrc")
 
 
 def _read_source(job: Job[Params]) -> pd.DataFrame | None:
@@ -157,7 +175,10 @@ def _describe(
     paths = list(headers)
     first = headers[paths[0]]
     table = pd.DataFrame(
-        {"exposure_id": [discovery.identify(path) for path in paths], "batch": discovery.batch_names(len(paths), job.params.batch_size)}
+        {
+            "exposure_id": [discovery.identify(path) for path in paths],
+            "batch": [job.batch] * len(paths) if job.batch else discovery.batch_names(len(paths), job.params.batch_size),
+        }
     )
     table = table.assign(movie=paths, frames=first.frames, width_px=first.width, height_px=first.height)
     if first.format == "eer":
@@ -218,7 +239,8 @@ def _source_gain(told: pd.DataFrame | None) -> str | None:
 def _write(job: Job[Params], table: pd.DataFrame, faults: dict[str, ExposureError]) -> None:
     job.batches = list(dict.fromkeys(table["batch"]))
     write_table(job.folder / "exposures.star", table, "exposures")
-    write_batches(job.folder, table, "exposures", job.batches)
+    if job.batch is None:
+        write_batches(job.folder, table, "exposures", job.batches)
     if faults:
         write_table(job.folder / "failed.star", discovery.failed_rows(faults, "movie"), "failed")
         job.warn(f"{len(faults)} of {len(faults) + len(table)} movies cannot be used; the first: {next(iter(faults.values()))}")

@@ -1,0 +1,98 @@
+# Needs  a folder that movies come into, named by an import's files; live/control.yaml if somebody wants to decide something.
+# Makes  batches as they fill up, their results as in any session, live/session.json and alarms for people, live/ended.
+# Steps  tick: look, settle, cut, plan tries; run what is open; try again what failed; end, after which the session runs as any other.
+
+from snakemake.logging import logger
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+from firn.dag.collection import batch_steps, import_folders, import_inputs, import_settings, listed, live_plan
+from firn.live.targets import FailureRecorder, live_targets
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    logger.addHandler(FailureRecorder())
+
+
+wildcard_constraints:
+    k=r"[0-9]+",
+    n=r"[0-9]+",
+
+
+def open_now(wildcards):
+    """Open batches and the next tick."""
+    return live_targets(live_plan(graph))
+
+
+localrules:
+    live,
+    tick,
+
+
+rule live:
+    """Process movies while they come, until the session ends."""
+    input:
+        open_now,
+
+
+checkpoint tick:
+    """Wait for something to do, and cut it into batches."""
+    output:
+        "live/ticks/{n}",
+    log:
+        "logs/live/tick_{n}.log",
+    conda:
+        "../envs/firn.yaml"
+    threads: 0
+    params:
+        plan=lambda wildcards: live_plan(graph),
+    script:
+        "../scripts/tick.py"
+
+
+rule import_batch:
+    """Check and describe the movies of one batch."""
+    input:
+        lambda wildcards: import_inputs(wildcards.job, wildcards.batch),
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("import_movies"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=lambda wildcards: import_settings(graph, wildcards.job, wildcards.batch),
+        inputs=lambda wildcards: import_folders(wildcards.job, wildcards.batch),
+        refused=lambda wildcards: listed(wildcards.job, wildcards.batch, "refused"),
+    script:
+        "../scripts/import_batch.py"
+
+
+rule batch_try:
+    """Make what is missing of a batch that failed, the third time exposure by exposure."""
+    input:
+        "live/batches/{job}/{batch}.json",
+    output:
+        json="live/tries/{job}/{batch}/{k}.json",
+    log:
+        "logs/live/{job}/{batch}_{k}.log",
+    benchmark:
+        "logs/live/{job}/{batch}_{k}.tsv"
+    wildcard_constraints:
+        job=jobs_of("import_movies"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=lambda wildcards: 8000 * 2 ** min(int(wildcards.k), 3),
+    params:
+        chain=lambda wildcards: batch_steps(graph, wildcards.job, wildcards.batch),
+        files=lambda wildcards: [entry["path"] for entry in listed(wildcards.job, wildcards.batch, "files")],
+    script:
+        "../scripts/batch_try.py"

@@ -1,0 +1,81 @@
+"""What somebody should know at night: each alarm is written once when it comes and once when it goes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from firn.live.control import Alarms
+
+RECENT = 50
+FEWEST = 10
+STUCK_TRIES = 3
+SAMPLES = 60
+SAMPLE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What alarms are drawn from. recent: (time, exposures that went well, that failed); disk: (time, bytes free)."""
+
+    now: float
+    collecting: bool
+    last_found: float
+    recent: tuple[tuple[float, int, int], ...]
+    disk: tuple[tuple[float, float], ...]
+    tries: Mapping[str, int]
+    control_fault: str = ""
+
+
+def find_alarms(facts: Facts, limits: Alarms) -> dict[str, str]:
+    """Sentence of every alarm that holds now, by its key."""
+    found: dict[str, str] = {}
+    silent = (facts.now - facts.last_found) / 60
+    if facts.collecting and silent > limits.no_new_min:
+        found["no_new_files"] = f"No new file for {silent:.0f} minutes"
+    failed, total = failure_share(facts.recent)
+    if total >= FEWEST and 100 * failed > limits.failure_percent * total:
+        found["failures"] = f"{failed} of the last {total} exposures failed, more than {limits.failure_percent:g} %"
+    free = facts.disk[-1][1] / 1e9 if facts.disk else float("inf")
+    hours = hours_until_full(facts.disk)
+    if free < limits.disk_free_gb:
+        found["disk"] = f"The run folder's disk has {free:.1f} GB left, less than {limits.disk_free_gb:g} GB; no new batch is started"
+    elif hours < limits.disk_full_h:
+        found["disk_soon"] = f"The run folder's disk will be full in {hours:.1f} hours ({free:.1f} GB left)"
+    stuck = sorted(batch for batch, number in facts.tries.items() if number >= STUCK_TRIES)
+    if stuck:
+        found["stuck"] = f"Batch {stuck[0]} failed {facts.tries[stuck[0]]} times; is something wrong with the machine? Its log tells more"
+    if facts.control_fault:
+        found["control"] = f"{facts.control_fault}; the last valid settings stay"
+    return found
+
+
+def failure_share(recent: Iterable[tuple[float, int, int]]) -> tuple[int, int]:
+    """(failed, all) of the last RECENT exposures or a few more."""
+    failed = total = 0
+    for _, well, bad in sorted(recent, reverse=True):
+        if total >= RECENT:
+            break
+        failed, total = failed + bad, total + well + bad
+    return failed, total
+
+
+def hours_until_full(disk: tuple[tuple[float, float], ...]) -> float:
+    """Hours until no byte is free at the mean rate over the samples; infinite while they cover less than ten minutes or nothing is used."""
+    if len(disk) < 2 or disk[-1][0] - disk[0][0] < 600 or disk[-1][1] >= disk[0][1]:
+        return float("inf")
+    per_second = (disk[0][1] - disk[-1][1]) / (disk[-1][0] - disk[0][0])
+    return disk[-1][1] / per_second / 3600
+
+
+def sample_disk(disk: list[Any], now: float, free: float) -> list[Any]:
+    """Samples of the free space with the present one: one per minute, an hour of them, the last always fresh."""
+    kept = [list(sample) for sample in disk]
+    if len(kept) >= 2 and kept[-1][0] - kept[-2][0] < SAMPLE_S:
+        kept.pop()
+    return [*kept, [now, free]][-SAMPLES:]
+
+
+def news(old: Mapping[str, str], new: Mapping[str, str]) -> list[dict[str, str]]:
+    """What to write: alarms that came, and those that went."""
+    came = [{"alarm": key, "event": "raised", "sentence": sentence} for key, sentence in new.items() if key not in old]
+    return came + [{"alarm": key, "event": "cleared", "sentence": sentence} for key, sentence in old.items() if key not in new]

@@ -1,0 +1,98 @@
+"""What people decide while a session runs: `live/control.yaml`, checked, with a default for everything."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firn.errors import InputError
+
+LARGEST_BYTES = 2**16
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Limits(Strict):
+    """Least and greatest value of an attribute that is accepted."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Alarms(Strict):
+    """When to raise an alarm."""
+
+    no_new_min: float = Field(default=10, gt=0)
+    """Minutes without a new file."""
+    failure_percent: float = Field(default=5, gt=0, le=100)
+    """Percent of the last 50 exposures that failed."""
+    disk_free_gb: float = Field(default=10, ge=0)
+    """GB free on the run folder's disk, below which no new batch is started either."""
+    disk_full_h: float = Field(default=6, ge=0)
+    """Hours until the disk is full at the present rate."""
+
+
+class Control(Strict):
+    """All that can be changed while the session runs."""
+
+    state: Literal["run", "pause", "stop", "end"] = "run"
+    """run; pause (finish what is cut, cut nothing); stop (finish what runs, then leave); end (take what is there, then finish)."""
+    reason: str = ""
+    """Why, for the record."""
+    settle_s: float = Field(default=10, ge=0)
+    """Seconds for which a file's size and time must stay the same."""
+    give_up_s: float = Field(default=600, gt=0)
+    """Seconds after which a file that stays the same and is still not a whole movie is refused."""
+    max_wait_s: float = Field(default=60, ge=0)
+    """Seconds after which a batch starts even when it is not full."""
+    poll_s: float = Field(default=0.5, gt=0)
+    """Seconds between looks at the folders."""
+    open_batches: int = Field(default=8, ge=1)
+    """Batches in work at once."""
+    quiet_min: float | None = Field(default=120, gt=0)
+    """Minutes without a new file after which the session ends by itself; null: only by the end mark."""
+    priority: Literal["oldest", "latest", "alternate"] = "oldest"
+    """Which movies go first when they wait."""
+    thresholds: dict[str, Limits] = {}
+    """Limits on any column of the exposures, such as `ctf_fit_resolution: {max: 6}`; they replace those of the config's curation."""
+    reject: list[str] = []
+    """Exposures rejected by hand: id, path, file name, or file name without ending."""
+    accept: list[str] = []
+    """Exposures accepted by hand whatever the thresholds say."""
+    alarms: Alarms = Alarms()
+    """When to raise an alarm."""
+
+
+def read_control(path: Path) -> Control:
+    """The control file, or the defaults where there is none; raises InputError with one sentence when it has a fault."""
+    try:
+        content = _load(path) if path.exists() else {}
+        return Control(**content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """What differs between two contents, one entry per key; the reason is no decision of its own."""
+    keys = [key for key in new if key != "reason" and old.get(key) != new[key]]
+    return [{"what": key, "old": old.get(key), "new": new[key], "reason": new.get("reason", "")} for key in keys]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    if len(text) > LARGEST_BYTES:
+        raise InputError(f"{path}: is larger than {LARGEST_BYTES} bytes")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        raise InputError(f"{path}: must not use YAML aliases")
+    content = yaml.safe_load(text)
+    if content is not None and (not isinstance(content, dict) or not all(isinstance(key, str) for key in content)):
+        raise InputError(f"{path}: expected lines of 'key: value', got a {type(content).__name__}")
+    return content or {}

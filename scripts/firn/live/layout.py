@@ -1,0 +1,74 @@
+"""Where a live session keeps its small files, all below `live/` in the run folder; each is written whole.
+
+batches/<import>/<batch>.json   which files belong to a batch; the truth of what was taken
+refused/<import>/<id>.json      files that are no sound movies, and why
+tries/<import>/<batch>/<k>.json a batch tried again; failures/ holds what failed
+open.json                       batches that are open now, read whenever Snakemake asks for the targets
+state.json                      what a tick remembers for the next; made again from the others when it is lost
+control.yaml, end               written by people;  session.json, exposures.csv, *.jsonl  written for people
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+LIVE = Path("live")
+CONTROL, OPEN, STATE, ENDED, END_MARK = LIVE / "control.yaml", LIVE / "open.json", LIVE / "state.json", LIVE / "ended", LIVE / "end"
+SESSION, EXPOSURES, DECISIONS = LIVE / "session.json", LIVE / "exposures.csv", LIVE / "decisions.yaml"
+ALARM_LOG, DECISION_LOG = LIVE / "alarms.jsonl", LIVE / "decisions.jsonl"
+
+FIRST_BATCH = "0001"
+REFUSED_BATCH = "0000"
+"""A batch without movies, cut at the end, that tells of the refused files."""
+
+
+def batch_file(root: str, batch: str) -> Path:
+    """The list of files of a batch of an import."""
+    return LIVE / "batches" / root / f"{batch}.json"
+
+
+def refused_file(root: str, exposure: str) -> Path:
+    """Why a file is not taken."""
+    return LIVE / "refused" / root / f"{exposure}.json"
+
+
+def try_file(root: str, batch: str, number: int) -> Path:
+    """Left by a try of a batch that succeeded."""
+    return LIVE / "tries" / root / batch / f"{number}.json"
+
+
+def failed_job_file(job: str, batch: str) -> Path:
+    """Left when one batch of a job failed."""
+    return LIVE / "failures" / "jobs" / job / f"{batch}.json"
+
+
+def failed_try_file(root: str, batch: str, number: int) -> Path:
+    """Left when a try of a batch failed."""
+    return LIVE / "failures" / "tries" / root / batch / f"{number}.json"
+
+
+def result_file(job: str, batch: str) -> Path:
+    """Left by a batch of a job that succeeded."""
+    return Path("results") / job / "batches" / batch / "job.json"
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """Content of a JSON file, or the default where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return default
+
+
+def append_line(path: Path, **fields: Any) -> None:
+    """Add one JSON line with the time to a log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
+
+
+def batch_ids(root: str) -> list[str]:
+    """Batches of an import that were cut so far, in order."""
+    names = {path.stem for path in (LIVE / "batches" / root).glob("[0-9]*.json")}
+    return sorted(names - {REFUSED_BATCH}, key=lambda batch: (len(batch), batch))

@@ -1,0 +1,127 @@
+"""A live session as one tick sees it: what was remembered, what people decided, what is told to people."""
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from firn.errors import InputError
+from firn.live import alarms, counters, layout
+from firn.live.accept import limits_of
+from firn.live.batches import open_count
+from firn.live.control import Control, Limits, changes, read_control
+from firn.live.ledger import Ledger
+from firn.runtime.atomic import write_json
+
+TELL_S = 10.0
+
+
+@dataclass
+class Session:
+    """plan: per import its patterns, batch size, EER settings and jobs, as firn.dag.collection tells; ledgers by import."""
+
+    plan: dict[str, dict[str, Any]]
+    ledgers: dict[str, Ledger]
+    control: Control
+    memory: dict[str, Any]
+    control_fault: str = ""
+    told: float = 0.0
+    active: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def resume(cls, plan: dict[str, dict[str, Any]], now: float) -> "Session":
+        """The session as the last tick left it; a new one where there is none."""
+        memory = layout.read_json(layout.STATE, {})
+        remembered = memory.pop("ledgers", {})
+        ledgers = {root: Ledger.restore(root, remembered.get(root, {})) for root in plan}
+        memory = {
+            "started": now,
+            "last_found": now,
+            "disk": [],
+            "alarms": {},
+            "control": Control().model_dump(),
+            "quiet_since": now,
+        } | memory
+        return cls(plan, ledgers, Control(**memory["control"]), memory, active=dict(memory["alarms"]))
+
+    def heed(self, now: float) -> bool:
+        """Read what people decided; whether anything changed. A file with a fault changes nothing and raises an alarm."""
+        try:
+            control = read_control(layout.CONTROL)
+        except InputError as error:
+            self.control_fault = str(error)
+            return False
+        self.control_fault = ""
+        if control == self.control:
+            return False
+        for change in changes(self.control.model_dump(), control.model_dump()):
+            layout.append_line(layout.DECISION_LOG, **change)
+        if control.state == "run" and self.control.state != "run":
+            self.memory["last_found"] = self.memory["quiet_since"] = now
+        self.control, self.memory["control"] = control, control.model_dump()
+        return True
+
+    @property
+    def ending(self) -> bool:
+        """Whether no file is to be waited for any more."""
+        return self.control.state == "end" or layout.END_MARK.exists()
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether the session ends because no file came for long."""
+        limit = self.control.quiet_min
+        return limit is not None and self.control.state == "run" and now - self.memory["quiet_since"] > 60 * limit
+
+    def closing(self, now: float) -> bool:
+        """Whether the session is about to end: as somebody decided, or since no file came for long."""
+        return self.ending or self.is_quiet(now)
+
+    def limits(self, root: str) -> dict[str, Limits]:
+        """Limits that the config's curation gives."""
+        return limits_of(self.plan[root]["curation"])
+
+    def remember(self, over: str = "") -> None:
+        """Write what the next tick and Snakemake's targets need; over: why there is no next tick."""
+        opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
+        remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
+        write_json(layout.STATE, self.memory | {"alarms": self.active, "ledgers": remembered})
+        write_json(layout.OPEN, {"over": over, "batches": opened})
+
+    def tell(self, now: float, state: str) -> None:
+        """Refresh session.json and alarms.jsonl."""
+        self.told = now
+        usage = shutil.disk_usage(".")
+        self.memory["disk"] = alarms.sample_disk(self.memory["disk"], now, float(usage.free))
+        found = alarms.find_alarms(self._facts(now, state), self.control.alarms)
+        for line in alarms.news(self.active, found):
+            layout.append_line(layout.ALARM_LOG, **line)
+        self.active = found
+        write_json(layout.SESSION, self._summary(now, state))
+
+    def disk_is_full(self) -> bool:
+        """Whether too little space is left to start a batch."""
+        return shutil.disk_usage(".").free < 1e9 * self.control.alarms.disk_free_gb
+
+    def _facts(self, now: float, state: str) -> alarms.Facts:
+        tries = {f"{root}/{batch}": number for root, ledger in self.ledgers.items() for batch, number in ledger.opened.items()}
+        disk = tuple((float(when), float(free)) for when, free in self.memory["disk"])
+        events = counters.recent(self.ledgers.values())
+        return alarms.Facts(now, state == "running", self.memory["last_found"], events, disk, tries, self.control_fault)
+
+    def _summary(self, now: float, state: str) -> dict[str, Any]:
+        ledgers = list(self.ledgers.values())
+        numbers = counters.count(ledgers)
+        return {
+            "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now)),
+            "state": state,
+            "reason": self.control.reason,
+            "counters": numbers,
+            "backlog": numbers["queued"] + numbers["in_progress"],
+            "rates": counters.rates(ledgers, now, self.memory["started"]),
+            "minutes_since_last_file": round((now - self.memory["last_found"]) / 60, 2),
+            "failures": counters.failures(ledgers),
+            "last_refused": counters.last_refused(ledgers),
+            "alarms": self.active,
+            "disk_free_gb": round(self.memory["disk"][-1][1] / 1e9, 2),
+            "imports": {ledger.root: counters.count([ledger]) for ledger in ledgers},
+            "batches_in_work": open_count({ledger.root: ledger.opened for ledger in ledgers}),
+        }

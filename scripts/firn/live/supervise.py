@@ -1,0 +1,111 @@
+"""Keep Snakemake running on a live session until the session is over, whatever is killed; then run the whole graph.
+
+The session's own end mark says that it is over, never an exit code: one failed try makes Snakemake's code 1 although all went well later.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from firn.errors import InputError
+from firn.live import layout
+from firn.live.control import read_control
+
+MARK = "FIRN_LIVE_SESSION"
+"""Environment variable by which a session's processes are told from others."""
+SHORTEST_S = 20.0
+QUICK_ENDS = 3
+PAUSE_S = 2.0
+
+
+def supervise(snakemake: Sequence[str], folder: Path) -> int:
+    """Run a live session in a folder to its end, and the ordinary graph after it; the exit code of the last.
+
+    snakemake: the command with profile and config, without a target. Raises InputError when another supervisor is at work.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    with _lock(folder):
+        quick = 0
+        while not (folder / layout.ENDED).exists():
+            if _is_stopped(folder):
+                sys.stderr.write(f"{folder / layout.CONTROL}: state is stop; set it to run and start again\n")
+                return 0
+            started = time.monotonic()
+            code = _run([*snakemake, "--directory", str(folder), "live"], folder)
+            quick = quick + 1 if code > 0 and time.monotonic() - started < SHORTEST_S else 0
+            if quick >= QUICK_ENDS:
+                return code
+            time.sleep(0 if (folder / layout.ENDED).exists() else PAUSE_S)
+        return _run([*snakemake, "--directory", str(folder)], folder)
+
+
+def leftovers(folder: Path) -> list[int]:
+    """Processes that an earlier run of the session left behind, when the one above them was killed."""
+    wanted = f"{MARK}={folder.resolve()}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = wanted in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marked and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def _run(command: list[str], folder: Path) -> int:
+    """Snakemake in a process group of its own; what an earlier one left is ended and its lock opened first."""
+    _end_leftovers(folder)
+    environment = os.environ | {MARK: str(folder.resolve())}
+    if any((folder / ".snakemake" / "locks").glob("*")):
+        subprocess.run([*command, "--unlock"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
+    _end_leftovers(folder)
+    return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_leftovers(folder: Path) -> None:
+    for process in leftovers(folder):
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def _is_stopped(folder: Path) -> bool:
+    try:
+        return read_control(folder / layout.CONTROL).state == "stop"
+    except InputError:
+        return False
+
+
+def _lock(folder: Path) -> IO[str]:
+    path = folder / layout.LIVE / "supervisor.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.seek(0)
+        raise InputError(f"{path}: another supervisor is at work ({stream.read().strip() or 'unknown'})") from error
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    stream.flush()
+    return stream

@@ -1,0 +1,73 @@
+"""What Snakemake is asked for while a session runs: the open batches and the next tick; and what it tells of failures."""
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from firn.errors import InputError
+from firn.live import layout
+from firn.live.batches import runnable
+from firn.runtime.atomic import write_json
+
+RESULT = re.compile(r"results/([a-z][a-z0-9_]*)/batches/([0-9]+)/job\.json")
+TRY = re.compile(r"live/tries/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
+
+
+def live_targets(plan: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Open batches' missing results, or their present tries, and the next tick; nothing when the session is over or stopped.
+
+    Finished work is not listed, so that the cost of a turn does not grow with the session.
+    """
+    opened = layout.read_json(layout.OPEN, {"over": "", "batches": {}})
+    if layout.ENDED.exists() or (opened["over"] == "stopped" and _is_stopped()):
+        return []
+    targets = [
+        target
+        for root, batches in opened["batches"].items()
+        if root in plan
+        for batch, number in batches.items()
+        for target in ([str(layout.try_file(root, batch, number))] if number else _missing(plan[root]["jobs"], batch))
+    ]
+    return [*targets, next_token()]
+
+
+def next_token() -> str:
+    """File that the next tick leaves."""
+    numbers = [int(path.name) for path in (layout.LIVE / "ticks").glob("[0-9]*")]
+    return str(layout.LIVE / "ticks" / f"{max(numbers, default=0) + 1:06d}")
+
+
+class FailureRecorder(logging.Handler):
+    """Listens to Snakemake's log and leaves a file for each batch, or try of one, that failed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called with every record of the log."""
+        if str(getattr(record, "event", "")) == "job_error":
+            for output in getattr(record, "output", None) or []:
+                record_failure(str(output))
+
+
+def record_failure(output: str) -> None:
+    """Leave a file for the batch or the try whose output is not made."""
+    result, attempt = RESULT.fullmatch(output), TRY.fullmatch(output)
+    if result:
+        write_json(layout.failed_job_file(result[1], result[2]), {"time": time.time()})
+    elif attempt:
+        write_json(layout.failed_try_file(attempt[1], attempt[2], int(attempt[3])), {"time": time.time()})
+
+
+def _missing(jobs: Mapping[str, list[str]], batch: str) -> list[str]:
+    done = {job for job in jobs if layout.result_file(job, batch).exists()}
+    failed = {job for job in jobs if layout.failed_job_file(job, batch).exists()}
+    return [str(layout.result_file(job, batch)) for job in runnable(dict(jobs), done, failed) if job not in done]
+
+
+def _is_stopped() -> bool:
+    from firn.live.control import read_control  # slow to import, and seldom asked
+
+    try:
+        return read_control(layout.CONTROL).state == "stop"
+    except InputError:
+        return True

@@ -1,0 +1,213 @@
+"""One tick: a long poll that returns as soon as Snakemake has something new to do.
+
+It looks at the folders, refuses and accepts files, cuts batches, plans tries of failed ones, takes up finished ones, and heeds what people
+decide. It holds no lane and no core. Killed at any moment, it loses nothing: batches and refusals are written whole before they count.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from firn.errors import ExposureError
+from firn.live import layout
+from firn.live.batches import batch_name, in_order, next_batch, open_count, try_wanted
+from firn.live.exposures import Row, append_exposures, write_decisions, write_exposures
+from firn.live.ledger import Ledger
+from firn.live.session import TELL_S, Session
+from firn.live.watch import check_movie, list_files, settled, shape_name, usual_shape, watch
+from firn.runtime.atomic import write_json, write_text
+
+PAUSE_BETWEEN_TRIES_S = 60.0
+KEPT_TOKENS = 3
+
+
+def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
+    """Work until there is something for Snakemake, then write the token."""
+    session = Session.resume(plan, time.time())
+    write_decisions(session.control)
+    _take_up(session)
+    over = ""
+    while not over:
+        start = time.monotonic()
+        now = time.time()
+        if session.heed(now):
+            write_decisions(session.control)
+            _judge_all(session, now)
+        for root, ledger in session.ledgers.items():
+            _look(session, ledger, session.plan[root], now)
+        fresh = [_finish(session, now), _plan_tries(session, now), _cut(session, now)]
+        over = _over(session, now)
+        if any(fresh) or now - session.told > TELL_S:
+            session.tell(now, _state(session))
+        if any(fresh[1:]):
+            break
+        if not over:
+            time.sleep(max(session.control.poll_s, 10 * (time.monotonic() - start)))
+    session.remember(over)
+    session.tell(time.time(), over or _state(session))
+    if over == "ended":
+        for ledger in session.ledgers.values():
+            ledger.close(time.time())
+        write_json(layout.ENDED, {"time": time.time()})
+    _leave(token)
+
+
+def _look(session: Session, ledger: Ledger, plan: dict[str, Any], now: float) -> None:
+    """Find files, and accept or refuse those that have settled."""
+    for path, entry in list(ledger.refused.items()):
+        if _changed(path, entry):
+            ledger.look_again(path)
+    if session.control.state == "pause" and not session.ending:
+        return
+    before = set(ledger.waiting)
+    ledger.waiting = watch(ledger.waiting, list_files(plan["files"], ledger.known), now)
+    if ledger.waiting.keys() - before:
+        session.memory["last_found"] = session.memory["quiet_since"] = now
+    patience = session.control.settle_s if session.closing(now) else session.control.give_up_s
+    for path in settled(ledger.waiting, now, session.control.settle_s):
+        try:
+            header = check_movie(path, plan["eer_fractions"], plan["eer_upsampling"], usual_shape(ledger.shapes))
+        except ExposureError as fault:
+            if now - ledger.waiting[path].since >= max(patience, session.control.settle_s) or fault.code == "NAME":
+                ledger.refuse(path, fault, now)
+            continue
+        ledger.accept(path, shape_name(header), now)
+
+
+def _changed(path: str, entry: list[Any]) -> bool:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return False
+    return [status.st_size, status.st_mtime] != entry[2:4]
+
+
+def _cut(session: Session, now: float) -> bool:
+    """Cut as many batches as may be open; whether any was cut."""
+    paused = session.control.state == "pause" and not session.ending
+    if paused or session.control.state == "stop" or session.disk_is_full():
+        return False
+    fresh = False
+    for root, ledger in session.ledgers.items():
+        while open_count({name: each.opened for name, each in session.ledgers.items()}) < session.control.open_batches:
+            number = ledger.batches + 1
+            ready = {path: (entry[0], entry[1]) for path, entry in ledger.ready.items()}
+            last = session.closing(now) and not ledger.waiting
+            paths = next_batch(
+                ready, session.plan[root]["batch_size"], session.control.max_wait_s, now, session.control.priority, number, last
+            )
+            if not paths:
+                break
+            ledger.cut(batch_name(number), paths, now)
+            fresh = True
+    return fresh
+
+
+def _plan_tries(session: Session, now: float) -> bool:
+    """Raise the number of the try of every batch that failed; whether any was."""
+    fresh = False
+    for root, ledger in session.ledgers.items():
+        for batch, number in ledger.opened.items():
+            if _failed(session.plan[root]["jobs"], root, batch, number, now):
+                ledger.opened[batch] = number + 1
+                fresh = True
+    return fresh
+
+
+def _failed(jobs: dict[str, list[str]], root: str, batch: str, number: int, now: float) -> bool:
+    if number == 0:
+        done = {job for job in jobs if layout.result_file(job, batch).exists()}
+        return try_wanted(jobs, done, {job for job in jobs if layout.failed_job_file(job, batch).exists()})
+    record = layout.read_json(layout.failed_try_file(root, batch, number), None)
+    pause = PAUSE_BETWEEN_TRIES_S * max(number - 2, 0)
+    return record is not None and now - record["time"] >= pause
+
+
+def _finish(session: Session, now: float) -> bool:
+    """Take up the batches that are done; whether there were any."""
+    fresh = False
+    for root, ledger in session.ledgers.items():
+        for batch, number in list(ledger.opened.items()):
+            if _is_done(session.plan[root]["jobs"], root, batch, number):
+                _write_outcomes(session, root, batch, now)
+                del ledger.opened[batch]
+                if not append_exposures(_verdicts_of(session, root, batch)):
+                    _write_exposures(session)
+                fresh = True
+    return fresh
+
+
+def _is_done(jobs: dict[str, list[str]], root: str, batch: str, number: int) -> bool:
+    if number:
+        return layout.try_file(root, batch, number).exists()
+    return all(layout.result_file(job, batch).exists() for job in jobs)
+
+
+def _write_outcomes(session: Session, root: str, batch: str, now: float) -> None:
+    from firn.live.outcomes import read_outcomes, tally  # reading tables is slow to import, and most ticks read none
+
+    ledger = session.ledgers[root]
+    outcomes = read_outcomes(session.plan[root]["jobs"], batch, ledger.files_of(batch))
+    write_json(_outcome_file(root, batch), outcomes)
+    ledger.tallies[batch] = tally(outcomes, session.control, session.limits(root), now)
+
+
+def _take_up(session: Session) -> None:
+    """Close batches whose outcome is there, and tally those that the memory lacks."""
+    for root, ledger in session.ledgers.items():
+        known = {path.stem for path in (layout.LIVE / "outcomes" / root).glob("*.json")}
+        ledger.opened = {batch: number for batch, number in ledger.opened.items() if batch not in known}
+    if any(len(ledger.tallies) != len(list((layout.LIVE / "outcomes" / root).glob("*.json"))) for root, ledger in session.ledgers.items()):
+        _judge_all(session, time.time())
+
+
+def _judge_all(session: Session, now: float) -> None:
+    """Tally every finished batch again, under the thresholds as they are now."""
+    from firn.live.outcomes import tally
+
+    for root, ledger in session.ledgers.items():
+        for path in (layout.LIVE / "outcomes" / root).glob("*.json"):
+            since = ledger.tallies.get(path.stem, {}).get("time", now)
+            ledger.tallies[path.stem] = tally(layout.read_json(path, []), session.control, session.limits(root), since)
+    _write_exposures(session)
+
+
+def _write_exposures(session: Session) -> None:
+    rows = [
+        row for root, ledger in session.ledgers.items() for batch in in_order(ledger.tallies) for row in _verdicts_of(session, root, batch)
+    ]
+    write_exposures(rows)
+
+
+def _verdicts_of(session: Session, root: str, batch: str) -> list[Row]:
+    from firn.live.outcomes import verdict_of
+
+    outcomes = layout.read_json(_outcome_file(root, batch), [])
+    return [Row(root, batch, outcome, *verdict_of(outcome, session.control, session.limits(root))) for outcome in outcomes]
+
+
+def _outcome_file(root: str, batch: str) -> Path:
+    return layout.LIVE / "outcomes" / root / f"{batch}.json"
+
+
+def _state(session: Session) -> str:
+    if session.control.state == "pause" and not session.ending:
+        return "paused"
+    return "ending" if session.ending else "running"
+
+
+def _over(session: Session, now: float) -> str:
+    """`stopped` or `ended` when there is no next tick, else nothing."""
+    if session.control.state == "stop":
+        return "stopped"
+    left = any(ledger.waiting or ledger.ready or ledger.opened for ledger in session.ledgers.values())
+    if session.closing(now) and not left:
+        return "ended"
+    return ""
+
+
+def _leave(token: Path) -> None:
+    """Write the token, and remove those of long ago, so that their folder stays small."""
+    write_text(token, "")
+    for old in sorted(token.parent.glob("[0-9]*"))[:-KEPT_TOKENS]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""What one tick does with files, results, failures and decisions, without Snakemake."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from firn.formats.ids import exposure_id
+from firn.formats.tables import write_table
+from firn.live import layout, tick
+from firn.live.targets import live_targets, record_failure
+from firn.simulate.write_movie import write_tiff_movie
+
+PLAN: dict[str, dict[str, Any]] = {
+    "movies": {
+        "files": ["raw/*.tif"], "batch_size": 3, "eer_fractions": 40, "eer_upsampling": 2,
+        "jobs": {"movies": [], "motion": ["movies"]}, "curation": [{"max_motion": 20.0}],
+    }
+}  # fmt: skip
+QUICK = {"settle_s": 0, "give_up_s": 1000, "max_wait_s": 1000, "poll_s": 0.001, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    Path("live").mkdir()
+    decide()
+    return tmp_path
+
+
+def decide(**changes: Any) -> None:
+    layout.CONTROL.write_text(yaml.safe_dump(QUICK | changes))
+
+
+def land(*names: str, frames: int = 4) -> None:
+    for name in names:
+        write_tiff_movie(f"raw/{name}.tif", [np.full((16, 16), frame + 1, dtype=np.uint8) for frame in range(frames)])
+
+
+def turn() -> list[str]:
+    """Run a tick, and say what Snakemake would be asked for."""
+    tick.run_tick(PLAN, Path(live_targets(PLAN)[-1]))
+    return live_targets(PLAN)
+
+
+def finish(batch: str, motion: float = 10.0, lost: tuple[str, ...] = ()) -> None:
+    """Leave the results that the jobs of a batch leave."""
+    files = [entry["path"] for entry in json.loads(layout.batch_file("movies", batch).read_text())["files"]]
+    for job in PLAN["movies"]["jobs"]:
+        folder = layout.result_file(job, batch).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = [path for path in files if path not in lost]
+        rows = pd.DataFrame({"exposure_id": [exposure_id(path) for path in kept], "movie": kept, "motion_total": motion})
+        write_table(folder / "exposures.star", rows, "exposures")
+        failed = [{"exposure_id": exposure_id(path), "movie": path, "reason_code": "CODEC", "reason": "broken"} for path in lost]
+        if failed:
+            write_table(folder / "failed.star", pd.DataFrame(failed), "failed")
+        (folder / "job.json").write_text("{}")
+
+
+def session() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(layout.SESSION.read_text())
+    return content
+
+
+def rows() -> pd.DataFrame:
+    return pd.read_csv(layout.EXPOSURES, dtype={"batch": str})
+
+
+def on_sleep(monkeypatch: pytest.MonkeyPatch, *actions: Callable[[], None]) -> None:
+    """Do one thing each time the tick goes to sleep; too many sleeps are an error."""
+    left = list(actions)
+    monkeypatch.setattr(tick.time, "sleep", lambda seconds: left.pop(0)())
+
+
+def test_a_full_batch_is_cut_and_its_jobs_asked_for(run_folder: Path) -> None:
+    land("a", "b", "c", "d")
+    assert turn() == ["results/movies/batches/0001/job.json", "results/motion/batches/0001/job.json", "live/ticks/000002"]
+    files = json.loads(layout.batch_file("movies", "0001").read_text())["files"]
+    assert [entry["path"] for entry in files] == ["raw/a.tif", "raw/b.tif", "raw/c.tif"]
+    assert session()["counters"]["queued"] == 1
+
+
+def test_no_more_batches_are_open_than_allowed(run_folder: Path) -> None:
+    decide(open_batches=2)
+    land(*"abcdefghi")
+    turn()
+    assert sorted(path.stem for path in Path("live/batches/movies").iterdir()) == ["0001", "0002"]
+    finish("0001")
+    turn()
+    assert layout.batch_file("movies", "0003").exists()
+
+
+def test_the_end_mark_takes_what_is_left_and_refuses_what_is_no_movie(run_folder: Path) -> None:
+    land("a", "b")
+    Path("raw/bad.tif").write_bytes(b"nothing")
+    layout.END_MARK.touch()
+    turn()
+    finish("0001", lost=("raw/b.tif",))
+    assert turn() == []
+    assert layout.ENDED.exists()
+    counters = session()["counters"]
+    assert (counters["found"], counters["accepted"], counters["failed"], counters["refused"]) == (3, 1, 1, 1)
+    told = json.loads(layout.batch_file("movies", "0000").read_text())["refused"]
+    assert [entry["path"] for entry in told] == ["raw/bad.tif"]
+
+
+def test_a_session_ends_by_itself_when_it_is_quiet(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b", "c")
+    turn()
+    finish("0001")
+    on_sleep(monkeypatch, lambda: decide(quiet_min=1e-9))
+    assert turn() == []
+    assert layout.ENDED.exists()
+
+
+def test_a_lost_memory_is_made_again_and_nothing_is_taken_twice(run_folder: Path) -> None:
+    land(*"abcdef")
+    turn()
+    finish("0001")
+    layout.END_MARK.touch()
+    layout.STATE.unlink()
+    layout.OPEN.unlink()
+    finish("0002")
+    turn()
+    assert sorted(rows()["movie"]) == [f"raw/{name}.tif" for name in "abcdef"]
+    assert session()["counters"]["accepted"] == 6
+
+
+def test_a_kill_between_results_and_memory_counts_nothing_twice(run_folder: Path) -> None:
+    land(*"abc")
+    turn()
+    finish("0001")
+    memory, opened = layout.STATE.read_text(), layout.OPEN.read_text()
+    land("d")
+    layout.END_MARK.touch()
+    turn()
+    layout.STATE.write_text(memory)
+    layout.OPEN.write_text(opened)
+    finish("0002")
+    turn()
+    assert sorted(rows()["movie"]) == [f"raw/{name}.tif" for name in "abcd"]
+    assert session()["counters"]["accepted"] == 4
+
+
+def test_a_failed_batch_is_tried_as_new_nodes(run_folder: Path) -> None:
+    land("a", "b", "c")
+    turn()
+    record_failure("results/movies/batches/0001/job.json")
+    assert turn() == ["live/tries/movies/0001/1.json", "live/ticks/000003"]
+    record_failure("live/tries/movies/0001/1.json")
+    assert turn()[0] == "live/tries/movies/0001/2.json"
+    finish("0001")
+    layout.try_file("movies", "0001", 2).parent.mkdir(parents=True)
+    layout.try_file("movies", "0001", 2).write_text("{}")
+    layout.END_MARK.touch()
+    assert turn() == []
+    assert session()["counters"]["accepted"] == 3
+
+
+def test_a_pause_cuts_nothing_and_a_start_goes_on(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(state="pause", reason="new grid")
+    land("a", "b", "c")
+    seen: list[bool] = []
+    on_sleep(monkeypatch, lambda: seen.append(layout.batch_file("movies", "0001").exists()), lambda: decide(state="run"))
+    turn()
+    assert seen == [False]
+    assert layout.batch_file("movies", "0001").exists()
+    told = [json.loads(line) for line in layout.DECISION_LOG.read_text().splitlines()]
+    assert ("state", "run", "pause", "new grid") in [(entry["what"], entry["old"], entry["new"], entry["reason"]) for entry in told]
+
+
+def test_stop_leaves_and_run_goes_on_where_it_was(run_folder: Path) -> None:
+    land("a", "b", "c")
+    turn()
+    decide(state="stop")
+    assert turn() == []
+    decide(state="run")
+    assert live_targets(PLAN)[:-1] == ["results/movies/batches/0001/job.json", "results/motion/batches/0001/job.json"]
+
+
+def test_thresholds_and_hand_decisions_change_verdicts_of_finished_batches(run_folder: Path) -> None:
+    land("a", "b", "c")
+    turn()
+    finish("0001", motion=15.0)
+    land("d", "e", "f")
+    turn()
+    assert list(rows()["verdict"]) == ["accepted"] * 3
+    decide(thresholds={"motion_total": {"max": 12}}, accept=["a"])
+    land("g", "h", "i")
+    turn()
+    assert list(rows()["verdict"]) == ["accepted", "rejected", "rejected"]
+    assert session()["counters"]["rejected"] == 2
+    assert yaml.safe_load(layout.DECISIONS.read_text()) == {"a": "accept"}
+
+
+def test_a_fault_in_the_control_file_changes_nothing_and_raises_an_alarm(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b")
+    turn_of_events = [lambda: layout.CONTROL.write_text("state: puase"), lambda: land("c")]
+    on_sleep(monkeypatch, *turn_of_events)
+    turn()
+    assert layout.batch_file("movies", "0001").exists()
+    assert "puase" in session()["alarms"]["control"]
+
+
+def test_a_refused_file_that_changes_is_looked_at_again(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(give_up_s=1e-9)
+    Path("raw/c.tif").write_bytes(b"half")
+    land("a", "b")
+    on_sleep(monkeypatch, lambda: None, lambda: land("c"), lambda: None)
+    turn()
+    files = json.loads(layout.batch_file("movies", "0001").read_text())["files"]
+    assert [entry["path"] for entry in files] == ["raw/a.tif", "raw/b.tif", "raw/c.tif"]
+    assert not list(Path("live/refused/movies").iterdir())
