@@ -15,6 +15,9 @@ from firn.errors import ExposureError, InputError
 from firn.formats.compressed import open_unpacked, read_exactly
 from firn.formats.mrc_header import MrcHeader, read_mrc_header
 
+SECTIONS = 8
+"""Images of a stack written at once: few enough for a processor's cache."""
+
 
 def check_header(path: str | os.PathLike) -> tuple[int, int, int, int]:
     """(mode, nz, ny, nx) of an MRC file whose size agrees with its header.
@@ -122,13 +125,45 @@ def write_volume(path: str | os.PathLike, volume: np.ndarray, pixel_size: float)
 
 def _write(path: str | os.PathLike, data: np.ndarray, pixel_size: float, float16: bool, stack: bool) -> None:
     path = Path(path)
-    if float16 and data.size and np.abs(data).max() > np.finfo(np.float16).max:
-        raise InputError(f"{path}: holds the value {np.abs(data).max():.0f}, beyond the 65504 of float16; write float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with mrcfile.new(partial, overwrite=True) as mrc:
-        mrc.set_data(np.ascontiguousarray(data, dtype=np.float16 if float16 else np.float32))
-        if stack:
-            mrc.set_image_stack()
-        mrc.voxel_size = pixel_size
-    os.replace(partial, path)
+    kind, many = np.dtype(np.float16 if float16 else np.float32), stack and data.size > 0
+    try:
+        if float16 and not many:
+            _check_range(path, data)
+        with mrcfile.new(partial, overwrite=True) as mrc:
+            mrc.set_data(np.zeros_like(data[:1], dtype=kind) if many else np.ascontiguousarray(data, dtype=kind))
+            if stack:
+                mrc.set_image_stack()
+            mrc.voxel_size = pixel_size
+            header = mrc.header.copy()
+        if many:
+            _write_sections(path, partial, header, data, kind)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_sections(path: Path, partial: Path, header: np.recarray, data: np.ndarray, kind: np.dtype) -> None:
+    """Write a stack under the header of one image, some images at a time; statistics are those of the data as given."""
+    sums, low, high = np.zeros(2), np.inf, -np.inf
+    with partial.open("wb") as stream:
+        stream.write(header.tobytes())
+        for start in range(0, len(data), SECTIONS):
+            part = np.ascontiguousarray(data[start : start + SECTIONS], dtype=np.float32).reshape(-1)
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+            sums += part.sum(dtype=np.float32), np.dot(part, part)
+            if kind == np.float16:
+                _check_range(path, np.array((low, high)))
+            part.astype(kind, copy=False).tofile(stream)
+        mean, square = sums / data.size
+        header.nz, header.dmin, header.dmax = len(data), kind.type(low), kind.type(high)
+        header.dmean, header.rms = mean, max(square - mean**2, 0.0) ** 0.5
+        stream.seek(0)
+        stream.write(header.tobytes())
+
+
+def _check_range(path: Path, data: np.ndarray) -> None:
+    greatest = float(np.abs(data).max()) if data.size else 0.0
+    if greatest > float(np.finfo(np.float16).max):
+        raise InputError(f"{path}: holds the value {greatest:.0f}, beyond the 65504 of float16; write float32")

@@ -4,6 +4,8 @@ Convention: points are yx in micrograph pixels; the particle's centre is at inde
 Fourier-cropping; protein is white; the background outside the particle circle has mean 0 and standard deviation 1.
 """
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,8 +15,8 @@ from firn.kernels.fourier import plain_irfft2, plain_rfft2, resize_spectra2
 
 REPAIR_PX = 11
 """Side of the neighbourhood whose mean replaces an outlier."""
-AT_ONCE_PX = 2**23
-"""Pixels cut at once."""
+AT_ONCE_PX = {"cpu": 2**19}
+"""Pixels cut at once, by type of device: few enough for a processor's cache."""
 
 
 def repair_outliers(micrograph: Float[Tensor, "y x"], clip_sd: float) -> Float[Tensor, "y x"]:
@@ -47,26 +49,34 @@ def cut_particles(
     if len(centres) == 0:
         return micrograph.new_zeros(0, crop, crop)
     sign = -1.0 if invert else 1.0
-    chunks = centres.split(max(1, AT_ONCE_PX // box**2))
-    images = torch.cat([_fourier_crop(crop_boxes(micrograph, chunk, box), crop) * sign for chunk in chunks])
-    return normalise_background(images, circle, plane)
+    images = micrograph.new_empty(len(centres), crop, crop)
+    size = max(1, AT_ONCE_PX.get(micrograph.device.type, 2**25) // box**2)
+    for chunk, target in zip(centres.split(size), images.split(size), strict=True):
+        target.copy_(normalise_background(_fourier_crop(crop_boxes(micrograph, chunk, box), crop), circle, plane, sign))
+    return images
 
 
-def normalise_background(images: Float[Tensor, "n m m"], circle: float, plane: bool = True) -> Float[Tensor, "n m m"]:
-    """Images less the plane (or constant) fitted outside the circle by least squares, divided by the sd left there.
+def normalise_background(images: Float[Tensor, "n m m"], circle: float, plane: bool = True, sign: float = 1.0) -> Float[Tensor, "n m m"]:
+    """Images less the plane (or constant) fitted outside the circle by least squares, divided by the sd left there, times the sign.
 
     circle: diameter in box sides. Corners alone are used when the circle is wider than the box.
     """
-    n = images.shape[-1]
-    line = (torch.arange(n, device=images.device, dtype=torch.float64) - n // 2) / n
+    solver, basis, share = (part.to(images) for part in _background(images.shape[-1], circle, plane))
+    flat = images.reshape(len(images), -1)
+    level = torch.addmm(flat, flat @ solver, basis, alpha=-1)
+    spread = torch.mv(level.square(), share).sqrt().clamp(min=1e-12)
+    return level.mul_((sign / spread)[:, None]).reshape(images.shape)
+
+
+@lru_cache(maxsize=4)
+def _background(n: int, circle: float, plane: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(least squares solver `(n * n, k)`, plane or constant `(k, n * n)`, share of each background pixel in their mean)."""
+    line = (torch.arange(n, dtype=torch.float64) - n // 2) / n
     y, x = torch.meshgrid(line, line, indexing="ij")
     outside = (y**2 + x**2 > (circle / 2) ** 2).flatten().double()
     basis = torch.stack((torch.ones_like(y), y, x), dim=-1).reshape(-1, 3)[:, : 3 if plane else 1]
     solver = outside[:, None] * basis @ torch.linalg.inv((outside[:, None] * basis).T @ basis)
-    flat = images.reshape(len(images), -1)
-    level = torch.addmm(flat, flat @ solver.to(images.dtype), basis.T.to(images.dtype), alpha=-1)
-    spread = (level.square() @ (outside / outside.sum()).to(images.dtype)).sqrt().clamp(min=1e-12)
-    return (level / spread[:, None]).reshape(images.shape)
+    return solver.float(), basis.T.float().contiguous(), (outside / outside.sum()).float()
 
 
 def _fourier_crop(boxes: Tensor, crop: int) -> Tensor:
