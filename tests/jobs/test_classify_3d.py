@@ -1,6 +1,7 @@
 """Classification at fixed poses: species come apart, a homogeneous set stays one, halves keep their place."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from firn.formats.volumes import read_volume
 from firn.jobs import classify_3d, reconstruct
 from firn.kernels.fsc import fsc
 from firn.kernels.mask import soft_sphere
+from firn.refine.posed_classes import PosedClasses
 from firn.runtime.entry import open_job
 from firn.simulate.phantom import Phantom, phantom_volume, random_phantom
 from posed_particles import random_angles, write_particles
@@ -111,6 +113,29 @@ def test_a_homogeneous_set_gives_no_two_lasting_classes():
     record = classify(iterations=12)
     fractions = [record["metrics"][f"class_{number}_fraction"]["value"] for number in (1, 2)]
     assert max(fractions) > 0.9 or any("still changed class" in warning for warning in record["warnings"])
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_alike(monkeypatch):
+    write_particles("posed", SPECIES, random_angles(120), BOX, PIXEL, snr=0.1)
+    classify(iterations=4)
+    whole = read_table("results/sorted/particles.star", "particles")
+    started: list[int] = []
+    original = PosedClasses._posterior
+
+    def dying(self, references, fractions, radius, step):
+        started.append(int(step.split("iteration ")[1].split(",")[0]))
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return original(self, references, fractions, radius, step)
+
+    monkeypatch.setattr(PosedClasses, "_posterior", dying)
+    shutil.rmtree("results/sorted")
+    with pytest.raises(KeyboardInterrupt):
+        classify(iterations=4)
+    classify(iterations=4)
+    assert started == [1, 2, 3, 3, 4]
+    again = read_table("results/sorted/particles.star", "particles")
+    np.testing.assert_allclose(again["class_probability"], whole["class_probability"], atol=1e-5)
 
 
 def test_too_few_particles_and_contradictory_resolutions_are_refused():

@@ -86,8 +86,7 @@ def run(job: Job[Params]) -> None:
     scale = pixel_size * side / work
     engine = PosedClasses(posed, _mask_maker(job, side, work, pixel_size), _given_mask(job, "focus", side, work, pixel_size))
     first = max(4.0, side * pixel_size / job.params.initial_resolution)
-    coordinates = _start(job, engine, min(first, radius), scale)
-    steps = [_noted(job, step, side * pixel_size) for step in engine.run(job.params.iterations, min(first, radius), job.params.hard)]
+    steps, coordinates = _iterate(job, engine, min(first, radius), scale)
     order = torch.argsort(engine.shares.sum(0), descending=True, stable=True)
     maps = engine.final_maps()
     shares = engine.shares[:, order].numpy()
@@ -98,7 +97,7 @@ def run(job: Job[Params]) -> None:
         write_table(job.folder / f"class_{number}" / "particles.star", posed_table[shares.argmax(1) == number - 1], "particles")
         _write_maps(job, number, one, engine.mask, side, pixel_size)
     _report(job, chosen, engine, shares, scale)
-    _draw_course(job, steps, order, coordinates, shares)
+    _draw_course(job, steps, order, coordinates, shares, side * pixel_size)
 
 
 def _radius(job: Job[Params], count: int, side: int, pixel_size: float) -> float:
@@ -165,11 +164,23 @@ def _start(job: Job[Params], engine: PosedClasses, radius: float, scale: float) 
     return None
 
 
-def _noted(job: Job[Params], step: Step, extent: float) -> tuple[Step, float]:
-    resolution = extent / step.radius
-    fractions = [round(fraction, 4) for fraction in step.fractions]
-    job.progress.note(iteration=step.number, resolution=round(resolution, 2), changed=round(step.changed, 4), fractions=fractions)
-    return step, resolution
+def _iterate(job: Job[Params], engine: PosedClasses, radius: float, scale: float) -> tuple[list[Step], np.ndarray | None]:
+    """All iterations, from where a run that was cut short had got to, and the particles' coordinates along components."""
+    state, steps = job.checkpoint.load(), []
+    if state is None:
+        coordinates = _start(job, engine, radius, scale)
+    else:
+        coordinates = None if state["coordinates"] is None else state["coordinates"].numpy()
+        engine.shares = state["shares"]
+        steps = [Step(number, reached, changed, tuple(fractions)) for number, reached, changed, fractions in state["steps"]]
+        job.progress.note(continued_after=len(steps))
+    for step in engine.run(job.params.iterations, radius, job.params.hard, steps[-1] if steps else None):
+        steps.append(step)
+        job.progress.note(iteration=step.number, changed=round(step.changed, 4), fractions=[round(value, 4) for value in step.fractions])
+        packed = [[one.number, one.radius, one.changed, list(one.fractions)] for one in steps]
+        kept = None if coordinates is None else torch.tensor(coordinates)
+        job.checkpoint.save({"shares": engine.shares, "steps": packed, "coordinates": kept})
+    return steps, coordinates
 
 
 def _write_maps(job: Job[Params], number: int, maps: MapPair, mask: Tensor, side: int, pixel_size: float) -> None:
@@ -203,17 +214,15 @@ def _report(job: Job[Params], maps: list[MapPair], engine: PosedClasses, shares:
 
 
 def _draw_course(
-    job: Job[Params], steps: list[tuple[Step, float]], order: Tensor, coordinates: np.ndarray | None, shares: np.ndarray
+    job: Job[Params], steps: list[Step], order: Tensor, coordinates: np.ndarray | None, shares: np.ndarray, extent: float
 ) -> None:
-    fractions = np.array([step.fractions for step, _ in steps])[:, order.numpy()]
+    fractions = np.array([step.fractions for step in steps])[:, order.numpy()]
     caption = "Size of each class by iteration, and the part of the particles that still changed class. A settled classification is flat."
     figure = job.figure("course", "Course", caption)
-    draw_course(figure, fractions, [step.changed for step, _ in steps], [resolution for _, resolution in steps])
+    draw_course(figure, fractions, [step.changed for step in steps], [extent / step.radius for step in steps])
     job.metric("iterations", len(steps))
-    if steps[-1][0].changed > 0.05:
-        job.warn(
-            f"{steps[-1][0].changed:.0%} of the particles still changed class at last: the classes may not be real, or need iterations."
-        )
+    if steps[-1].changed > 0.05:
+        job.warn(f"{steps[-1].changed:.0%} of the particles still changed class at last: the classes may not be real, or need iterations.")
     if coordinates is not None:
         caption = "Particles along the components found at first, coloured by their final class. Separate clouds are separate states."
         draw_coordinates(job.figure("components", "Components", caption), coordinates, shares.argmax(1))

@@ -55,10 +55,12 @@ class PosedClasses:
         even = torch.full((len(maps),), 1 / len(maps))
         self.shares = self._posterior([(reference, reference) for reference in references], even, radius, "particles, given maps")
 
-    def run(self, iterations: int, first_radius: float, hard: bool) -> Iterator[Step]:
-        """Iterate with growing radius until hardly a particle changes its class."""
+    def run(self, iterations: int, first_radius: float, hard: bool, last: Step | None = None) -> Iterator[Step]:
+        """Iterate with growing radius until hardly a particle changes its class; after `last`, if shares are those of that step."""
         growing = max(2, iterations // 3)
-        for number in range(1, iterations + 1):
+        if last is not None and self._settled(last):
+            return
+        for number in range(1 if last is None else last.number + 1, iterations + 1):
             radius = min(self.disc.radius, first_radius + (self.disc.radius - first_radius) * (number - 1) / growing)
             before = self.shares.argmax(1)
             maps = self.disc.maps(self.shares, radius, self.mask, f"particles, iteration {number}, maps")
@@ -67,13 +69,17 @@ class PosedClasses:
             shares = self._posterior(references, fractions / fractions.sum(), radius, f"particles, iteration {number}, classes")
             self.shares = torch.nn.functional.one_hot(shares.argmax(1), shares.shape[1]).float() if hard else shares
             changed = float((self.shares.argmax(1) != before).float().mean())
-            yield Step(number, radius, changed, tuple(self.shares.mean(0).tolist()))
-            if radius >= self.disc.radius and changed < SETTLED:
+            step = Step(number, radius, changed, tuple(self.shares.mean(0).tolist()))
+            yield step
+            if self._settled(step):
                 return
 
     def final_maps(self) -> list[MapPair]:
         """Maps of all classes at the full radius, not masked."""
         return self.disc.maps(self.shares, self.disc.radius, self.mask, "particles, final maps")
+
+    def _settled(self, step: Step) -> bool:
+        return step.radius >= self.disc.radius and step.changed < SETTLED
 
     def _references(self, pair: MapPair) -> tuple[Tensor, Tensor]:
         """Prepared spectra that judge particles of half-set 1 and 2."""
