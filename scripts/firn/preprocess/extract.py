@@ -15,21 +15,24 @@ from firn.kernels.fourier import plain_irfft2, plain_rfft2, resize_spectra2
 
 REPAIR_PX = 11
 """Side of the neighbourhood whose mean replaces an outlier."""
+SAMPLED = 2**18
+"""Pixels whose spread tells outliers."""
 AT_ONCE_PX = {"cpu": 2**19}
 """Pixels cut at once, by type of device: few enough for a processor's cache."""
 
 
 def repair_outliers(micrograph: Float[Tensor, "y x"], clip_sd: float) -> Float[Tensor, "y x"]:
     """The micrograph with pixels that are not finite, or more than clip_sd robust sd from the mean, replaced by their neighbours' mean."""
-    finite = torch.isfinite(micrograph)
-    filled = torch.where(finite, micrograph, micrograph[finite].mean() if bool(finite.any()) else 0.0)
-    sample = filled.flatten()[:: max(1, filled.numel() // 2**20)]
+    sample = micrograph.flatten()[:: max(1, micrograph.numel() // SAMPLED)]
+    sample = sample[torch.isfinite(sample)]
+    if len(sample) == 0:
+        return torch.nan_to_num(micrograph, nan=0.0, posinf=0.0, neginf=0.0)
     middle = sample.median()
-    spread = 1.4826 * (sample - middle).abs().median()
-    good = finite & ((filled - middle).abs() <= clip_sd * spread)
-    if bool(good.all()) or not bool(good.any()):
-        return filled
-    return torch.where(good, filled, _mean_of_good(filled, good, middle))
+    reach = clip_sd * 1.4826 * (sample - middle).abs().median()
+    good = (micrograph >= middle - reach) & (micrograph <= middle + reach)
+    if bool(good.all()):
+        return micrograph
+    return _mean_of_good(torch.where(good, micrograph, 0.0), good, middle)
 
 
 def cut_particles(
@@ -85,8 +88,12 @@ def _fourier_crop(boxes: Tensor, crop: int) -> Tensor:
 
 
 def _mean_of_good(image: Tensor, good: Tensor, fallback: Tensor) -> Tensor:
-    """Mean of the good pixels around every pixel; the fallback where there is none."""
-    weights = good.to(image.dtype)
-    both = torch.stack((image * weights, weights))[None]
-    total, count = torch.nn.functional.avg_pool2d(both, REPAIR_PX, stride=1, padding=REPAIR_PX // 2, count_include_pad=False)[0].unbind(0)
-    return torch.where(count > 0, total / count.clamp(min=1e-6), fallback)
+    """Mean of the good pixels around every pixel that is not good; the fallback where there is none."""
+    points = (~good).nonzero()
+    margin = REPAIR_PX // 2
+    out = image.clone()
+    both = torch.nn.functional.pad(torch.stack((image, good.to(image.dtype))), (margin,) * 4)
+    for chunk in points.split(4096):
+        total, count = (crop_boxes(plane, chunk + margin, REPAIR_PX).sum((1, 2)) for plane in both)
+        out[chunk[:, 0], chunk[:, 1]] = torch.where(count > 0, total / count.clamp(min=1), fallback)
+    return out
