@@ -51,7 +51,8 @@ def crop_band(band: Band, radius: float) -> tuple[Tensor, int, Band]:
 def move(spectra: Complex[Tensor, "*b y x"], shifts: Float[Tensor, "*b 2"], band: Band) -> Tensor:
     """Spectra of the images moved by shifts in Å."""
     angle_y, angle_x = shifts[..., :1] * band.ky, shifts[..., 1:] * band.kx
-    return spectra * _unit(-2 * torch.pi * angle_y)[..., :, None] * _unit(-2 * torch.pi * angle_x)[..., None, :]
+    moved = spectra * _unit(-2 * torch.pi * angle_y)[..., :, None]
+    return moved.mul_(_unit(-2 * torch.pi * angle_x)[..., None, :])
 
 
 def correlation_step(

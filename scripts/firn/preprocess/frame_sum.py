@@ -166,24 +166,38 @@ def _finish(mixed: Tensor, recipe: _Recipe, shape: tuple[int, int], f_crop: floa
 
     rows, columns = spline_prefilter(full, mixed.device)
     results = torch.zeros(recipe.results, full[0], full[1] // 2 + 1, dtype=torch.complex64, device=mixed.device)
+    index = _radial_index(full, recipe.step, mixed.device)
     for number, total in enumerate(mixed):
-        _add_spectrum(results, plain_rfft2(total), number, recipe, full)
-    images = [image(spectrum.mul_(rows).mul_(columns)) for spectrum in results]
+        _add_spectrum(results, plain_rfft2(total), number, recipe, index)
+    for start in range(0, full[0], SPECTRUM_ROWS):
+        results[:, start : start + SPECTRUM_ROWS] *= rows[start : start + SPECTRUM_ROWS] * columns
+    images = [image(spectrum) for spectrum in results]
     weighted = images[1] if recipe.profiles is not None else None
     odd, even = images[-2:] if recipe.halves else (None, None)
     return Sums(images[0], weighted, odd, even)
 
 
-def _add_spectrum(results_: Tensor, spectrum: Tensor, number: int, recipe: _Recipe, shape: tuple[int, int]) -> None:
+def _radial_index(shape: tuple[int, int], step: float, device: torch.device) -> Tensor:
+    """Number `(y, x // 2 + 1)` of the radial sample nearest to each frequency, int32."""
+    ky, kx = frequencies(shape[0], device)[:, None], frequencies(shape[1], device)[: shape[1] // 2 + 1]
+    index = torch.empty(shape[0], len(kx), dtype=torch.int32, device=device)
+    for start in range(0, shape[0], SPECTRUM_ROWS):
+        part = slice(start, start + SPECTRUM_ROWS)
+        index[part] = (ky[part].square() + kx.square()).sqrt_().div_(step).add_(0.5)
+    return index
+
+
+def _add_spectrum(results_: Tensor, spectrum: Tensor, number: int, recipe: _Recipe, index: Tensor) -> None:
     """Add the spectrum of a numbered sum to those of the plain, weighted, odd and even images, strip by strip of rows."""
-    ky, kx = frequencies(shape[0], spectrum.device)[:, None], frequencies(shape[1], spectrum.device)[: spectrum.shape[1]]
     half = number - len(recipe.mixing[0]) + 2
+    share = float(recipe.plain[number])
+    profile = None if recipe.profiles is None or number >= len(recipe.profiles) else recipe.profiles[number].to(spectrum.dtype)
     for start in range(0, len(spectrum), SPECTRUM_ROWS):
         part = slice(start, start + SPECTRUM_ROWS)
-        results_[0, part].add_(spectrum[part], alpha=float(recipe.plain[number]))
-        if recipe.profiles is not None and number < len(recipe.profiles):
-            index = (ky[part].square() + kx.square()).sqrt_().div_(recipe.step).add_(0.5).int()
-            weights = recipe.profiles[number].index_select(0, index.view(-1)).view(*index.shape, 1)
-            torch.view_as_real(results_[1, part]).addcmul_(torch.view_as_real(spectrum[part]), weights)
+        if share:
+            results_[0, part].add_(spectrum[part], alpha=share)
+        if profile is not None:
+            weights = profile.index_select(0, index[part].view(-1))
+            results_[1, part].addcmul_(spectrum[part], weights.view(index[part].shape))
         if recipe.halves and half >= 0:
             results_[half - 2, part] = spectrum[part]
