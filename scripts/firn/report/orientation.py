@@ -38,7 +38,7 @@ def draw_conical_fsc(path: Path, curves: np.ndarray, frequency: np.ndarray, reso
     panel.set(ylim=(-0.1, 1.03), xlim=(0, frequency[-1]), ylabel="FSC in a cone", xlabel="resolution (Å)")
     ticks = [tick for tick in panel.get_xticks() if 0 <= tick <= frequency[-1] * 1.0001]
     panel.set_xticks(ticks, ["∞" if tick == 0 else f"{1 / tick:.3g}" for tick in ticks])
-    panel.legend(loc="lower left", bbox_to_anchor=(0, 0.18), frameon=True, framealpha=0.85, edgecolor="none")
+    panel.legend(loc="lower left", bbox_to_anchor=(0, 0.24), frameon=True, framealpha=0.85, edgecolor="none")
     save(figure, path)
 
 
