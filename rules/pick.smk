@@ -53,6 +53,31 @@ rule template_picker:
         "../scripts/template_picker.py"
 
 
+rule junk_detector:
+    """Find junk in the micrographs of one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    benchmark:
+        "logs/{job}/batches/{batch}.tsv"
+    wildcard_constraints:
+        job=jobs_of("junk_detector"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/junk_detector.py"
+
+
 rule inspect_picks:
     """Set thresholds on all picks."""
     input:

@@ -66,6 +66,8 @@ NAMES = {
     "seconds_ctf": "firnSecondsCtf",
     "seconds_pick": "firnSecondsPick",
     "seconds_extract": "firnSecondsExtract",
+    "junk_fraction": "firnJunkFraction",
+    "junk_map": "firnJunkMap",
     # picks
     "x_px": "rlnCoordinateX",
     "y_px": "rlnCoordinateY",

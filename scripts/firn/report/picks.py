@@ -7,14 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from scipy.ndimage import gaussian_filter
 
-from firn.report.style import BLUE, GREY, ORANGE, RED, new_figure, save, show_image, stretch
+from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image, stretch
 
 SHOWN_PX = 700
 BRIGHT = "#4ade80"
 """Green that stands out on grey."""
+JUNK = (GREY, ORANGE, RED, BLUE, GREEN)
 SMOOTH = 15.0
 """Å. Width (sd) of the blur that micrographs and particles are shown with is about a third of this."""
 
@@ -102,11 +103,17 @@ def draw_distances(path: Path, nearest: np.ndarray, distance: float, limit: floa
 
 
 def _overlay(axis: Axes, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str) -> None:
+    small, step = _small(micrograph, pixel_size)
+    show_image(axis, small, pixel_size * step)
+    _circles(axis, picks, pixel_size, colour, step)
+
+
+def _small(micrograph: np.ndarray, pixel_size: float) -> tuple[np.ndarray, int]:
+    """(micrograph binned and smoothed for the eye, pixels per pixel)."""
     step = _step(micrograph)
     height, width = micrograph.shape[0] // step * step, micrograph.shape[1] // step * step
     small = micrograph[:height, :width].reshape(height // step, step, width // step, step).mean((1, 3))
-    show_image(axis, gaussian_filter(np.nan_to_num(small), max(SMOOTH / 3 / (pixel_size * step), 0.3)), pixel_size * step)
-    _circles(axis, picks, pixel_size, colour, step)
+    return gaussian_filter(np.nan_to_num(small), max(SMOOTH / 3 / (pixel_size * step), 0.3)), step
 
 
 def _circles(axis: Axes, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str, step: int) -> None:
@@ -144,3 +151,19 @@ def _limits(axis: Axes, limits: dict[str, float | None], line: tuple[float, floa
             axis.axhline(float(np.log10(power)), color=RED)
     axis.set_xlim(across)
     axis.set_ylim(along[0], along[1])
+
+
+def draw_junk(path: Path, micrograph: np.ndarray, kinds: np.ndarray, names: tuple[str, ...], pixel_size: float) -> None:
+    """A micrograph `(y, x)` with its junk in colour; kinds `(y, x)`, at any sampling, are indices of names, 0 is good."""
+    figure, axes = new_figure(7.0, 6.4)
+    small, step = _small(micrograph, pixel_size)
+    show_image(axes[0, 0], small, pixel_size * step)
+    rows, columns = (np.arange(side) * shape // side for side, shape in zip(small.shape, kinds.shape, strict=True))
+    seen = kinds[rows][:, columns]
+    for number, name in enumerate(names[1:], 1):
+        colour = to_rgb(JUNK[(number - 1) % len(JUNK)])
+        axes[0, 0].imshow(np.dstack([*(np.full(seen.shape, part) for part in colour), 0.5 * (seen == number)]), origin="lower")
+        axes[0, 0].plot([], [], "s", color=colour, label=f"{name.replace('_', ' ')} {100 * (kinds == number).mean():.1f} %")
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes[0, 0].set_title(f"{100 * (kinds != 0).mean():.1f} % is no place for particles")
+    save(figure, path)
