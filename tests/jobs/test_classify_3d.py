@@ -115,6 +115,15 @@ def test_a_homogeneous_set_gives_no_two_lasting_classes():
     assert max(fractions) > 0.9 or any("still changed class" in warning for warning in record["warnings"])
 
 
+def test_pure_noise_gives_class_maps_that_agree_nowhere():
+    write_particles("posed", CORE, random_angles(300), BOX, PIXEL, snr=0.0)
+    classify(iterations=3)
+    ball = soft_sphere(BOX, 11.0, 3.0)
+    for number in (1, 2):
+        halves = (torch.tensor(read_volume(f"results/sorted/class_{number}/half{half}.mrc")[0]) * ball for half in (1, 2))
+        assert abs(float(fsc(*halves)[3:12].mean())) < 0.12
+
+
 def test_a_killed_run_goes_on_where_it_was_and_ends_alike(monkeypatch):
     write_particles("posed", SPECIES, random_angles(120), BOX, PIXEL, snr=0.1)
     classify(iterations=4)
