@@ -79,7 +79,8 @@ def _run_alone(steps: Sequence[Step], batch: str, exposure: str) -> None:
     sys.stderr.write(child.stderr)
     if child.returncode:
         lines = [line for line in child.stderr.splitlines() if line.strip()]
-        raise InputError(f"ended with code {child.returncode}: {lines[-1][-LAST_WORDS:] if lines else 'without a word'}")
+        how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
+        raise InputError(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines else how)
 
 
 def main() -> None:

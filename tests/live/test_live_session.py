@@ -1,0 +1,127 @@
+"""A whole session through Snakemake: movies come, Snakemake is killed, one file is bad; the tables are those of a batch run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from firn.formats.tables import read_table
+from firn.jobs import import_movies, patch_motion
+from firn.live.supervise import leftovers
+from firn.runtime.entry import open_job
+from firn.simulate.write_movie import truncate_file, write_tiff_movie
+from workflow.session import ROOT, write_session
+
+IMPORT = {
+    "type": "import_movies",
+    "files": "raw/*.tif",
+    "pixel_size": 2.0,
+    "voltage_kv": 300,
+    "cs_mm": 2.7,
+    "dose_per_frame": 1.0,
+    "batch_size": 3,
+}
+MOTION = {"type": "patch_motion", "exposures": "movies", "save_plain": False}
+CONTROL = {"settle_s": 0.3, "poll_s": 0.1, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
+LIMIT_S = 300
+
+
+def land(folder: Path, *names: str) -> None:
+    """Movies of one moving pattern each."""
+    (folder / "raw").mkdir(exist_ok=True, parents=True)
+    for name in names:
+        generator = np.random.default_rng(ord(name[0]))
+        pattern = 4 + 3 * generator.standard_normal((64, 64)).cumsum(axis=0).cumsum(axis=1) / 64
+        frames = [generator.poisson(np.clip(np.roll(pattern, step, axis=1), 0.5, 50)).astype(np.uint8) for step in range(4)]
+        write_tiff_movie(folder / "raw" / f"{name}.tif", frames)
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/live.py"),
+        ".",
+        "--profile",
+        str(ROOT / "profiles/local"),
+        "--configfile",
+        "session.yaml",
+    ]
+    with (folder / "live.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not path.exists():
+        assert process.poll() is None, (path.parents[-2] / "live.log").read_text()
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def kill_snakemake_alone(folder: Path, supervisor: int) -> None:
+    """Kill what the supervisor started, but not its jobs, which become orphans."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    assert children
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+
+
+def batch_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Motion-corrected exposures of an ordinary run over the files in a folder."""
+    monkeypatch.chdir(folder)
+    with open_job(import_movies.Params, IMPORT | {"seed": 1}, {}, Path("results/movies"), "movies") as job:
+        import_movies.run(job)
+    tables = []
+    for batch in job.batches:
+        home = Path("results/motion/batches") / batch
+        inputs = {"exposures": [f"results/movies/batches/{batch}"]}
+        with open_job(patch_motion.Params, MOTION | {"seed": 1}, inputs, home, "motion", batch, 1) as motion:
+            patch_motion.run(motion)
+        tables.append(read_table(home / "exposures.star", "exposures"))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_a_killed_session_goes_on_and_ends_with_the_tables_of_a_batch_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "session"
+    write_session(folder, {"movies": IMPORT, "motion": MOTION})
+    land(folder, "a", "b", "c", "x")
+    truncate_file(folder / "raw" / "x.tif")
+    (folder / "live").mkdir()
+    (folder / "live" / "control.yaml").write_text(yaml.safe_dump(CONTROL))
+    supervisor = start(folder)
+    try:
+        wait_for(folder / "results/motion/batches/.0001.partial", supervisor)
+        kill_snakemake_alone(folder, supervisor.pid)
+        land(folder, "d", "e")
+        (folder / "live" / "end").touch()
+        code = supervisor.wait(timeout=LIMIT_S)
+    finally:
+        supervisor.terminate()
+        supervisor.wait(timeout=30)
+    text = (folder / "live.log").read_text()
+    assert code == 0, text[-3000:]
+    assert not leftovers(folder)
+    assert "run_tick" not in text
+
+    land(tmp_path / "batch", "a", "b", "c", "d", "e", "x")
+    truncate_file(tmp_path / "batch" / "raw" / "x.tif")
+    expected = batch_run(tmp_path / "batch", monkeypatch)
+    found = read_table(folder / "results/motion/exposures.star", "exposures")
+    pd.testing.assert_frame_equal(found, expected)
+    for path in expected["micrograph"]:
+        with mrcfile.open(folder / path) as one, mrcfile.open(tmp_path / "batch" / path) as other:
+            np.testing.assert_array_equal(one.data, other.data)
+
+    failed = read_table(folder / "results/movies/failed.star", "failed")
+    assert list(failed["movie"]) == ["raw/x.tif"]
+    verdicts = pd.read_csv(folder / "live" / "exposures.csv")
+    assert sorted(verdicts["movie"]) == [f"raw/{name}.tif" for name in "abcde"]
+    assert not list((folder / "results").rglob("*.partial"))

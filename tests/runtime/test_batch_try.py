@@ -1,0 +1,116 @@
+"""What becomes of a batch whose jobs died: the others are kept, and the one that kills is set aside with a reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firn.errors import InputError
+from firn.formats.ids import exposure_id
+from firn.formats.tables import read_table
+from firn.runtime import batch_try
+from firn.runtime.batch_try import Step, run_steps, try_again
+from firn.simulate.write_movie import write_tiff_movie
+
+FILES = ["raw/a.tif", "raw/b[1].tif", "raw/c.tif"]
+IMPORT = {
+    "type": "import_movies", "files": [], "pixel_size": 2.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 1.0, "batch_size": 3, "seed": 1,
+}  # fmt: skip
+MOTION = {"type": "patch_motion", "exposures": "movies", "seed": 1}
+CHAIN: list[dict[str, Any]] = [
+    {"name": "movies", "settings": IMPORT | {"files": ["raw/a.tif", "raw/b[[]1].tif", "raw/c.tif"]}, "inputs": {}},
+    {"name": "motion", "settings": MOTION, "inputs": {"exposures": ["results/movies/batches/0001"]}},
+]
+RECORD = Path("live/tries/movies/0001/2.json")
+
+
+@pytest.fixture
+def movies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    generator = np.random.default_rng(1)
+    for path in FILES:
+        write_tiff_movie(path, [generator.poisson(5, (64, 64)).astype(np.uint8) for _ in range(3)])
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """Pairs of job and movie that kill the process; without processes, so that the tests are quick."""
+    pairs: set[tuple[str, str]] = set()
+
+    def run_alone(steps: list[Step], batch: str, exposure: str) -> None:
+        for step in steps:
+            if any(job == step.name and exposure in ("", exposure_id(path)) for job, path in pairs):
+                raise InputError("was killed by signal 9")
+            run_steps([step], batch, exposure)
+
+    monkeypatch.setattr(batch_try, "_run_alone", run_alone)
+    return pairs
+
+
+def table(job: str, kind: str) -> Any:
+    return read_table(f"results/{job}/batches/0001/{kind}.star", kind)
+
+
+@pytest.mark.usefixtures("movies")
+def test_the_first_try_makes_what_is_missing_and_keeps_what_is_there(deadly: set[tuple[str, str]]) -> None:
+    run_steps([Step(**CHAIN[0])], "0001", "")
+    before = Path("results/movies/batches/0001/job.json").stat().st_mtime_ns
+    try_again(CHAIN, FILES, "0001", 1, str(RECORD))
+    assert list(table("motion", "exposures")["movie"]) == FILES
+    assert Path("results/movies/batches/0001/job.json").stat().st_mtime_ns == before
+    assert RECORD.exists()
+
+
+@pytest.mark.usefixtures("movies")
+def test_the_second_try_fails_as_a_whole_when_a_movie_kills_again(deadly: set[tuple[str, str]]) -> None:
+    deadly.add(("motion", FILES[1]))
+    with pytest.raises(InputError, match="signal 9"):
+        try_again(CHAIN, FILES, "0001", 1, str(RECORD))
+    assert not RECORD.exists()
+
+
+@pytest.mark.usefixtures("movies")
+@pytest.mark.parametrize("imported", [True, False], ids=["import done before", "import missing too"])
+def test_the_third_try_sets_the_killer_aside_and_keeps_its_neighbours(deadly: set[tuple[str, str]], imported: bool) -> None:
+    deadly.add(("motion", FILES[1]))
+    if imported:
+        run_steps([Step(**CHAIN[0])], "0001", "")
+    try_again(CHAIN, FILES, "0001", 2, str(RECORD))
+    kept = table("motion", "exposures")
+    assert sorted(kept["movie"]) == [FILES[0], FILES[2]]
+    assert set(kept["batch"].astype(str)) == {"0001"}
+    assert all(Path(path).exists() for path in kept["micrograph"])
+    failed = table("motion", "failed")
+    assert list(failed["movie"]) == [FILES[1]]
+    assert list(failed["reason_code"]) == ["DIED"]
+    assert "patch_motion was killed by signal 9" in failed["reason"].iloc[0]
+    assert sorted(table("movies", "exposures")["movie"]) == FILES
+
+
+@pytest.mark.usefixtures("movies")
+def test_a_batch_of_which_nothing_is_left_leaves_empty_tables(deadly: set[tuple[str, str]]) -> None:
+    deadly.update(("movies", path) for path in FILES)
+    try_again(CHAIN, FILES, "0001", 2, str(RECORD))
+    assert sorted(table("movies", "failed")["movie"]) == FILES
+    assert table("motion", "exposures").empty
+    assert Path("results/motion/batches/0001/job.json").exists()
+
+
+@pytest.mark.usefixtures("movies")
+def test_a_full_disk_is_no_fault_of_a_movie(deadly: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(steps: list[Step], batch: str, exposure: str) -> None:
+        raise InputError("ended with code 1: OSError: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(batch_try, "_run_alone", full)
+    with pytest.raises(InputError, match="No space left"):
+        try_again(CHAIN, FILES, "0001", 2, str(RECORD))
+    assert not RECORD.exists()
+
+
+@pytest.mark.usefixtures("movies")
+def test_a_child_that_fails_says_its_last_words() -> None:
+    step = Step("motion", MOTION, {"exposures": ["results/nowhere"]})
+    with pytest.raises(InputError, match=r"ended with code 1: .*results/nowhere"):
+        batch_try._run_alone([step], "0001", "")
