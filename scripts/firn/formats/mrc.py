@@ -5,7 +5,7 @@ Source: MRC2014 (Cheng et al., J. Struct. Biol. 192, 146, 2015); modes as in fir
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import mrcfile
@@ -118,12 +118,21 @@ def write_stack(path: str | os.PathLike, images: np.ndarray, pixel_size: float, 
     _write(path, images, pixel_size, float16, stack=True)
 
 
+def write_stack_parts(
+    path: str | os.PathLike, parts: Iterable[np.ndarray], shape: tuple[int, int, int], pixel_size: float, float16: bool = False
+) -> None:
+    """Write an image stack of the shape `(n, y, x)` from its parts `(m, y, x)` in turn, so that memory holds but one of them."""
+    _write(path, np.broadcast_to(np.float32(0), shape), pixel_size, float16, stack=True, parts=parts)
+
+
 def write_volume(path: str | os.PathLike, volume: np.ndarray, pixel_size: float) -> None:
     """Write a volume `(z, y, x)` (ISPG 1, mode 2, which every viewer opens); pixel_size in Å."""
     _write(path, volume, pixel_size, float16=False, stack=False)
 
 
-def _write(path: str | os.PathLike, data: np.ndarray, pixel_size: float, float16: bool, stack: bool) -> None:
+def _write(
+    path: str | os.PathLike, data: np.ndarray, pixel_size: float, float16: bool, stack: bool, parts: Iterable[np.ndarray] | None = None
+) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -138,26 +147,27 @@ def _write(path: str | os.PathLike, data: np.ndarray, pixel_size: float, float16
             mrc.voxel_size = pixel_size
             header = mrc.header.copy()
         if many:
-            _write_sections(path, partial, header, data, kind)
+            header.nz = len(data)
+            _write_sections(path, partial, header, (data,) if parts is None else parts, kind)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write_sections(path: Path, partial: Path, header: np.recarray, data: np.ndarray, kind: np.dtype) -> None:
+def _write_sections(path: Path, partial: Path, header: np.recarray, parts: Iterable[np.ndarray], kind: np.dtype) -> None:
     """Write a stack under the header of one image, some images at a time; statistics are those of the data as given."""
-    sums, low, high = np.zeros(2), np.inf, -np.inf
+    sums, low, high, size = np.zeros(2), np.inf, -np.inf, 0
     with partial.open("wb") as stream:
         stream.write(header.tobytes())
-        for start in range(0, len(data), SECTIONS):
-            part = np.ascontiguousarray(data[start : start + SECTIONS], dtype=np.float32).reshape(-1)
-            low, high = min(low, float(part.min())), max(high, float(part.max()))
-            sums += part.sum(dtype=np.float32), np.dot(part, part)
+        for block in (part[start : start + SECTIONS] for part in parts for start in range(0, len(part), SECTIONS)):
+            flat = np.ascontiguousarray(block, dtype=np.float32).reshape(-1)
+            low, high, size = min(low, float(flat.min())), max(high, float(flat.max())), size + flat.size
+            sums += flat.sum(dtype=np.float32), np.dot(flat, flat)
             if kind == np.float16:
                 _check_range(path, np.array((low, high)))
-            part.astype(kind, copy=False).tofile(stream)
-        mean, square = sums / data.size
-        header.nz, header.dmin, header.dmax = len(data), kind.type(low), kind.type(high)
+            flat.astype(kind, copy=False).tofile(stream)
+        mean, square = sums / size
+        header.dmin, header.dmax = kind.type(low), kind.type(high)
         header.dmean, header.rms = mean, max(square - mean**2, 0.0) ** 0.5
         stream.seek(0)
         stream.write(header.tobytes())

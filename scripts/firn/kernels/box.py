@@ -1,4 +1,4 @@
-"""Changes of a cubic map's box that keep its origin at index `n // 2`."""
+"""Changes of the box of maps and images that keep its origin at index `n // 2`."""
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,16 @@ def crop_or_pad(volume: Float[Tensor, "n n n"], side: int) -> Float[Tensor, "m m
     source, target = (_span(length, shared) for length in (n, side))
     boxed = volume.new_zeros(side, side, side)
     boxed[target, target, target] = volume[source, source, source]
+    return boxed
+
+
+def crop_or_pad_images(images: Float[Tensor, "b n n"], side: int) -> Float[Tensor, "b m m"]:
+    """Images in a box of another side: cut, or surrounded by zeros; the origin moves from `n // 2` to `side // 2`."""
+    n = images.shape[-1]
+    shared = min(n, side)
+    source, target = (_span(length, shared) for length in (n, side))
+    boxed = images.new_zeros(len(images), side, side)
+    boxed[:, target, target] = images[:, source, source]
     return boxed
 
 
