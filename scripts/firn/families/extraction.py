@@ -13,9 +13,8 @@ from firn.formats.ids import half_set, particle_id
 from firn.formats.mrc import write_stack
 from firn.formats.tables import OPTICS, image_names
 from firn.kernels.crop import boxes_fit
-from firn.kernels.defocus_surface import NAMES as SURFACE
-from firn.kernels.defocus_surface import normalised_points, surface_offset
 from firn.preprocess.extract import cut_particles, repair_outliers
+from firn.preprocess.local_ctf import local_ctf
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
@@ -116,18 +115,6 @@ def _particle_table(
         "origin_y": shifts[:, 0] + former["origin_y"],
     }
     identity = {name: row[name] for name in IDENTITY if name in row}
-    table = rows.assign(image=images, **identity, **places, **_local_ctf(row, whole, shape), **optics)
+    table = rows.assign(image=images, **identity, **places, **local_ctf(row, whole[:, 0], whole[:, 1], shape[1], shape[0]), **optics)
     first = [name for name in COLUMNS if name in table.columns]
     return table[[*first, *(name for name in table.columns if name not in first)]]
-
-
-def _local_ctf(row: Row, places: np.ndarray, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Defocus of each particle at its place xy; the exposure's own without a surface, nothing without a fit."""
-    if "defocus_u" not in row:
-        return {}
-    offset = np.zeros(len(places))
-    if all(name in row and np.isfinite(float(row[name])) for name in SURFACE):
-        points = normalised_points(torch.tensor(places[:, 0]), torch.tensor(places[:, 1]), shape[1], shape[0])
-        offset = surface_offset(torch.tensor([float(row[name]) for name in SURFACE], dtype=torch.float64), points).numpy()
-    constant = {name: row[name] for name in ("defocus_angle", "phase_shift") if name in row}
-    return {"defocus_u": float(row["defocus_u"]) + offset, "defocus_v": float(row["defocus_v"]) + offset, **constant}
