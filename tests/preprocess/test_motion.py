@@ -66,6 +66,7 @@ def test_a_specimen_without_any_structure_is_given_no_large_motion() -> None:
     motion = motion_of(flat)
     assert motion.field is not None
     assert float(motion.field.at_points(torch.rand(20, 2)).abs().max()) < 3 * PIXEL
+    assert float(motion.shifts.diff(dim=0).norm(dim=1).mean()) < 3 * PIXEL
 
 
 def test_moved_frames_lie_on_the_first_one() -> None:

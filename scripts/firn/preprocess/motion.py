@@ -24,6 +24,7 @@ MOST_SEARCHES = 4
 COARSER = 3.0
 EARLY_DOSE = 4.0
 START_PRECISION = 0.25
+DOUBT = 0.01
 FIELD_PRECISIONS = (10.0, 4.0, 4.0)
 
 
@@ -102,6 +103,7 @@ def estimate_motion(frames: Frames, doses: Tensor, settings: Settings) -> Motion
 def align_whole_frames(binned: Tensor, pixel: float, times: Tensor, settings: Settings) -> tuple[Tensor, float]:
     """(global shifts `(f, 2)` in Å, mean 0; precision of the prior on acceleration): correlation peaks first, then the likelihood.
 
+    Peaks that jump about more than they gain in likelihood are those of noise: then the search starts from no motion.
     binned: `(f, y, x)` with pixels of so many Å, binned further here.
     """
     factor = max(1, round(COARSER * settings.max_align_resolution / (2 * pixel)))
@@ -113,8 +115,11 @@ def align_whole_frames(binned: Tensor, pixel: float, times: Tensor, settings: Se
     if len(spectra) < 3:
         return shifts, START_PRECISION
     limits = Limits(max(settings.max_align_resolution, 2 * pixel * factor), pixel * factor, settings.limits.stiffness)
-    fit = Fit(spectra[None], band, Model(len(spectra)), [acceleration_penalty(times)], [START_PRECISION], limits)
-    return fit.maximise(shifts.double()).float(), float(fit.precisions[0])
+    penalty, shifts = acceleration_penalty(times), shifts.double()
+    fit = Fit(spectra[None], band, Model(len(spectra)), [penalty], [START_PRECISION], limits)
+    if fit.gain(shifts) < DOUBT * float((shifts * (penalty @ shifts)).sum()):
+        shifts = torch.zeros_like(shifts)
+    return fit.maximise(shifts).float(), float(fit.precisions[0])
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,16 @@ class Fit:
                     break
         return coefficients
 
+    def gain(self, coefficients: Tensor) -> float:
+        """Log-likelihood of the coefficients less that of no motion, both with the weights that the coefficients tell."""
+        self._measure_weights(coefficients)
+        found = []
+        for chosen in (coefficients, torch.zeros_like(coefficients)):
+            pairs = zip(self.spectra, self._shifts(chosen), strict=True)
+            powers = [kernel.power(kernel.move(image, shift, self.band).sum(dim=0)) for image, shift in pairs]
+            found.append(sum(float((self.noise_weights * self.band.share * power).double().sum()) for power in powers))
+        return found[0] - found[1]
+
     def _measure_weights(self, coefficients: Tensor) -> None:
         images, frames = self.spectra.shape[:2]
         summed = torch.zeros_like(self.own[0])
