@@ -17,11 +17,6 @@ wildcard_constraints:
     n=r"[0-9]+",
 
 
-def open_now(wildcards):
-    """Open batches and the next tick."""
-    return live_targets(live_plan(graph))
-
-
 localrules:
     live,
     tick,
@@ -30,7 +25,7 @@ localrules:
 rule live:
     """Process movies while they come, until the session ends."""
     input:
-        open_now,
+        lambda wildcards: live_targets(live_plan(graph)),
 
 
 checkpoint tick:
