@@ -19,18 +19,21 @@ from firn.formats.particles import common_box
 from firn.formats.poses import read_angles, with_poses
 from firn.formats.tables import write_table
 from firn.formats.volumes import read_like
+from firn.kernels.backproject import reconstruct, shell_weights
 from firn.kernels.box import mirror
 from firn.kernels.fsc import fsc, resolution_at
 from firn.kernels.rotation import euler_matrices, matrix_angles
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.given_poses import Backprojection, GivenPoses, mirrored_rotations, predicted_memory
-from firn.refine.maximisation import falling, filtered_map, full_correlation, unfiltered_map
+from firn.refine.maximisation import falling, filtered_map, full_correlation
 from firn.refine.validation import automatic_mask, corrected_curves, spherical_mask
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Lane, slot
 
 BATCH = 128
 THRESHOLD = 0.143
+RIDGE = 0.1
+"""Part of a shell's mean weight that is added to every weight of half maps: where few images fall, noise would be amplified."""
 
 
 class ReconstructionParams(JobParams):
@@ -38,6 +41,7 @@ class ReconstructionParams(JobParams):
 
     stage: ClassVar[str] = "refine"
     lane: ClassVar[Lane] = "reconstruct"
+    revision: ClassVar[int] = 2
     particles: str = slot("particles")
     """Particles with poses."""
     mask: str | None = slot("mask", optional=True)
@@ -126,7 +130,7 @@ def _measure(
     job: Job[P], sums: list[tuple[Tensor, Tensor]], radius: float, side: int, pixel_size: float, angles: np.ndarray
 ) -> Reconstruction:
     turned = mirror if job.params.flip_hand else _unchanged
-    first, second = (turned(unfiltered_map(part, side, radius)) for part in sums)
+    first, second = (turned(_half_map(part, side, radius)) for part in sums)
     if job.has("mask"):
         mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), side, pixel_size), device=job.device)
     else:
@@ -139,6 +143,11 @@ def _measure(
     total = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])
     combined = filtered_map(total, side, radius, full_correlation(falling(curves["corrected"])))
     return Reconstruction(first, second, mask, curves, turned(combined), pixel_size, angles)
+
+
+def _half_map(sums: tuple[Tensor, Tensor], side: int, radius: float) -> Tensor:
+    """Map of one half-set, unfiltered: the ridge takes nothing off where a shell's weights are even."""
+    return (1 + RIDGE) * reconstruct(*sums, side, prior=RIDGE * shell_weights(sums[1], side), radius=radius)
 
 
 def _unchanged(volume: Tensor) -> Tensor:
