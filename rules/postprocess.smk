@@ -1,6 +1,6 @@
 # Needs  half maps.
-# Makes  masks, FSC curves, sharpened maps.
-# Steps  mask, validate, sharpen.
+# Makes  masks, FSC curves, sharpened maps; resolution by direction and by place.
+# Steps  mask, validate, sharpen, filter.
 
 
 rule make_mask:

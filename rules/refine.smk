@@ -1,6 +1,6 @@
-# Needs  particles and a starting map.
-# Makes  half maps, map, mask, FSC and particle poses.
-# Steps  gold-standard EM: search poses, reconstruct, measure, repeat.
+# Needs  particles, and a starting map or known poses.
+# Makes  half maps, map, mask, FSC and particle poses; classes; images with a part subtracted.
+# Steps  gold-standard EM: search poses, reconstruct, measure, repeat; or one of these alone, at known poses.
 
 
 rule refine_homogeneous:
