@@ -5,7 +5,7 @@ does not know of them is read again.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Ledger:
 
     def remembered(self) -> dict[str, Any]:
         """As a JSON value."""
-        return asdict(self)
+        return vars(self) | {"waiting": {path: vars(seen) for path, seen in self.waiting.items()}}
 
     @property
     def known(self) -> set[str]:

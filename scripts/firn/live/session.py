@@ -1,5 +1,6 @@
 """A live session as one tick sees it: what was remembered, what people decided, what is told to people."""
 
+import json
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from firn.live.accept import limits_of
 from firn.live.batches import open_count
 from firn.live.control import Control, Limits, changes, read_control
 from firn.live.ledger import Ledger
-from firn.runtime.atomic import write_json
+from firn.runtime.atomic import write_json, write_text
 
 TELL_S = 10.0
 
@@ -83,7 +84,7 @@ class Session:
         """Write what the next tick and Snakemake's targets need; over: why there is no next tick."""
         opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
         remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
-        write_json(layout.STATE, self.memory | {"alarms": self.active, "ledgers": remembered})
+        write_text(layout.STATE, json.dumps(self.memory | {"alarms": self.active, "ledgers": remembered}))
         write_json(layout.OPEN, {"over": over, "batches": opened})
 
     def tell(self, now: float, state: str) -> None:

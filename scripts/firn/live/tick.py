@@ -19,6 +19,8 @@ from firn.runtime.atomic import write_json, write_text
 
 PAUSE_BETWEEN_TRIES_S = 60.0
 KEPT_TOKENS = 3
+REST, LONGEST_SLEEP_S = 20.0, 5.0
+"""How long to rest after a look at the folders, as a multiple of its CPU time; and at most."""
 
 
 def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
@@ -28,13 +30,14 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
     _take_up(session)
     over = ""
     while not over:
-        start = time.monotonic()
         now = time.time()
         if session.heed(now):
             write_decisions(session.control)
             _judge_all(session, now)
+        looked = -time.process_time()
         for root, ledger in session.ledgers.items():
             _look(session, ledger, session.plan[root], now)
+        looked += time.process_time()
         fresh = [_finish(session, now), _plan_tries(session, now), _cut(session, now)]
         over = _over(session, now)
         if any(fresh) or now - session.told > TELL_S:
@@ -42,7 +45,7 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
         if any(fresh[1:]):
             break
         if not over:
-            time.sleep(max(session.control.poll_s, 10 * (time.monotonic() - start)))
+            time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
     session.remember(over)
     session.tell(time.time(), over or _state(session))
     if over == "ended":

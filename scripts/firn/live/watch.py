@@ -34,8 +34,9 @@ def list_files(patterns: Iterable[str], known: Collection[str]) -> dict[str, tup
     found: dict[str, tuple[int, float]] = {}
     for pattern in patterns:
         for name in glob.iglob(pattern, recursive=True):
-            path = str(Path(name))
-            if path not in known and os.path.isfile(path):
+            if name in known or (path := str(Path(name))) in known:
+                continue
+            if os.path.isfile(path):
                 try:
                     status = os.stat(path)
                 except OSError:
