@@ -21,7 +21,7 @@ from firn.kernels.spectrum import cropped_side, resize_spectrum3, spectrum_table
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
 
-KEPT_MASS = (0.999, 0.99)
+KEPT_MASS = (0.999, 0.97)
 """Probability kept at the coarsest level, where a cell's centre may be far from the peak of the score, and at the others."""
 TEMPER = (0.5, 0.75)
 """Factors on the log-likelihood at those levels, for the same reason."""

@@ -6,7 +6,7 @@ apart from the first iteration on. Source: Punjani et al., Nat. Methods 14, 290 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_disc, soft_sphere
-from firn.kernels.pose_grid import node_rotations
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import Candidates, OffsetPrior, Posterior, Searcher
 from firn.refine.homogeneous import FIRST_LOCAL, LOCAL_SPREAD, MANY_OPERATORS, RESOLVED_DETAIL, SHELLS_BEYOND, WIDE_EVERY, Batches
 from firn.refine.initial_model import blend
 from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
+from firn.refine.poses import remember
 from firn.refine.regularise import HalfMaps, Sums, combined_map, correlation_within, wiener
 from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
 from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
@@ -116,7 +116,7 @@ class Heterogeneous:
         everywhere, before, searched = self._everywhere(number, rows), self.shares.argmax(1), self.course.searched
         levels = self._levels(everywhere)
         self.course.finest = levels[-1].order
-        radius = self.particles.side / 2 - 1 if last else self.course.radius
+        radius = self.particles.side / 2 if last else self.course.radius
         rate = 1.0 if len(rows) == len(self.particles) else max(self.online.rate, 1 / number)
         for half in (1, 2):
             own = rows[self.particles.half[rows] == half]
@@ -211,7 +211,7 @@ class Heterogeneous:
                 part, share, own = _rows_of(posterior, kept), shares[kept, which], rows[kept.cpu()]
                 accumulator.add(part, spectra[kept], self._ctf(own, accumulator.disc.points), groups[kept], share)
                 residuals.add(part, masked[kept], self._ctf(own, reference.disc.points), groups[kept], reference, share)
-            self._remember(rows, posterior, self.poses[which], searchers[which].everywhere)
+            remember(self.poses[which], rows, posterior, searchers[which].everywhere)
         self.shares[rows] = shares.cpu()
 
     def _search(self, rows: Tensor, groups: Tensor, searcher: Searcher, poses: Poses) -> tuple[Posterior, Tensor, Tensor]:
@@ -232,27 +232,12 @@ class Heterogeneous:
     def _ctf(self, rows: Tensor, points: Tensor) -> Tensor:
         return self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
 
-    def _remember(self, rows: Tensor, posterior: Posterior, poses: Poses, everywhere: bool) -> None:
-        shifts, nodes = posterior.candidates.shifts, posterior.candidates.nodes
-        peak, best = posterior.probability.flatten(1).max(dim=1)
-        number = torch.arange(len(rows), device=best.device)
-        poses.shifts[rows] += shifts[number, best // nodes.shape[1]].cpu()
-        poses.rotations[rows] = node_rotations(nodes[number, best % nodes.shape[1]], posterior.order).cpu()
-        poses.peak[rows] = peak.cpu()
-        poses.detail[rows] = (1 / posterior.probability.sum(1).square().sum(-1)).cpu()
-        if everywhere:
-            poses.spread[rows] = posterior.spread.cpu()
-
     def _conclude(self, radius: float) -> list[ClassMaps]:
-        """New references and radii from the running sums.
-
-        All references get one filter: with a filter of its own, a class that is behind explains everything worse and loses all.
-        """
+        """New references, each filtered by its own correlation, and radii, from the running sums."""
         course, side = self.course, self.particles.side
         found = [self._half_maps(which, radius) for which in range(self.count)]
-        common = torch.stack([halves.curve for halves in found]).T @ self.shares.mean(0).to(self.settings.device)
         for which, halves in enumerate(found):
-            self._refer(which, wiener(replace(halves, curve=common))[0])
+            self._refer(which, wiener(halves)[0])
         classes = [ClassMaps(part.maps, combined_map(part), part.curve, crossing(part.curve.tolist())) for part in found]
         best = max(part.resolved for part in classes)
         course.searched = min(radius, self.settings.max_radius, best + SHELLS_BEYOND)

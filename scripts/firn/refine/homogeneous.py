@@ -13,10 +13,10 @@ from torch import Tensor
 
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_disc, soft_sphere
-from firn.kernels.pose_grid import node_rotations
 from firn.kernels.symmetry import symmetry_matrices
-from firn.refine.expectation import OffsetPrior, Posterior, Prior, Searcher
+from firn.refine.expectation import OffsetPrior, Prior, Searcher
 from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
+from firn.refine.poses import remember
 from firn.refine.regularise import HalfMaps, Regulariser, Sums, combined_map, correlation_within, wiener, within
 from firn.refine.scale import particle_scales
 from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
@@ -131,7 +131,7 @@ class Refinement:
         everywhere, before = self._everywhere(number), self.poses.copy()
         levels = self._levels(everywhere, last)
         self.course.finest = levels[-1].order
-        radius = self.particles.side / 2 - 1 if last else self.course.radius
+        radius = self.particles.side / 2 if last else self.course.radius
         sums = []
         for half, model in enumerate(self.models, start=1):
             searcher = Searcher(model, levels, self.settings.group, self.course.reach, everywhere, self._near(levels))
@@ -181,9 +181,7 @@ class Refinement:
         groups = self.particles.group[rows].to(device)
         posterior = searcher.search(masked, ctf, groups, self.poses.rotations[rows].to(device), self._prior(rows))
         accumulator.add(posterior, spectra, self._ctf(rows, accumulator.disc.points), groups)
-        self._remember(rows, posterior)
-        if searcher.everywhere:
-            self.poses.spread[rows] = posterior.spread.cpu()
+        remember(self.poses, rows, posterior, searcher.everywhere)
         return residuals.add(posterior, masked, ctf[-1], groups, searcher.references[-1])
 
     def _prior(self, rows: Tensor) -> Prior:
@@ -192,15 +190,6 @@ class Refinement:
     def _ctf(self, rows: Tensor, points: Tensor) -> Tensor:
         ctf = self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
         return ctf * self.poses.scale[rows].to(ctf.device)[:, None]
-
-    def _remember(self, rows: Tensor, posterior: Posterior) -> None:
-        shifts, nodes = posterior.candidates.shifts, posterior.candidates.nodes
-        peak, best = posterior.probability.flatten(1).max(dim=1)
-        number = torch.arange(len(rows), device=best.device)
-        self.poses.shifts[rows] += shifts[number, best // nodes.shape[1]].cpu()
-        self.poses.rotations[rows] = node_rotations(nodes[number, best % nodes.shape[1]], posterior.order).cpu()
-        self.poses.peak[rows] = peak.cpu()
-        self.poses.detail[rows] = (1 / posterior.probability.sum(1).square().sum(-1)).cpu()
 
     def _tighten(self, before: Poses) -> None:
         change = (self.poses.shifts - before.shifts).square().sum(-1).mean().sqrt()

@@ -20,7 +20,7 @@ KEPT_MASS = 0.99
 MAX_ORIENTATIONS = 64
 FLUSH_POINTS = 2**23
 INSERTED_POINTS = 2**21
-GROUP_PRIOR = 500
+GROUP_PRIOR = 200
 MAX_CORRELATION, MIN_CORRELATION = 0.999, 0.001
 
 
@@ -134,17 +134,20 @@ class Residuals:
         return (cross * inverse).sum(1), (explained * inverse).sum(1)
 
     def noise_spectrum(self, scaled: bool) -> Tensor:
-        """Re-estimated noise per group and shell; shells that no residual reached keep their former noise.
+        """Re-estimated noise per group and shell.
 
         scaled: whether the reference was on the images' grey scale; if not, the best common factor is taken off. A group is drawn
-        towards the mean of all groups as if that had been seen at GROUP_PRIOR more points of each shell.
+        towards the mean of all groups times a factor of its own, as if that had been seen at GROUP_PRIOR more points of each shell;
+        so are shells that no residual reached, whose mean stays what it was.
         """
         data, cross, explained = self._powers_
         factor = 1.0 if scaled else float((cross / self.noise).sum() / (explained / self.noise).sum().clamp(min=1e-30))
         residual = data - 2 * factor * cross + factor**2 * explained
-        common = residual.sum(0) / self._count_.sum(0).clamp(min=1)
-        measured = (residual + GROUP_PRIOR * common) / (self._count_ + GROUP_PRIOR)
-        return torch.where(self._count_.sum(0) > 0, torch.maximum(measured, 0.05 * self.noise), self.noise)
+        number = self._count_.sum(0)
+        common = torch.where(number > 0, residual.sum(0) / number.clamp(min=1), self.noise.mean(0)).clamp(min=1e-12)
+        relative = ((residual / common).sum(1, keepdim=True) + GROUP_PRIOR) / (self._count_.sum(1, keepdim=True) + GROUP_PRIOR)
+        measured = (residual + GROUP_PRIOR * relative * common) / (self._count_ + GROUP_PRIOR)
+        return torch.maximum(measured, 0.05 * self.noise)
 
 
 def _add_slices_(values_: Tensor, weights_: Tensor, where: Tensor, entry: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -12,7 +12,7 @@ from firn.kernels.pose_grid import grid_step
 MIN_FINEST_ORDER, MAX_ORDER = 4, 7
 LOCAL_DEPTH = 2
 RIM_FRACTION = 0.8
-FINEST_STEP = 0.75
+FINEST_STEP = 0.9
 MARGIN = 5
 
 
@@ -41,7 +41,7 @@ def search_levels(side: int, diameter: float, radius: float, coarsest: int | Non
 
 
 def finest_order(side: int, diameter: float, radius: float) -> int:
-    """Smallest order whose step is at most FINEST_STEP of the resolution over the diameter."""
+    """Smallest order whose step is at most FINEST_STEP of the resolution over the diameter: poses are then averages of several nodes."""
     wanted = FINEST_STEP * math.degrees(side / radius / diameter)
     order = MIN_FINEST_ORDER
     while grid_step(order) > wanted and order < MAX_ORDER:
