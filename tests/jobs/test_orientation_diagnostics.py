@@ -34,17 +34,18 @@ def diagnose(volume: str, particles: str | None = None, mask: str | None = None,
 
 
 def rebuild(angles: np.ndarray) -> None:
-    write_particles("posed", PHANTOM, angles, BOX, PIXEL, snr=0.1)
+    write_particles("posed", PHANTOM, angles, BOX, PIXEL, snr=0.02)
     inputs = {"particles": ["posed"]}
     with open_job(reconstruct.Params, {"particles": "posed"}, inputs, Path("results/map"), "map", threads=1) as job:
         reconstruct.run(job)
 
 
-def test_all_views_are_isotropic_and_top_views_are_not():
+def test_all_views_are_isotropic_and_mostly_top_views_are_not():
     angles = random_angles(1200)
     rebuild(angles)
     even = diagnose("results/map", "results/map", directions=512)
-    angles[:, 1] = np.random.default_rng(2).uniform(0, 25, len(angles))
+    chance = np.random.default_rng(2)
+    angles[:, 1] = np.where(chance.random(len(angles)) < 0.05, angles[:, 1], chance.uniform(0, 15, len(angles)))
     rebuild(angles)
     top = diagnose("results/map", "results/map", directions=512)
     values = [{name: metric["value"] for name, metric in record["metrics"].items()} for record in (even, top)]
