@@ -45,9 +45,9 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Watch:
-    """When each batch's process was first seen, and CPU seconds of the ticks by process."""
+    """When the process of each import started, and CPU seconds of each tick, by process."""
 
-    started: dict[str, float] = field(default_factory=dict)
+    imports: dict[int, float] = field(default_factory=dict)
     ticks: dict[int, float] = field(default_factory=dict)
 
     def look(self, folder: Path) -> None:
@@ -60,16 +60,16 @@ class Watch:
             except OSError:
                 continue
             if "import_batch" in words:
-                for path in (folder / "live" / "batches" / "movies").glob("*.json"):
-                    if path.stem not in self.started and path.stem in newest(folder):
-                        self.started[path.stem] = time.time()
+                self.imports.setdefault(int(entry.name), began(int(entry.name)))
             elif words.rstrip("\0").endswith("tick.py"):
                 self.ticks[int(entry.name)] = cpu_of(int(entry.name)) or self.ticks.get(int(entry.name), 0.0)
 
 
-def newest(folder: Path) -> set[str]:
-    """The batch cut last."""
-    return set(sorted(path.stem for path in (folder / "live" / "batches" / "movies").glob("*.json"))[-1:])
+def began(process: int) -> float:
+    """When a process started, in seconds since 1970, to a hundredth."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    since_boot = float(Path("/proc/uptime").read_text().split()[0])
+    return time.time() - since_boot + int(fields[19]) / TICKS_PER_SECOND
 
 
 def cpu_of(process: int) -> float:
@@ -136,8 +136,9 @@ def measure(folder: Path, exposures: int, movies: int) -> None:
     layout.END_MARK.touch()
     process.wait()
     cut = {batch: json.loads(layout.batch_file("movies", batch).read_text())["cut"] for batch in landed}
-    to_start = statistics.median(watch.started[batch] - cut[batch] for batch in landed)
-    whole = statistics.median(watch.started[batch] - landed[batch] for batch in landed)
+    started = {batch: min(time for time in watch.imports.values() if time > cut[batch] - 0.02) for batch in landed}
+    to_start = statistics.median(started[batch] - cut[batch] for batch in landed)
+    whole = statistics.median(started[batch] - landed[batch] for batch in landed)
     ticks = statistics.median(watch.ticks.values())
     print(f"{exposures:>9} {to_start:>12.2f} {whole:>14.2f} {per_batch:>14.3f} {memory:>10.0f} {ticks:>9.2f}", flush=True)
 

@@ -28,6 +28,7 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
     session = Session.resume(plan, time.time())
     write_decisions(session.control)
     _take_up(session)
+    _finish(session, time.time())
     over = ""
     while not over:
         now = time.time()
@@ -38,12 +39,14 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
         for root, ledger in session.ledgers.items():
             _look(session, ledger, session.plan[root], now)
         looked += time.process_time()
-        fresh = [_finish(session, now), _plan_tries(session, now), _cut(session, now)]
+        if any([_plan_tries(session, now), _cut(session, now)]):
+            break  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
+        done = _finish(session, now)
         over = _over(session, now)
-        if any(fresh) or now - session.told > TELL_S:
+        if done or now - session.told > TELL_S:
             session.tell(now, _state(session))
-        if any(fresh[1:]):
-            break
+        if done:
+            continue
         if not over:
             time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
     session.remember(over)
@@ -101,7 +104,7 @@ def _cut(session: Session, now: float) -> bool:
             )
             if not paths:
                 break
-            ledger.cut(batch_name(number), paths, now)
+            ledger.cut(batch_name(number), paths, time.time())
             fresh = True
     return fresh
 
