@@ -17,7 +17,7 @@ rule preprocess:
         job=jobs_of("preprocess"),
     conda:
         "../envs/firn.yaml"
-    threads: 2
+    threads: 1
     resources:
         preprocess_gpu=1,
         mem_mb=8000,

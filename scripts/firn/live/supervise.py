@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+import yaml
+
 from firn.errors import InputError
 from firn.live import layout
 from firn.live.control import read_control
@@ -23,6 +25,8 @@ MARK = "FIRN_LIVE_SESSION"
 SHORTEST_S = 20.0
 QUICK_ENDS = 3
 PAUSE_S = 2.0
+LIVE_CORES = 64
+"""Cores that Snakemake may count on while movies come: a machine full of work would keep the next tick waiting; lanes bound the work."""
 
 
 def supervise(snakemake: Sequence[str], folder: Path) -> int:
@@ -38,12 +42,21 @@ def supervise(snakemake: Sequence[str], folder: Path) -> int:
                 sys.stderr.write(f"{folder / layout.CONTROL}: state is stop; set it to run and start again\n")
                 return 0
             started = time.monotonic()
-            code = _run([*snakemake, "--directory", str(folder), "live"], folder)
+            code = _run([*snakemake, *spare_cores(snakemake), "--directory", str(folder), "live"], folder)
             quick = quick + 1 if code > 0 and time.monotonic() - started < SHORTEST_S else 0
             if quick >= QUICK_ENDS:
                 return code
             time.sleep(0 if (folder / layout.ENDED).exists() else PAUSE_S)
         return _run([*snakemake, "--directory", str(folder)], folder)
+
+
+def spare_cores(command: Sequence[str]) -> list[str]:
+    """Arguments that let the tick run beside a machine full of jobs; none where cores are given, or jobs run elsewhere."""
+    if {"--cores", "-c", "--jobs", "-j", "--executor", "-e"} & set(command):
+        return []
+    profile = Path(command[list(command).index("--profile") + 1]) / "config.yaml" if "--profile" in command else None
+    settings = yaml.safe_load(profile.read_text(encoding="utf-8")) if profile and profile.exists() else {}
+    return ["--cores", str(LIVE_CORES)] if settings.get("executor", "local") == "local" else []
 
 
 def leftovers(folder: Path) -> list[int]:
