@@ -1,10 +1,13 @@
 """The supervisor leaves room for the tick where jobs run on this machine, and keeps out of it elsewhere."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from firn.live.supervise import LIVE_CORES, spare_cores
+from firn.live.supervise import LIVE_CORES, leftovers, spare_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,3 +24,19 @@ def test_a_cluster_counts_its_own_cores() -> None:
 @pytest.mark.parametrize("given", ["--cores", "-c", "--jobs", "-j"])
 def test_what_the_user_says_of_cores_holds(given: str) -> None:
     assert spare_cores(["snakemake", given, "3"]) == []
+
+
+def test_a_supervisor_in_the_background_can_stop_what_it_runs(tmp_path: Path) -> None:
+    script = "import signal, subprocess, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    script += f"sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
+    script += "from pathlib import Path\nfrom firn.live.supervise import supervise\n"
+    script += f"supervise([sys.executable, '-c', 'import time; time.sleep(60)'], Path({str(tmp_path)!r}))"
+    supervisor = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not leftovers(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started = leftovers(tmp_path)
+    supervisor.terminate()
+    supervisor.wait(timeout=20)
+    assert started
+    assert not leftovers(tmp_path)

@@ -79,7 +79,7 @@ def _run(command: list[str], folder: Path) -> int:
     environment = os.environ | {MARK: str(folder.resolve())}
     if any((folder / ".snakemake" / "locks").glob("*")):
         subprocess.run([*command, "--unlock"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_heed_interrupts)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -88,6 +88,11 @@ def _run(command: list[str], folder: Path) -> int:
         raise
     _end_leftovers(folder)
     return code
+
+
+def _heed_interrupts() -> None:
+    """Started in the background by a shell, a process ignores SIGINT, and so would Snakemake, which could not be stopped then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
