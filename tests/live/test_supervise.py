@@ -1,5 +1,7 @@
 """The supervisor leaves room for the tick where jobs run on this machine, and keeps out of it elsewhere."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +39,11 @@ def test_a_supervisor_in_the_background_can_stop_what_it_runs(tmp_path: Path) ->
         time.sleep(0.1)
     started = leftovers(tmp_path)
     supervisor.terminate()
-    supervisor.wait(timeout=20)
-    assert started
-    assert not leftovers(tmp_path)
+    try:
+        supervisor.wait(timeout=20)
+        assert started
+        assert not leftovers(tmp_path)
+    finally:
+        supervisor.kill()
+        for process in leftovers(tmp_path):
+            os.kill(process, signal.SIGKILL)
