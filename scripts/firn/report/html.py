@@ -108,7 +108,7 @@ def _made(record: JobRecord) -> str:
     """The one or two numbers that say what a job made."""
     if record.resolution:
         return f"{record.resolution[1]:.2f} Å"
-    counts = [f"{spoken_number(record.metric(name))} {name}" for name in COUNTS if record.metric(name) is not None]
+    counts = [f"{spoken_number(record.metric(name))} {name.replace('_', ' ')}" for name in COUNTS if record.metric(name) is not None]
     if counts:
         return ", ".join(counts)
     first = next(iter(record.metrics.items()), None)

@@ -9,7 +9,7 @@ from typing import Any
 from firn.formats.tables import read_table
 
 RESOLUTIONS = ("resolution_corrected", "resolution_tight", "resolution_masked", "resolution")
-COUNTS = ("exposures", "picks", "particles", "classes", "failed")
+COUNTS = ("movies_accepted", "exposures", "picks", "particles", "classes", "failed")
 
 
 @dataclass(frozen=True)
