@@ -40,8 +40,10 @@ def symmetrise_sums(
 ) -> tuple[Complex[Tensor, "d d h"], Float[Tensor, "d d h"]]:
     """Completed sums averaged over the operators of a point group, by interpolation in the accumulators.
 
-    Both accumulators must have gone through with_friedel_mates, and are returned so.
+    Both accumulators must have gone through with_friedel_mates, and are returned so; as they are by a group of one.
     """
+    if len(operators) == 1:
+        return total, weight
     d = total.shape[0]
     points = _layout_points(d, total.device)
     inside = points.norm(dim=-1) <= d // 2 - 1

@@ -75,8 +75,7 @@ class Backprojection:
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with Friedel mates, averaged over the operators `(g, 3, 3)` of a point group."""
         self._flush()
-        total, weight = completed(self.sum_, self.weight_)
-        return (total, weight) if len(operators) == 1 else symmetrise_sums(total, weight, operators)
+        return symmetrise_sums(*completed(self.sum_, self.weight_), operators)
 
     def _flush(self) -> None:
         if self._pending:

@@ -43,8 +43,7 @@ def gather_slices(slices: Slices, disc: FourierDisc, number: int, n: int, operat
     if own.any():
         half = disc.weights / 2
         insert_points_(sum_, weight_, slices.sums[own] * half, slices.weights[own] * half, slices.rotations[own], disc.points)
-    total, weight = completed(sum_, weight_)
-    return (total, weight) if len(operators) == 1 else symmetrise_sums(total, weight, operators)
+    return symmetrise_sums(*completed(sum_, weight_), operators)
 
 
 def blend(old: Sums | None, new: Sums, share: float) -> Sums:

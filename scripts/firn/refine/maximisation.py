@@ -62,8 +62,7 @@ class Accumulator:
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with Friedel mates, symmetrised over the operators `(g, 3, 3)`."""
         self._flush()
-        total, weight = completed(self.sum_, self.weight_)
-        return (total, weight) if len(operators) == 1 else symmetrise_sums(total, weight, operators)
+        return symmetrise_sums(*completed(self.sum_, self.weight_), operators)
 
     def _flush(self) -> None:
         """Spread in the volume what has been added up by node."""
