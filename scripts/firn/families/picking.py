@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from firn.errors import ExposureError
-from firn.formats.exposures import PICK_COLUMNS, ctf_values, failed_row, join_tables, load_micrograph, picks_table, write_failed
-from firn.formats.tables import read_table, write_table
+from firn.families.micrographs import each_micrograph
+from firn.formats.exposures import PICK_COLUMNS, ctf_values, join_tables, picks_table, write_failed
+from firn.formats.tables import write_table
 from firn.preprocess.junk import clean_pixels
 from firn.preprocess.pick import Picks, Shape, pick, template_box, template_factors
 from firn.preprocess.reduced import Reduced, reduce_micrograph
@@ -48,11 +48,6 @@ class PickingParams(JobParams):
 P = TypeVar("P", bound=PickingParams)
 
 
-def read_exposures(job: Job[P]) -> pd.DataFrame:
-    """The exposures of the job's batch."""
-    return read_table(job.input("exposures", "exposures.star"), "exposures", needs=("exposure_id", "micrograph", "micrograph_pixel_size"))
-
-
 def pick_exposures(job: Job[P], exposures: pd.DataFrame, pick_one: Callable[[np.ndarray, Row], pd.DataFrame], found: str) -> None:
     """Write picks.star of the batch, with every maximum found; exposures that cannot be read go to failed.star.
 
@@ -60,12 +55,7 @@ def pick_exposures(job: Job[P], exposures: pd.DataFrame, pick_one: Callable[[np.
     """
     tables: list[pd.DataFrame] = []
     failed: list[dict[str, str]] = []
-    for row in job.over(exposures.to_dict("records"), "exposures"):
-        try:
-            micrograph = load_micrograph(row)
-        except ExposureError as error:
-            failed.append(failed_row(row, error))
-            continue
+    for row, micrograph in each_micrograph(job, exposures, failed):
         tables.append(pick_one(micrograph, row))
         if len(tables) <= job.params.plots:
             name = row["exposure_id"]

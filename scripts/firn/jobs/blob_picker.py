@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from firn.families.blobs import BlobParams, pick_blobs
-from firn.families.picking import pick_exposures, read_exposures
+from firn.families.micrographs import read_exposures
+from firn.families.picking import pick_exposures
 from firn.runtime.job import Job
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from pydantic import model_validator
 
-from firn.errors import ExposureError
 from firn.families.extraction import COLUMNS, ExtractionParams, extract_exposure, without_images
-from firn.formats.exposures import failed_row, join_tables, load_micrograph, write_failed
+from firn.families.micrographs import each_micrograph, read_exposures
+from firn.formats.exposures import join_tables, write_failed
 from firn.formats.particles import load_images
 from firn.formats.tables import read_table, write_table
 from firn.report.picks import draw_montage
@@ -35,20 +35,13 @@ class Params(ExtractionParams):
 
 def run(job: Job[Params]) -> None:
     """Write particles.star and one stack per micrograph."""
-    exposures = read_table(
-        job.input("exposures", "exposures.star"), "exposures", needs=("exposure_id", "micrograph", "micrograph_pixel_size")
-    )
+    exposures = read_exposures(job)
     sources = _sources(job)
     tables: list[pd.DataFrame] = []
     failed: list[dict[str, str]] = []
     lost = 0
-    for row in job.over(exposures.to_dict("records"), "exposures"):
+    for row, micrograph in each_micrograph(job, exposures, failed):
         rows = sources[sources["exposure_id"] == row["exposure_id"]].reset_index(drop=True)
-        try:
-            micrograph = load_micrograph(row)
-        except ExposureError as error:
-            failed.append(failed_row(row, error))
-            continue
         tables.append(extract_exposure(job, row, micrograph, rows))
         lost += len(rows) - len(tables[-1])
     particles = join_tables(tables, COLUMNS)

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from firn.errors import ExposureError
-from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, load_micrograph, write_failed
+from firn.families.micrographs import each_micrograph, read_exposures
+from firn.formats.exposures import PICK_COLUMNS, join_tables, write_failed
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_table
 from firn.preprocess.junk import GOOD, NAMES, classify_pixels, grow
@@ -50,17 +50,12 @@ class Params(JobParams):
 
 def run(job: Job[Params]) -> None:
     """Write exposures.star with fractions and maps of junk, and picks.star with the picks that keep away from it."""
-    table = read_table(job.input("exposures", "exposures.star"), "exposures", needs=("exposure_id", "micrograph", "micrograph_pixel_size"))
+    table = read_exposures(job)
     picks = read_table(job.input("picks", "picks.star"), "picks", needs=("exposure_id", "x_px", "y_px")) if job.has("picks") else None
     rows: list[dict[Any, Any]] = []
     kept: list[pd.DataFrame] = []
     failed: list[dict[str, str]] = []
-    for row in job.over(table.to_dict("records"), "exposures"):
-        try:
-            micrograph = load_micrograph(row)
-        except ExposureError as error:
-            failed.append(failed_row(row, error))
-            continue
+    for row, micrograph in each_micrograph(job, table, failed):
         reduced, kinds = _look(job, row, micrograph, drawn=len(rows) < job.params.plots)
         path = f"junk/{row['exposure_id']}.mrc"
         write_image(job.folder / path, kinds.astype(np.float32), reduced.pixel_size, float16=True)

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from firn.families.picking import pick_exposures, read_exposures
+from firn.families.micrographs import read_exposures
+from firn.families.picking import pick_exposures
 from firn.families.template_matches import TemplateParams, Templates, pick_templates
 from firn.runtime.job import Job
 
