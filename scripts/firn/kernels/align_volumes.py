@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from firn.kernels.backproject import layout_points
 from firn.kernels.fourier import fast_size, irfft3, resize_volumes, rfft3, shift_phases
 from firn.kernels.project import prepare_volume
 from firn.kernels.sampling import local_rotations, rotation_grid, rotations_from_vectors
-from firn.kernels.spectrum import read_spectrum
+from firn.kernels.spectrum import read_table, spectrum_table
 
 FIRST_ORDER, FIRST_STEP = 2, 15.0
 """Order of the grid of rotations searched everywhere, and its step in degrees."""
@@ -57,11 +58,11 @@ def align(volume: Float[Tensor, "n n n"], reference: Float[Tensor, "n n n"], rad
 def place(volume: Float[Tensor, "n n n"], rotation: Float[Tensor, "3 3"], shift: Float[Tensor, " 3"]) -> Float[Tensor, "n n n"]:
     """The volume turned, then shifted in pixels; what lies beyond the Fourier ball of radius n / 2 is lost."""
     n = volume.shape[0]
-    prepared = prepare_volume(volume)
-    spectrum = torch.zeros(n, n, n // 2 + 1, dtype=prepared.dtype, device=volume.device)
-    for plane, points in enumerate(_grid(n, volume.device)):
+    table = spectrum_table(prepare_volume(volume))
+    spectrum = torch.zeros(n, n, n // 2 + 1, dtype=torch.complex64, device=volume.device)
+    for plane, points in enumerate(layout_points(n, volume.device)):
         inside = (points.norm(dim=-1) <= n / 2) & (points.abs() <= (n - 1) // 2).all(dim=-1)
-        values = read_spectrum(prepared, 2 * points[inside] @ rotation.T)
+        values = read_table(table, 2 * points[inside] @ rotation.T)
         spectrum[plane][inside] = values * shift_phases(points[inside] / n, shift)
     return irfft3(spectrum, (n, n, n))
 
@@ -70,7 +71,8 @@ def place(volume: Float[Tensor, "n n n"], rotation: Float[Tensor, "3 3"], shift:
 class _Pair:
     """Both maps cropped to a Fourier radius: a padded spectrum to read from, and the reference's coefficients at points."""
 
-    prepared: Complex[Tensor, "d d h"]
+    table: Float[Tensor, "..."]
+    """Of the volume's padded spectrum."""
     expected: Complex[Tensor, " m"]
     points: Float[Tensor, "m 3"]
     inside: Tensor
@@ -81,17 +83,17 @@ class _Pair:
     def make(cls, volume: Tensor, reference: Tensor, radius: float) -> "_Pair":
         side = min(fast_size(int(2 * radius) + 4), volume.shape[0])
         small, target = (resize_volumes(map_, side) for map_ in (volume, reference))
-        grid = _grid(side, volume.device)
+        grid = layout_points(side, volume.device)
         norms = grid.norm(dim=-1)
         inside = (norms <= radius) & (norms > 0)
         points = grid[inside]
         weights = torch.where(points[:, 2] == 0, 1.0, 2.0)
         expected = rfft3(target)[inside]
-        return cls(prepare_volume(small), expected / _norm(expected, weights), points, inside, weights, side)
+        return cls(spectrum_table(prepare_volume(small)), expected / _norm(expected, weights), points, inside, weights, side)
 
     def turned(self, rotations: Tensor) -> Tensor:
         """Normalised coefficients `(b, m)` of the volume turned."""
-        values = read_spectrum(self.prepared, 2 * torch.einsum("bij,mj->bmi", rotations, self.points))
+        values = read_table(self.table, 2 * torch.einsum("bij,mj->bmi", rotations, self.points))
         return values / _norm(values, self.weights)[:, None]
 
     def moved(self, rotations: Tensor, shifts: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ def _scored(pair: _Pair, rotations: Tensor) -> list[Placement]:
     found: list[Placement] = []
     n = pair.side
     for part in rotations.split(BATCH):
-        spectra = torch.zeros(len(part), n, n, n // 2 + 1, dtype=pair.prepared.dtype, device=part.device)
+        spectra = torch.zeros(len(part), n, n, n // 2 + 1, dtype=pair.expected.dtype, device=part.device)
         spectra[:, pair.inside] = pair.turned(part).conj() * pair.expected
         best, where = (irfft3(spectra, (n, n, n)) * n**3).flatten(1).max(dim=1)
         shifts = torch.stack((where // n**2, where // n % n, where % n), dim=-1) - n // 2
@@ -156,14 +158,6 @@ def _improvement(pair: _Pair, at: Placement) -> Tensor:
 
 def _norm(values: Tensor, weights: Tensor) -> Tensor:
     return (weights * (values.real**2 + values.imag**2)).sum(-1).clamp(min=1e-30).sqrt()
-
-
-def _grid(n: int, device: torch.device) -> Tensor:
-    """Frequencies zyx in units of 1/n of the rfft layout `(n, n, n // 2 + 1, 3)`."""
-    full = torch.arange(n, device=device)
-    full = torch.where(full > (n - 1) // 2, full - n, full).float()
-    half = torch.arange(n // 2 + 1, device=device).float()
-    return torch.stack(torch.meshgrid(full, full, half, indexing="ij"), dim=-1)
 
 
 def _by_correlation(placement: Placement) -> float:

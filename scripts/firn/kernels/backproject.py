@@ -12,7 +12,7 @@ from torch import Tensor
 from firn.kernels.fourier import irfft3
 from firn.kernels.grid import ball_shells
 from firn.kernels.project import crop_volume, gridding_window, slice_points
-from firn.kernels.spectrum import add_to_spectrum_, read_spectrum, resize_spectrum3, with_friedel_mates
+from firn.kernels.spectrum import add_to_spectrum_, read_table, resize_spectrum3, spectrum_table, with_friedel_mates
 
 MIN_RELATIVE_WEIGHT = 1e-3
 
@@ -45,16 +45,16 @@ def symmetrise_sums(
     if len(operators) == 1:
         return total, weight
     d = total.shape[0]
-    points = _layout_points(d, total.device)
+    points = layout_points(d, total.device)
     inside = points.norm(dim=-1) <= d // 2 - 1
     kept = points[inside]
     sums = torch.zeros(len(kept), dtype=total.dtype, device=total.device)
     weights = torch.zeros(len(kept), device=total.device)
-    complex_weight = torch.complex(weight, torch.zeros_like(weight))
+    tables = spectrum_table(total), spectrum_table(torch.complex(weight, torch.zeros_like(weight)))
     for operator in operators:
         turned = kept @ operator.T
-        sums += read_spectrum(total, turned)
-        weights += read_spectrum(complex_weight, turned).real
+        sums += read_table(tables[0], turned)
+        weights += read_table(tables[1], turned).real
     out, out_weight = torch.zeros_like(total), torch.zeros_like(weight)
     out[inside], out_weight[inside] = sums / len(operators), weights / len(operators)
     return out, out_weight
@@ -89,7 +89,7 @@ def reconstruct(
     if prior is not None:
         denominator = denominator + prior[last]
     limit = (n / 2 if radius is None else radius) * padding
-    inside = (_layout_points(total.shape[0], total.device).norm(dim=-1) <= limit) & (denominator > 0)
+    inside = (layout_points(total.shape[0], total.device).norm(dim=-1) <= limit) & (denominator > 0)
     spectrum = torch.where(inside, total / denominator.clamp(min=1e-30), torch.zeros_like(total))
     d = padding * n
     volume = irfft3(resize_spectrum3(spectrum, d), (d, d, d))
@@ -101,7 +101,8 @@ def completed(total: Complex[Tensor, "d d h"], weight: Float[Tensor, "d d h"]) -
     return with_friedel_mates(total), with_friedel_mates(weight)
 
 
-def _layout_points(d: int, device: torch.device) -> Tensor:
+def layout_points(d: int, device: torch.device) -> Float[Tensor, "d d h 3"]:
+    """Frequencies zyx of an rfft-shaped cube of side d, in units of 1/d."""
     full = torch.arange(d, device=device)
     full = torch.where(full > (d - 1) // 2, full - d, full).float()
     half = torch.arange(d // 2 + 1, device=device).float()
