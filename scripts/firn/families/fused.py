@@ -44,7 +44,7 @@ STEPS: dict[str, type[JobParams]] = {
 HELD_BYTES = 2 * 2**30
 """Micrographs held in memory for extraction; those of larger batches are read again."""
 STAGES = ("read", "motion", "ctf", "pick", "extract")
-Counts = tuple[Sequence[Tensor], int]
+Counts = Sequence[Tensor]
 
 
 def step_fields(step: str) -> dict[str, tuple[Any, Any]]:
@@ -112,9 +112,9 @@ class Worker:
         seconds: dict[str, float] = {}
         try:
             with _clock(seconds, "read"):
-                frames, first = counts.result()
+                frames = counts.result()
             with _clock(seconds, "motion"):
-                row, image, fitted = self._correct(row, frames, first)
+                row, image, fitted = self._correct(row, frames)
             with _clock(seconds, "ctf"):
                 row = self._fit(row, fitted)
             with _clock(seconds, "pick"):
@@ -125,10 +125,10 @@ class Worker:
         fits = (len(self.held) + 1) * image.nbytes <= HELD_BYTES
         self.held.append(_Held(row | {f"seconds_{stage}": value for stage, value in seconds.items()}, image if fits else None))
 
-    def _correct(self, row: dict[str, Any], frames: Any, first: int) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    def _correct(self, row: dict[str, Any], frames: Counts) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         """(row, micrograph, image to fit the CTF to)."""
         gain = gain_of(self.motion, row, self.gains)
-        corrected = correct_counts(self.motion, row, frames, first, gain, self.job.params.local_motion)
+        corrected = correct_counts(self.motion, row, frames, gain, self.job.params.local_motion)
         shown = len(self.held) < MOST_FIGURES
         row = write_exposure(self.motion, row, corrected, shown, lambda *written: self.behind.do(write_image, *written))
         image = self._as_written(corrected.image)

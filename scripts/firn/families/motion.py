@@ -105,16 +105,16 @@ def correct_batch(job: Job[P], local: bool) -> None:
 
 def correct_movie(job: Job[P], row: dict[str, Any], gain: Tensor | None, local: bool) -> Corrected:
     """Read, align and sum one movie."""
-    counts, first = read_counts(row, job.params.start_frame, job.params.end_frame, job.device, job.threads)
-    return correct_counts(job, row, counts, first, gain, local)
+    counts = read_counts(row, job.params.start_frame, job.params.end_frame, job.device, job.threads)
+    return correct_counts(job, row, counts, gain, local)
 
 
-def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], first: int, gain: Tensor | None, local: bool) -> Corrected:
-    """Align and sum the frames `first ...` of one movie, as read_counts gave them."""
+def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], gain: Tensor | None, local: bool) -> Corrected:
+    """Align and sum the frames of one movie from start_frame on, as read_counts gave them."""
     p = job.params
     frames = prepare_frames(counts, gain, job.generator(str(row["exposure_id"])))
     pixel_size = float(row["movie_pixel_size"])
-    doses = float(row.get("pre_exposure", 0.0)) + float(row["dose_per_frame"]) * (first + 1 + np.arange(len(frames)))
+    doses = float(row.get("pre_exposure", 0.0)) + float(row["dose_per_frame"]) * (p.start_frame + 1 + np.arange(len(frames)))
     ends = torch.as_tensor(doses, dtype=torch.float32, device=job.device)
     try:
         motion = estimate_motion(frames, ends, Settings(pixel_size, p.max_align_resolution, p.b_factor, p.smoothing, local))
@@ -127,8 +127,8 @@ def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], f
     return Corrected(sums, motion, doses)
 
 
-def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.device, threads: int = 1) -> tuple[Sequence[Tensor], int]:
-    """(frames in the stored type on the device, number of the first one); threads decode together.
+def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.device, threads: int = 1) -> Sequence[Tensor]:
+    """Frames from `start` on, in the stored type, on the device; threads decode together.
 
     Raises ExposureError FRAMES or SHAPE when the movie is not what the table says, and as formats.movie.iterate_frames.
     """
@@ -150,7 +150,7 @@ def read_counts(row: dict[str, Any], start: int, end: int | None, device: torch.
         raise ExposureError("FRAMES", f"{row['movie']}: has {read} frames, expected {int(row['frames'])}")
     if not counts:
         raise ExposureError("FRAMES", f"{row['movie']}: has {read} frames, none of them at or after start_frame {start}")
-    return counts, start
+    return counts
 
 
 def _small_type(frame: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import torch
@@ -33,10 +34,11 @@ class Frames:
         """Frame `(y, x)`, float32, gain applied and defects replaced."""
         return self.rows(self.counts_of(number), 0, self.shape[0])
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
-        """(y, x) in pixels."""
-        return self.counts[0].shape[0], self.counts[0].shape[1]
+        """(y, x) in pixels; kept, since a frame of packed counts is unpacked to see it."""
+        first = self.counts[0]
+        return first.shape[0], first.shape[1]
 
     def counts_of(self, number: int) -> Tensor:
         """Counts `(y, x)` of a frame, defects replaced."""
@@ -65,7 +67,8 @@ def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: tor
 
 def sum_counts(counts: Sequence[Tensor]) -> Tensor:
     """Sum `(y, x)` of frames, float32; some frames at a time, bytes in 16 bits, strip by strip of rows."""
-    total = torch.zeros(counts[0].shape, dtype=torch.float32, device=counts[0].device)
+    first = counts[0]
+    total = torch.zeros(first.shape, dtype=torch.float32, device=first.device)
     for numbers in split_frames(len(counts), total.shape):
         group = [counts[number] for number in numbers]
         kind = torch.int16 if all(frame.dtype == torch.uint8 for frame in group) else torch.float32
