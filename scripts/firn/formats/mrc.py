@@ -7,6 +7,7 @@ Source: MRC2014 (Cheng et al., J. Struct. Biol. 192, 146, 2015); modes as in fir
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import mrcfile
 import numpy as np
@@ -45,10 +46,10 @@ def read_mrc(path: str | os.PathLike) -> tuple[np.ndarray, float]:
     header = _image_header(path)
     shape = (header.nz, header.ny, header.nx)
     try:
-        data = _read_plain(path, header) if _is_plain(header) else np.empty(shape, dtype=np.float32)
+        data = _read_plain(path, header) if is_plain(header) else np.empty(shape, dtype=np.float32)
     except MemoryError as error:
         raise InputError(f"{path}: has {header.nx} x {header.ny} x {header.nz} pixels, more than fit into memory") from error
-    if not _is_plain(header):
+    if not is_plain(header):
         for number, section in enumerate(iterate_sections(path)):
             data[number] = section
     data = data.reshape(shape)
@@ -66,16 +67,21 @@ def read_sections(path: str | os.PathLike, sections: np.ndarray) -> np.ndarray:
     header = _image_header(path)
     if len(sections) and (np.min(sections) < 0 or np.max(sections) >= header.nz):
         raise InputError(f"{path}: holds {header.nz} images, but image {int(np.max(sections)) + 1} is asked for")
-    if not _is_plain(header):
+    if not is_plain(header):
         wanted = set(np.asarray(sections).tolist())
         kept = {number: section for number, section in enumerate(iterate_sections(path)) if number in wanted}
         return np.array([kept[int(number)] for number in sections], dtype=np.float32).reshape(-1, header.ny, header.nx)
-    shape = (header.nz, header.ny, header.nx)
-    data = np.memmap(path, dtype=header.dtype, mode="r", offset=header.offset, shape=shape)
+    with Path(path).open("rb") as stream:
+        return take_sections(stream, header, sections)
+
+
+def take_sections(stream: BinaryIO, header: MrcHeader, sections: np.ndarray) -> np.ndarray:
+    """Float32 images `(len(sections), y, x)` of an open plain stack with this header, by 0-based section number."""
+    data = np.memmap(stream, dtype=header.dtype, mode="r", offset=header.offset, shape=(header.nz, header.ny, header.nx))
     return np.array(data[np.asarray(sections, dtype=np.intp)], dtype=np.float32)
 
 
-def _is_plain(header: MrcHeader) -> bool:
+def is_plain(header: MrcHeader) -> bool:
     """Whether the pixels lie in the file as numpy stores them."""
     return not header.packed and header.mode != 101
 

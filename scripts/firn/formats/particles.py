@@ -1,7 +1,8 @@
 """Particle images by table row, whichever stacks they lie in."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,30 @@ from firn.formats.tables import read_table, split_image_names
 
 NEEDS = ("image", "image_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u", "defocus_v", "defocus_angle")
 
+SectionReader = Callable[[str, np.ndarray], np.ndarray]
+"""(stack, 0-based section numbers) to float32 images `(n, y, x)`."""
+_readers: list[SectionReader] = [read_sections]
+
+
+@contextmanager
+def reading_through(reader: SectionReader) -> Iterator[None]:
+    """Have the images of particle tables read by `reader` while the block runs, in every thread."""
+    _readers.append(reader)
+    try:
+        yield
+    finally:
+        _readers.remove(reader)
+
+
+def sections_by_stack(table: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(stack, its rows in the table, their 0-based section numbers), the sections in ascending order."""
+    sections, stacks = split_image_names(table["image"])
+    codes, names = pd.factorize(stacks)
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    parts = np.split(np.lexsort((sections, codes)), ends)
+    for name, rows in zip(names, parts[:-1], strict=True):
+        yield str(name), rows, sections[rows]
+
 
 def read_particles(path: str | os.PathLike, needs: tuple[str, ...] = NEEDS) -> pd.DataFrame:
     """Particle table with all that the CTF and the images need; phase_shift is filled with 0 where absent."""
@@ -21,15 +46,12 @@ def read_particles(path: str | os.PathLike, needs: tuple[str, ...] = NEEDS) -> p
 
 def load_images(table: pd.DataFrame) -> np.ndarray:
     """Float32 images `(len(table), y, x)` in the table's order; paths are relative to the working directory."""
-    sections, stacks = split_image_names(table["image"])
     images: np.ndarray | None = None
-    for stack in pd.unique(stacks):
-        rows = np.flatnonzero(stacks == stack)
-        order = np.argsort(sections[rows], kind="stable")
-        block = read_sections(stack, sections[rows][order])
+    for stack, rows, sections in sections_by_stack(table):
+        block = _readers[-1](stack, sections)
         if images is None:
             images = np.empty((len(table), *block.shape[1:]), dtype=np.float32)
-        images[rows[order]] = block
+        images[rows] = block
     return images if images is not None else np.empty((0, 0, 0), dtype=np.float32)
 
 
