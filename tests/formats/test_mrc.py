@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from firn.errors import InputError
-from firn.formats.mrc import check_header, read_mrc, read_sections, read_shape, write_image, write_stack, write_volume
+from firn.formats.mrc import check_header, read_mrc, read_sections, read_shape, to_half, write_image, write_stack, write_volume
 
 
 @pytest.fixture
@@ -48,6 +48,16 @@ def test_half_precision_is_mode_12_and_precise_to_a_thousandth(tmp_path, data):
     write_stack(tmp_path / "s.mrcs", data, 2.0, float16=True)
     assert check_header(tmp_path / "s.mrcs")[0] == 12
     assert np.allclose(read_mrc(tmp_path / "s.mrcs")[0], data, rtol=1e-3, atol=1e-3)
+
+
+def test_every_half_precision_number_and_what_lies_between_is_rounded_as_the_standard_says():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)].astype(np.float32)
+    between = np.sort(finite)[:-1] / 2 + np.sort(finite)[1:] / 2
+    values = np.concatenate([finite, between, np.nextafter(between, np.float32(1e9)), np.nextafter(between, np.float32(-1e9))])
+    normal = np.abs(values) >= 2.0**-14
+    assert (to_half(values[normal]).view(np.uint16) == values[normal].astype(np.float16).view(np.uint16)).all()
+    assert float(np.abs(to_half(values[~normal]).astype(np.float32) - values[~normal]).max()) <= 2.0**-25 + 2.0**-38
 
 
 def test_values_beyond_half_precision_are_refused_rather_than_made_infinite(tmp_path):

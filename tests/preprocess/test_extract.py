@@ -12,15 +12,20 @@ def _gaussian(shape: tuple[int, int], y: float, x: float, width: float = 6.0) ->
     return torch.from_numpy(np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * width**2)).astype(np.float32))
 
 
+def _cut(*arguments, **settings) -> torch.Tensor:
+    """All images of cut_particles together."""
+    return torch.cat([part.clone() for part in cut_particles(*arguments, **settings)])
+
+
 @pytest.mark.parametrize(("box", "crop"), [(64, 64), (64, 32), (60, 36)])
 def test_a_dark_particle_becomes_white_in_the_centre_of_its_box(box, crop):
-    images = cut_particles(10 - _gaussian((200, 210), 80, 120), torch.tensor([[80, 120]]), box, crop, 0.75)
+    images = _cut(10 - _gaussian((200, 210), 80, 120), torch.tensor([[80, 120]]), box, crop, 0.75)
     assert images.shape == (1, crop, crop)
     assert int(images[0].argmax()) == (crop // 2) * crop + crop // 2
 
 
 def test_contrast_stays_when_asked():
-    images = cut_particles(10 + _gaussian((100, 100), 50, 50), torch.tensor([[50, 50]]), 40, 40, 0.75, invert=False)
+    images = _cut(10 + _gaussian((100, 100), 50, 50), torch.tensor([[50, 50]]), 40, 40, 0.75, invert=False)
     assert float(images[0, 20, 20]) == float(images.max())
 
 
@@ -60,4 +65,15 @@ def test_outliers_take_their_neighbours_mean_and_the_rest_is_untouched():
 
 
 def test_no_particle_gives_no_image():
-    assert cut_particles(torch.randn(50, 50), torch.zeros(0, 2, dtype=torch.long), 20, 10, 0.75).shape == (0, 10, 10)
+    assert not list(cut_particles(torch.randn(50, 50), torch.zeros(0, 2, dtype=torch.long), 20, 10, 0.75))
+
+
+def test_an_image_does_not_depend_on_those_cut_with_it():
+    micrograph = torch.randn(300, 300, generator=torch.Generator().manual_seed(4))
+    centres = torch.randint(140, 160, (7, 2), generator=torch.Generator().manual_seed(5))
+    alone = torch.cat([_cut(micrograph, centre[None], 256, 256, 0.75) for centre in centres])
+    torch.testing.assert_close(_cut(micrograph, centres, 256, 256, 0.75), alone, atol=1e-5, rtol=0)
+
+
+def test_a_micrograph_without_a_good_pixel_is_zero():
+    assert float(repair_outliers(torch.full((20, 20), torch.nan), 8.0).abs().max()) == 0

@@ -1,6 +1,6 @@
 """Cutting particles out of micrographs: what extract_particles and the fused worker share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from firn.formats.exposures import IDENTITY, optics_of
 from firn.formats.ids import half_set, particle_id
-from firn.formats.mrc import write_stack
+from firn.formats.mrc import write_stack_parts
 from firn.formats.tables import OPTICS, image_names
 from firn.kernels.crop import boxes_fit
 from firn.preprocess.extract import cut_particles, repair_outliers
@@ -62,10 +62,8 @@ def without_images(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=["image", "batch", "micrograph", *OPTICS], errors="ignore")
 
 
-def extract_exposure(
-    job: Job[P], row: Row, micrograph: np.ndarray, rows: pd.DataFrame, write: Callable[..., None] = write_stack
-) -> pd.DataFrame:
-    """Particles of one exposure that lie whole in its micrograph `(y, x)`; their stack is written by `write`, as by write_stack.
+def extract_exposure(job: Job[P], row: Row, micrograph: np.ndarray, rows: pd.DataFrame) -> pd.DataFrame:
+    """Particles of one exposure that lie whole in its micrograph `(y, x)`; their stack is written as they are cut.
 
     rows: picks or particles with x_px and y_px, without images.
     """
@@ -80,10 +78,11 @@ def extract_exposure(
     crop = params.crop_to_px or params.box_px
     circle = params.particle_diameter / (params.box_px * pixel_size) if params.particle_diameter else 0.75
     clean = repair_outliers(torch.from_numpy(micrograph).to(job.device), params.clip_sd)
-    images = cut_particles(clean, centres.to(job.device), params.box_px, crop, circle, params.invert, params.plane)
+    parts = cut_particles(clean, centres.to(job.device), params.box_px, crop, circle, params.invert, params.plane)
     image_pixel_size = pixel_size * params.box_px / crop
     stack = f"particles/{row['exposure_id']}.mrcs"
-    write(job.folder / stack, images.cpu().numpy(), image_pixel_size, params.float16)
+    shape = (len(rows), crop, crop)
+    write_stack_parts(job.folder / stack, (part.cpu().numpy() for part in parts), shape, image_pixel_size, params.float16)
     images_at = image_names(job.output_path(stack), len(rows))
     optics = optics_of(row) | {"image_pixel_size": image_pixel_size, "box_px": crop, "dimensionality": 2}
     return _particle_table(rows, row, exact - centres, micrograph.shape, images_at, optics)

@@ -25,7 +25,7 @@ from firn.families.motion import MOST_FIGURES, MotionParams, correct_counts, gai
 from firn.families.pick_limits import LimitParams, decide
 from firn.families.template_matches import TemplateParams, Templates, pick_templates
 from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, load_micrograph, write_failed
-from firn.formats.mrc import write_image, write_stack
+from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
 from firn.report.picks import draw_picks
 from firn.report.thumbnails import write_thumbnail
@@ -177,7 +177,7 @@ class Worker:
         rows = without_images(self.kept[self.kept["exposure_id"] == held.row["exposure_id"]]).reset_index(drop=True)
         with _clock(seconds, "extract"):
             image = load_micrograph(self._staged(held.row)) if held.micrograph is None else held.micrograph
-            table = extract_exposure(self.cutter, held.row, image, rows, lambda *written: self.behind.do(write_stack, *written))
+            table = extract_exposure(self.cutter, held.row, image, rows)
         held.row["seconds_extract"] = seconds["extract"]
         return table
 

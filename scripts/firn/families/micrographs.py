@@ -9,6 +9,7 @@ import pandas as pd
 from firn.errors import ExposureError
 from firn.formats.exposures import failed_row, load_micrograph
 from firn.formats.tables import read_table
+from firn.runtime.ahead import made_ahead
 from firn.runtime.job import Job
 
 
@@ -18,10 +19,10 @@ def read_exposures(job: Job[Any]) -> pd.DataFrame:
 
 
 def each_micrograph(job: Job[Any], exposures: pd.DataFrame, failed_: list[dict[str, str]]) -> Iterator[tuple[dict[Any, Any], np.ndarray]]:
-    """(row, micrograph `(y, x)`) of each exposure, with progress; one that cannot be read is added to the failed and left out."""
-    for row in job.over(exposures.to_dict("records"), "exposures"):
+    """(row, micrograph `(y, x)`) of each exposure, the next one being read; one that cannot be read is added to the failed and left out."""
+    for row, reading in made_ahead(job.over(exposures.to_dict("records"), "exposures"), load_micrograph):
         try:
-            micrograph = load_micrograph(row)
+            micrograph = reading.result()
         except ExposureError as error:
             failed_.append(failed_row(row, error))
             continue

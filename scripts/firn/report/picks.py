@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter
 from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image, stretch
 
 SHOWN_PX = 700
+MOSAIC_PX = 900
+"""Side of a montage, about as many pixels as the figure has on the screen."""
 BRIGHT = "#4ade80"
 """Green that stands out on grey."""
 JUNK = (GREY, ORANGE, RED, BLUE, GREEN)
@@ -78,15 +80,17 @@ def draw_counts(path: Path, counts: np.ndarray, odd: np.ndarray) -> None:
 
 
 def draw_montage(path: Path, images: np.ndarray, pixel_size: float) -> None:
-    """Up to 64 particles `(n, y, x)`, smoothed for the eye, each grey-scaled by itself."""
-    side = images.shape[-1]
-    gap = max(1, side // 32)
+    """Up to 64 particles `(n, y, x)`, smoothed for the eye and no finer than the screen, each grey-scaled by itself."""
     columns = int(np.ceil(np.sqrt(len(images))))
     rows = int(np.ceil(len(images) / columns))
+    step = max(1, images.shape[-1] * columns // MOSAIC_PX)
+    images, pixel_size = np.stack([_binned(image, step) for image in images]), pixel_size * step
+    side = images.shape[-1]
+    gap = max(1, side // 32)
     mosaic = np.ones((rows * (side + gap) - gap, columns * (side + gap) - gap), dtype=np.float32)
     for number, image in enumerate(images):
         top, left = (rows - 1 - number // columns) * (side + gap), number % columns * (side + gap)
-        blurred = gaussian_filter(image.astype(np.float32), max(SMOOTH / 3 / pixel_size, 0.5))
+        blurred = gaussian_filter(image, max(SMOOTH / 3 / pixel_size, 0.5))
         mosaic[top : top + side, left : left + side] = stretch(blurred)
     figure, axes = new_figure(7.0, 7.0 * rows / columns)
     show_image(axes[0, 0], mosaic, pixel_size)
@@ -111,9 +115,14 @@ def _overlay(axis: Axes, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size
 def _small(micrograph: np.ndarray, pixel_size: float) -> tuple[np.ndarray, int]:
     """(micrograph binned and smoothed for the eye, pixels per pixel)."""
     step = _step(micrograph)
-    height, width = micrograph.shape[0] // step * step, micrograph.shape[1] // step * step
-    small = micrograph[:height, :width].reshape(height // step, step, width // step, step).mean((1, 3))
+    small = _binned(micrograph, step)
     return gaussian_filter(np.nan_to_num(small), max(SMOOTH / 3 / (pixel_size * step), 0.3)), step
+
+
+def _binned(image: np.ndarray, step: int) -> np.ndarray:
+    """Means of squares of `step` pixels, float32; what is left over at the far edges is left out."""
+    height, width = image.shape[0] // step, image.shape[1] // step
+    return image[: height * step, : width * step].astype(np.float32).reshape(height, step, width, step).mean((1, 3))
 
 
 def _circles(axis: Axes, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str, step: int) -> None:
