@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from pydantic import ValidationError
 
 from firn.errors import InputError
 from firn.runtime.atomic import publish, write_json
+from firn.runtime.cache import cached_reading
 from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.devices import lease_device
-from firn.runtime.job import Job
+from firn.runtime.job import Job, warn_into
 from firn.runtime.params import JobParams, fault_sentence
 from firn.runtime.progress import Progress
 from firn.runtime.provenance import describe_inputs, peak_memory_mb, versions
@@ -69,21 +71,24 @@ def open_job(
     staging = _fresh_staging(home)
     params = _validated(params_class, settings)
     log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
-    job = Job(
-        name=name,
-        params=params,
-        inputs={slot: [Path(path) for path in paths] for slot, paths in inputs.items()},
-        folder=staging,
-        home=home,
-        seed=int(settings.get("seed", 0)),
-        device=lease_device(params_class.lane),
-        progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
-        batch=batch,
-        threads=threads or torch.get_num_threads(),
-        checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
-    )
-    with torch.inference_mode():
-        yield job
+    warnings: list[str] = []
+    with cached_reading(params_class, inputs, partial(warn_into, warnings)):
+        job = Job(
+            name=name,
+            params=params,
+            inputs={slot: [Path(path) for path in paths] for slot, paths in inputs.items()},
+            folder=staging,
+            home=home,
+            seed=int(settings.get("seed", 0)),
+            device=lease_device(params_class.lane),
+            warnings=warnings,
+            progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
+            batch=batch,
+            threads=threads or torch.get_num_threads(),
+            checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
+        )
+        with torch.inference_mode():
+            yield job
     (staging / "figures").mkdir(exist_ok=True)
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
     publish(staging, home, last="job.json")

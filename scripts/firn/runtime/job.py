@@ -92,5 +92,10 @@ class Job(Generic[P]):
 
     def warn(self, sentence: str) -> None:
         """Record something the user should know, in the log and in job.json."""
-        logging.getLogger("firn").warning(sentence)
-        self.warnings.append(sentence)
+        warn_into(self.warnings, sentence)
+
+
+def warn_into(warnings: list[str], sentence: str) -> None:
+    """Add a sentence to what a job's record will tell, and to its log."""
+    logging.getLogger("firn").warning(sentence)
+    warnings.append(sentence)
