@@ -221,6 +221,37 @@ rule restack_particles:
         "../scripts/restack_particles.py"
 
 
+rule cache_particles:
+    """Copy particle images to the computing machine's disk."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/cache_particles.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("cache_particles"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/cache_particles.py"
+
+
 rule check_particles:
     """Look at every particle image."""
     input:
