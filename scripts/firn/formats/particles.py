@@ -65,8 +65,10 @@ def iterate_images(table: pd.DataFrame, batch_size: int) -> Iterator[tuple[np.nd
 def common_box(table: pd.DataFrame) -> tuple[int, float]:
     """(box in pixels, pixel size in Å) that all particles share.
 
-    Raises InputError when boxes or pixel sizes differ, or a box is not square.
+    Raises InputError when there is no particle, boxes or pixel sizes differ, or a box is not square.
     """
+    if table.empty:
+        raise InputError("there are no particles")
     sizes = table["image_pixel_size"].unique()
     if len(sizes) > 1:
         raise InputError(f"the particles have different pixel sizes ({sizes[0]:g} and {sizes[1]:g} Å); extract them alike")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from firn.errors import InputError
+from firn.formats.aberrations import neutral_filled
 from firn.formats.star import read_star, write_star
 
 NAMES = {
@@ -118,6 +119,14 @@ OPTICS = {
     "box_px": "rlnImageSize",
     "dimensionality": "rlnImageDimensionality",
     "ctf_premultiplied": "rlnCtfDataAreCtfPremultiplied",
+    "beam_tilt_x": "rlnBeamTiltX",
+    "beam_tilt_y": "rlnBeamTiltY",
+    "odd_zernike": "rlnOddZernike",
+    "even_zernike": "rlnEvenZernike",
+    "magnification_xx": "rlnMagMat00",
+    "magnification_xy": "rlnMagMat01",
+    "magnification_yx": "rlnMagMat10",
+    "magnification_yy": "rlnMagMat11",
 }
 BLOCKS = {
     "movies": "movies",
@@ -135,7 +144,7 @@ _TO_LABEL = NAMES | OPTICS
 def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) -> pd.DataFrame:
     """One row per exposure, pick, particle or class, with the optics of its group joined on.
 
-    kind: a key of BLOCKS. needs: names of columns that must be there.
+    kind: a key of BLOCKS. needs: names of columns that must be there; a table without rows gets those it lacks, without values.
     Raises InputError naming the file and the RELION label of a column that is missing.
     """
     blocks = read_star(path)
@@ -143,6 +152,8 @@ def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) ->
     if "optics" in blocks:
         table = _join_optics(table, blocks["optics"], path)
     table = table.rename(columns=_TO_NAME)
+    if table.empty:
+        return table.reindex(columns=[*table.columns, *(name for name in needs if name not in table.columns)])
     require_columns(table, needs, path)
     return table
 
@@ -153,7 +164,7 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None
     if not optics_columns or kind in ("classes", "failed") or table.empty:
         write_star(path, {BLOCKS[kind]: table.rename(columns=_TO_LABEL)})
         return
-    table = table.reset_index(drop=True)
+    table = neutral_filled(table.reset_index(drop=True))
     optics, groups = _split_optics(table, optics_columns)
     main = table.drop(columns=[*optics_columns, "optics_name", "rlnOpticsGroup"], errors="ignore")
     main = main.assign(rlnOpticsGroup=groups)
@@ -167,9 +178,9 @@ def require_columns(table: pd.DataFrame, names: Iterable[str], where: str | os.P
         raise InputError(f"{where}: has no column {', '.join('_' + label for label in missing)}")
 
 
-def concatenate(paths: Iterable[str | os.PathLike], kind: str) -> pd.DataFrame:
-    """The tables of several files as one; columns absent from some are filled with NaN or empty text."""
-    tables = [read_table(path, kind) for path in paths if Path(path).exists()]
+def concatenate(paths: Iterable[str | os.PathLike], kind: str, needs: Iterable[str] = ()) -> pd.DataFrame:
+    """The tables of several files as one; columns absent from some are filled with NaN or empty text. Errors as read_table."""
+    tables = [read_table(path, kind, needs) for path in paths if Path(path).exists()]
     full = [table for table in tables if not table.empty]
     return pd.concat(full, ignore_index=True) if full else (tables[0] if tables else pd.DataFrame())
 

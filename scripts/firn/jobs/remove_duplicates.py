@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from firn.formats.tables import concatenate, read_table, require_columns, write_batches, write_table
+from firn.formats.tables import concatenate, write_batches, write_table
 from firn.preprocess.duplicates import find_duplicates, nearest_distances
 from firn.report.picks import draw_distances
 from firn.runtime.job import Job
@@ -47,9 +47,7 @@ def run(job: Job[Params]) -> None:
     """Write what is kept, what is not, and the picks of every batch."""
     kind = "particles" if job.has("particles") else "picks"
     folders = job.inputs[kind]
-    for folder in folders:
-        require_columns(read_table(folder / f"{kind}.star", kind), NEEDS, folder / f"{kind}.star")
-    table = concatenate([folder / f"{kind}.star" for folder in folders], kind)
+    table = concatenate([folder / f"{kind}.star" for folder in folders], kind, NEEDS)
     points, micrograph = _centres(table), pd.factorize(table["exposure_id"])[0]
     dropped = find_duplicates(points, micrograph, _quality(table), job.params.distance)
     kept = table[~dropped].reset_index(drop=True)
