@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from firn.live.alarms import Facts, failure_share, find_alarms, hours_until_full, news, sample_disk
+from firn.live.alarms import Facts, failure_share, find_alarms, hours_until_full, news, sample
 from firn.live.control import Alarms
 
 CALM = Facts(now=10_000.0, collecting=True, last_found=9_900.0, recent=(), disk=((10_000.0, 1e12),), tries={})
@@ -53,7 +53,7 @@ def test_a_disk_that_is_not_filling_is_never_full() -> None:
 def test_disk_samples_are_a_minute_apart_and_do_not_grow_without_end() -> None:
     samples: list[list[float]] = []
     for second in range(0, 20_000, 7):
-        samples = sample_disk(samples, float(second), 1e9)
+        samples = sample(samples, float(second), 1e9)
     assert len(samples) <= 60
     gaps = [late[0] - early[0] for early, late in pairwise(samples[:-1])]
     assert min(gaps) >= 60

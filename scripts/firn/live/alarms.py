@@ -1,7 +1,7 @@
 """What somebody should know at night: each alarm is written once when it comes and once when it goes."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from firn.live.control import Alarms
@@ -11,11 +11,16 @@ FEWEST = 10
 STUCK_TRIES = 3
 SAMPLES = 60
 SAMPLE_S = 60.0
+CALMER = 0.6
+"""An alarm about failures goes when their share is below this part of its limit, and one about space when there is that much more."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What alarms are drawn from. recent: (time, exposures that went well, that failed); disk: (time, bytes free)."""
+    """What alarms are drawn from. recent: (time, exposures that went well, that failed); disk: (time, bytes free).
+
+    active: keys of the alarms that hold; trends: alarms found elsewhere, by key.
+    """
 
     now: float
     collecting: bool
@@ -24,6 +29,8 @@ class Facts:
     disk: tuple[tuple[float, float], ...]
     tries: Mapping[str, int]
     control_fault: str = ""
+    active: Collection[str] = ()
+    trends: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_alarms(facts: Facts, limits: Alarms) -> dict[str, str]:
@@ -33,20 +40,27 @@ def find_alarms(facts: Facts, limits: Alarms) -> dict[str, str]:
     if facts.collecting and silent > limits.no_new_min:
         found["no_new_files"] = f"No new file for {silent:.0f} minutes"
     failed, total = failure_share(facts.recent)
-    if total >= FEWEST and 100 * failed > limits.failure_percent * total:
-        found["failures"] = f"{failed} of the last {total} exposures failed, more than {limits.failure_percent:g} %"
-    free = facts.disk[-1][1] / 1e9 if facts.disk else float("inf")
-    hours = hours_until_full(facts.disk)
-    if free < limits.disk_free_gb:
-        found["disk"] = f"The run folder's disk has {free:.1f} GB left, less than {limits.disk_free_gb:g} GB; no new batch is started"
-    elif hours < limits.disk_full_h:
-        found["disk_soon"] = f"The run folder's disk will be full in {hours:.1f} hours ({free:.1f} GB left)"
+    held = "failures" in facts.active
+    if total >= FEWEST and 100 * failed > limits.failure_percent * (CALMER if held else 1) * total:
+        than = "" if 100 * failed <= limits.failure_percent * total else f", more than {limits.failure_percent:g} %"
+        found["failures"] = f"{failed} of the last {total} exposures failed{than}"
+    found |= _disk_alarms(facts, limits)
     stuck = sorted(batch for batch, number in facts.tries.items() if number >= STUCK_TRIES)
     if stuck:
         found["stuck"] = f"Batch {stuck[0]} failed {facts.tries[stuck[0]]} times; is something wrong with the machine? Its log tells more"
     if facts.control_fault:
         found["control"] = f"{facts.control_fault}; the last valid settings stay"
-    return found
+    return found | dict(facts.trends)
+
+
+def _disk_alarms(facts: Facts, limits: Alarms) -> dict[str, str]:
+    free = facts.disk[-1][1] / 1e9 if facts.disk else float("inf")
+    hours = hours_until_full(facts.disk)
+    if free < limits.disk_free_gb:
+        return {"disk": f"The run folder's disk has {free:.1f} GB left, less than {limits.disk_free_gb:g} GB; no new batch is started"}
+    if hours < limits.disk_full_h / (CALMER if "disk_soon" in facts.active else 1):
+        return {"disk_soon": f"The run folder's disk will be full in {hours:.1f} hours ({free:.1f} GB left)"}
+    return {}
 
 
 def failure_share(recent: Iterable[tuple[float, int, int]]) -> tuple[int, int]:
@@ -67,12 +81,12 @@ def hours_until_full(disk: tuple[tuple[float, float], ...]) -> float:
     return disk[-1][1] / per_second / 3600
 
 
-def sample_disk(disk: list[Any], now: float, free: float) -> list[Any]:
-    """Samples of the free space with the present one: one per minute, an hour of them, the last always fresh."""
-    kept = [list(sample) for sample in disk]
+def sample(samples: list[Any], now: float, value: float) -> list[Any]:
+    """Samples of a number with the present one: one per minute, an hour of them, the last always fresh."""
+    kept = [list(entry) for entry in samples]
     if len(kept) >= 2 and kept[-1][0] - kept[-2][0] < SAMPLE_S:
         kept.pop()
-    return [*kept, [now, free]][-SAMPLES:]
+    return [*kept, [now, value]][-SAMPLES:]
 
 
 def news(old: Mapping[str, str], new: Mapping[str, str]) -> list[dict[str, str]]:

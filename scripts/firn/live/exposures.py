@@ -7,6 +7,7 @@ from typing import Any
 
 from firn.live import layout
 from firn.live.control import Control
+from firn.live.points import forget_points
 from firn.runtime.atomic import write_text
 
 FIXED = ["import", "batch", "exposure_id", "movie", "verdict", "reason"]
@@ -26,6 +27,7 @@ class Row:
 def write_exposures(rows: list[Row]) -> None:
     """Write the whole table; its columns are all numbers that any exposure has."""
     columns = list(dict.fromkeys(name for row in rows for name in row.outcome["numbers"]))
+    forget_points()
     write_text(layout.EXPOSURES, _lines([FIXED + columns]) + _lines(_values(row, columns) for row in rows))
 
 

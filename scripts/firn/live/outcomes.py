@@ -1,7 +1,6 @@
 """What came of the exposures of a finished batch, read from the tables its jobs left."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from firn.formats.tables import read_table
 from firn.live import layout
 from firn.live.accept import judge, names_of
 from firn.live.control import Control, Limits
+from firn.live.points import STAGE
 
 
 def read_outcomes(jobs: Iterable[str], batch: str, files: Iterable[str]) -> list[dict[str, Any]]:
@@ -21,16 +21,29 @@ def read_outcomes(jobs: Iterable[str], batch: str, files: Iterable[str]) -> list
     """
     numbers: dict[str, dict[str, float]] = {}
     failed: dict[str, tuple[str, str]] = {}
-    counts: dict[str, Counter[str]] = {"picks": Counter(), "particles": Counter()}
+    paths = list(files)
     for job in jobs:
         folder = layout.result_file(job, batch).parent
-        for row in _rows(folder / "exposures.star", "exposures"):
+        rows = _rows(folder / "exposures.star", "exposures")
+        for row in rows:
             numbers.setdefault(str(row["exposure_id"]), {}).update(_numbers(row))
         for row in _rows(folder / "failed.star", "failed"):
             failed.setdefault(str(row["exposure_id"]), (str(row["reason_code"]), f"{job}: {row['reason']}"))
-        for kind, found in counts.items():
-            found.update(_count(folder / f"{kind}.star", kind))
-    return [_outcome(path, numbers, failed, counts) for path in files]
+        seconds = {} if rows and any(str(name).startswith(STAGE) for name in rows[0]) else _seconds(folder, job, len(paths))
+        counts = [_count(folder / f"{kind}.star", kind) for kind in ("picks", "particles")]
+        for name, entry in numbers.items():
+            entry |= seconds | {key: value for found in counts if found is not None for key, value in found(name).items()}
+    return [_outcome(path, numbers, failed) for path in paths]
+
+
+def stamp(outcomes: Iterable[dict[str, Any]], taken: Mapping[str, list[Any]], now: float) -> None:
+    """Give every exposure's numbers the seconds since 1970 at which its file was found and complete, and at which it was finished.
+
+    taken: by path, when found and when complete first.
+    """
+    for outcome in outcomes:
+        times = dict(zip(("time_found", "time_complete"), taken.get(outcome["movie"], []), strict=False)) | {"time_ready": now}
+        outcome["numbers"] |= {name: round(float(time), 1) for name, time in times.items()}
 
 
 def tally(outcomes: Iterable[Mapping[str, Any]], control: Control, given: Mapping[str, Limits], now: float) -> dict[str, Any]:
@@ -54,22 +67,30 @@ def verdict_of(outcome: Mapping[str, Any], control: Control, given: Mapping[str,
     return judge(names_of(outcome["exposure_id"], outcome["movie"]), outcome["numbers"], control, given)
 
 
-def _outcome(
-    path: str, numbers: Mapping[str, dict[str, float]], failed: Mapping[str, tuple[str, str]], counts: Mapping[str, Counter[str]]
-) -> dict[str, Any]:
+def _outcome(path: str, numbers: Mapping[str, dict[str, float]], failed: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     name = exposure_id(path)
     entry: dict[str, Any] = {"exposure_id": name, "movie": path, "numbers": numbers.get(name, {}), "code": "", "reason": ""}
     if name in failed:
         entry["code"], entry["reason"] = failed[name]
     elif name not in numbers:
         entry["code"], entry["reason"] = "LOST", f"{path}: no job of its batch tells what became of it"
-    entry["numbers"] |= {kind: found[name] for kind, found in counts.items() if name in found}
     return entry
 
 
-def _count(path: Path, kind: str) -> dict[str, int]:
-    table = read_table(path, kind) if path.exists() else pd.DataFrame()
-    return {str(name): int(count) for name, count in table["exposure_id"].value_counts().items()} if len(table) else {}
+def _count(path: Path, kind: str) -> Callable[[str], dict[str, float]] | None:
+    """How many picks or particles an exposure has, none too, and the median score of picks; None where a job makes no such table."""
+    if not path.exists():
+        return None
+    table = read_table(path, kind)
+    counts = table["exposure_id"].astype(str).value_counts() if len(table) else pd.Series(dtype=int)
+    scores = table.groupby("exposure_id")["pick_score"].median() if kind == "picks" and "pick_score" in table.columns else {}
+    return lambda name: {kind: int(counts.get(name, 0))} | ({"pick_score": round(float(scores[name]), 4)} if name in scores else {})
+
+
+def _seconds(folder: Path, job: str, exposures: int) -> dict[str, float]:
+    """A job's time per exposure of a batch."""
+    seconds = layout.read_json(folder / "job.json", {}).get("seconds")
+    return {} if seconds is None else {f"{STAGE}{job}": round(seconds / max(exposures, 1), 3)}
 
 
 def _rows(path: Path, kind: str) -> list[dict[Any, Any]]:

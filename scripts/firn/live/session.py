@@ -12,6 +12,10 @@ from firn.live.accept import limits_of
 from firn.live.batches import open_count
 from firn.live.control import Control, Limits, changes, read_control
 from firn.live.ledger import Ledger
+from firn.live.page import write_page
+from firn.live.points import Points, read_points
+from firn.live.round_cards import read_rounds, resolutions
+from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
 from firn.runtime.atomic import write_json, write_text
 
 TELL_S = 10.0
@@ -39,6 +43,7 @@ class Session:
             "started": now,
             "last_found": now,
             "disk": [],
+            "backlog": [],
             "alarms": {},
             "control": Control().model_dump(),
             "quiet_since": now,
@@ -91,22 +96,37 @@ class Session:
         """Refresh session.json and alarms.jsonl."""
         self.told = now
         usage = shutil.disk_usage(".")
-        self.memory["disk"] = alarms.sample_disk(self.memory["disk"], now, float(usage.free))
-        found = alarms.find_alarms(self._facts(now, state), self.control.alarms)
+        summary, points = self._summary(now, state), read_points()
+        self.memory["disk"] = alarms.sample(self.memory["disk"], now, float(usage.free))
+        self.memory["backlog"] = alarms.sample(self.memory["backlog"] if state == "running" else [], now, summary["backlog"])
+        found = alarms.find_alarms(self._facts(now, state, self._trends(points, summary)), self.control.alarms)
         for line in alarms.news(self.active, found):
             layout.append_line(layout.ALARM_LOG, **line)
         self.active = found
-        write_json(layout.SESSION, self._summary(now, state))
+        summary |= {"alarms": found, "disk_free_gb": round(usage.free / 1e9, 2)}
+        write_json(layout.SESSION, summary)
+        write_page(
+            summary, points, {name: limits for root in self.plan for name, limits in self.limits(root).items()} | self.control.thresholds
+        )
 
     def disk_is_full(self) -> bool:
         """Whether too little space is left to start a batch."""
         return shutil.disk_usage(".").free < 1e9 * self.control.alarms.disk_free_gb
 
-    def _facts(self, now: float, state: str) -> alarms.Facts:
+    def _trends(self, points: Points, summary: dict[str, Any]) -> dict[str, str]:
+        rates = summary["rates"]
+        slow = backlog_alarm(self.memory["backlog"], rates["found_per_hour"], rates["ready_per_hour"], "backlog" in self.active)
+        maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in resolutions(read_rounds()).items()}
+        found = attribute_alarms(points, self.active) | {"backlog": slow} | maps
+        return {key: sentence for key, sentence in found.items() if sentence}
+
+    def _facts(self, now: float, state: str, trends: dict[str, str]) -> alarms.Facts:
         tries = {f"{root}/{batch}": number for root, ledger in self.ledgers.items() for batch, number in ledger.opened.items()}
         disk = tuple((float(when), float(free)) for when, free in self.memory["disk"])
         events = counters.recent(self.ledgers.values())
-        return alarms.Facts(now, state == "running", self.memory["last_found"], events, disk, tries, self.control_fault)
+        return alarms.Facts(
+            now, state == "running", self.memory["last_found"], events, disk, tries, self.control_fault, self.active, trends
+        )
 
     def _summary(self, now: float, state: str) -> dict[str, Any]:
         ledgers = list(self.ledgers.values())
@@ -121,8 +141,6 @@ class Session:
             "minutes_since_last_file": round((now - self.memory["last_found"]) / 60, 2),
             "failures": counters.failures(ledgers),
             "last_refused": counters.last_refused(ledgers),
-            "alarms": self.active,
-            "disk_free_gb": round(self.memory["disk"][-1][1] / 1e9, 2),
             "imports": {ledger.root: counters.count([ledger]) for ledger in ledgers},
             "batches_in_work": open_count({ledger.root: ledger.opened for ledger in ledgers}),
         }

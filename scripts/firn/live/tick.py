@@ -150,10 +150,13 @@ def _is_done(jobs: dict[str, list[str]], root: str, batch: str, number: int) -> 
 
 
 def _write_outcomes(session: Session, root: str, batch: str, now: float) -> None:
-    from firn.live.outcomes import read_outcomes, tally  # reading tables is slow to import, and most ticks read none
+    from firn.live.outcomes import read_outcomes, stamp, tally  # reading tables is slow to import, and most ticks read none
+    from firn.live.strip import show_batch
 
     ledger = session.ledgers[root]
     outcomes = read_outcomes(session.plan[root]["jobs"], batch, ledger.files_of(batch))
+    stamp(outcomes, ledger.taken, now)
+    show_batch(session.plan[root]["jobs"], batch, outcomes)
     write_json(_outcome_file(root, batch), outcomes)
     ledger.tallies[batch] = tally(outcomes, session.control, session.limits(root), now)
 

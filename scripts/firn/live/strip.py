@@ -1,0 +1,101 @@
+"""The latest exposures for people to look at: small pictures with picks, kept in `live/latest.json`."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from firn.errors import ExposureError, InputError
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table
+from firn.live import layout
+from firn.runtime.atomic import write_json
+
+LATEST = layout.LIVE / "latest.json"
+KEPT = 24
+LONGEST_PX = 420
+QUALITY = 72
+MOST_PICKS = 600
+FROM_MICROGRAPHS = 3
+"""Pictures made of a batch whose job left no thumbnails; reading whole micrographs takes time."""
+
+
+def show_batch(jobs: Iterable[str], batch: str, outcomes: Iterable[Mapping[str, Any]]) -> None:
+    """Put the exposures of a finished batch before those shown so far; the latest KEPT stay."""
+    tables = [layout.result_file(job, batch).parent for job in jobs]
+    exposures = _by_exposure(tables, "exposures")
+    picks = _by_exposure(tables, "picks")
+    fresh: list[dict[str, Any]] = []
+    for outcome in list(outcomes)[::-1][:KEPT]:
+        entry: dict[str, Any] = {"name": Path(outcome["movie"]).stem, "picture": "", "picks": [], "radius": 0}
+        rows = exposures.get(outcome["exposure_id"])
+        if rows is not None and not outcome["code"]:
+            entry |= _seen(rows.iloc[-1], picks.get(outcome["exposure_id"]), len([one for one in fresh if one["picture"]]))
+        fresh.append(entry)
+    names = {entry["name"] for entry in fresh}
+    before = [entry for entry in layout.read_json(LATEST, []) if entry["name"] not in names]
+    write_json(LATEST, [*fresh, *before][:KEPT])
+
+
+def _by_exposure(folders: Iterable[Path], kind: str) -> dict[str, pd.DataFrame]:
+    """Rows of each exposure from the last of the jobs that tells of it."""
+    found: dict[str, pd.DataFrame] = {}
+    for folder in folders:
+        if (folder / f"{kind}.star").exists():
+            table = read_table(folder / f"{kind}.star", kind)
+            if "exposure_id" in table.columns:
+                found |= {str(name): rows for name, rows in table.groupby("exposure_id", sort=False)}
+    return found
+
+
+def _seen(row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, Any]:
+    """A picture of an exposure, and its picks: x from the left and y from the top, and their radius, in thousandths of the width."""
+    image = _thumbnail(row) if isinstance(row.get("thumbnail"), str) else _reduced(row) if made < FROM_MICROGRAPHS else None
+    if image is None:
+        return {}
+    width, height = float(row["width_px"]), float(row["height_px"])
+    entry: dict[str, Any] = {"picture": _as_uri(image), "ratio": round(height / width, 4)}
+    if picks is not None and len(picks):
+        chosen = picks.iloc[:MOST_PICKS]
+        across = (1000 * chosen["x_px"] / width).round().astype(int)
+        down = (1000 * (height - 1 - chosen["y_px"]) / width).round().astype(int)
+        diameter = float(chosen["diameter"].iloc[0]) if "diameter" in chosen else 0.0
+        entry["picks"] = [list(pair) for pair in zip(across.tolist(), down.tolist(), strict=True)]
+        entry["radius"] = round(500 * diameter / (float(row["micrograph_pixel_size"]) * width), 1)
+    return entry
+
+
+def _thumbnail(row: pd.Series) -> Image.Image | None:
+    """The picture that a job left; row 0 of a micrograph is the lowest, as in every figure."""
+    try:
+        with Image.open(row["thumbnail"]) as picture:
+            return picture.convert("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    except OSError:
+        return None
+
+
+def _reduced(row: pd.Series) -> Image.Image | None:
+    if not isinstance(row.get("micrograph"), str):
+        return None
+    try:
+        image = read_mrc(row["micrograph"])[0]
+    except (OSError, InputError, ExposureError):
+        return None
+    factor = max(1, -(-max(image.shape) // LONGEST_PX))
+    height, width = (side // factor * factor for side in image.shape)
+    small = image[:height, :width].reshape(height // factor, factor, width // factor, factor).mean(axis=(1, 3))
+    low, high = np.percentile(small, [0.5, 99.5])
+    grey = np.clip((small - low) / max(float(high - low), 1e-12), 0, 1)
+    return Image.fromarray((255 * grey[::-1]).astype(np.uint8))
+
+
+def _as_uri(image: Image.Image) -> str:
+    image.thumbnail((LONGEST_PX, LONGEST_PX))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
