@@ -20,7 +20,8 @@ from firn.runtime.cache import cached_reading
 from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.devices import lease_device
 from firn.runtime.job import Job, warn_into
-from firn.runtime.params import JobParams, fault_sentence
+from firn.runtime.memory import keep_freed_memory
+from firn.runtime.params import JobParams, Lane, fault_sentence
 from firn.runtime.progress import Progress
 from firn.runtime.provenance import describe_inputs, peak_memory_mb, versions
 
@@ -33,7 +34,7 @@ def enter(snakemake: Any, params_class: type[JobParams]) -> Iterator[Job]:
 
     An InputError ends the process with its one sentence; any other error keeps its traceback.
     """
-    _log_to(Path(snakemake.log[0]))
+    log_to(Path(snakemake.log[0]))
     home = Path(snakemake.output.json).parent
     wildcards = dict(snakemake.wildcards.items())
     try:
@@ -61,13 +62,16 @@ def open_job(
     name: str,
     batch: str | None = None,
     threads: int | None = None,
+    lane: Lane | None = None,
 ) -> Iterator[Job]:
     """Run the body as a job without Snakemake: tests, benchmarks and notebooks use this.
 
-    settings: parameters, with slots as named in the config; inputs: slot to folders relative to the working directory.
+    settings: parameters, with slots as named in the config; inputs: slot to folders relative to the working directory; lane: whose device it
+    takes, that of its type when not given.
     """
     start = time.monotonic()
     torch.set_num_threads(threads or os.cpu_count() or 1)
+    keep_freed_memory()
     staging = _fresh_staging(home)
     params = _validated(params_class, settings)
     log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
@@ -80,7 +84,7 @@ def open_job(
             folder=staging,
             home=home,
             seed=int(settings.get("seed", 0)),
-            device=lease_device(params_class.lane),
+            device=lease_device(lane or params_class.lane),
             warnings=warnings,
             progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
             batch=batch,
@@ -135,6 +139,7 @@ def _described(inputs: Mapping[str, Sequence[str | Path]]) -> list[dict[str, Any
     return describe_inputs(Path(folder) / "job.json" for folders in inputs.values() for folder in folders)
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
+    """Start a job's log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, filemode="w", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True)
