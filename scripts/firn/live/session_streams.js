@@ -45,12 +45,12 @@ function drawStreams() {
   return cards.length ? make("section", {}, make("h2", {}, "Classes and maps so far"), make("div", { class: "streams" }, ...cards)) : null;
 }
 
-const KINDS = { classify: "2D classes", select: "selected 2D classes", initial: "first map", refine: "map" };
+const KINDS = { classify: "2D classes", select: "Selected 2D classes", initial: "First map", refine: "Map" };
 function drawStream(stream) {
   const last = stream.rounds.at(-1), better = stream.role === "refine" ? "" : " best class";
   const heading = [`round ${spoken(last.round)}`, last.particles ? `${spoken(last.particles)} particles` : null, last.kept ? `${spoken(last.kept)} selected` : null,
     last.resolution ? `${last.resolution.toFixed(2)} Å${better}` : null, last.finished ? clock(last.finished) : null];
-  const card = make("article", { class: "card stream" }, make("div", { class: "title" }, make("h3", {}, `${KINDS[stream.role]} · ${words(stream.name)}`), make("p", { class: "quiet" }, heading.filter(Boolean).join(" · "))));
+  const card = make("article", { class: `card stream ${stream.role === "refine" ? "wide" : ""}` }, make("div", { class: "title" }, make("h3", {}, KINDS[stream.role] + (stream.name === KINDS[stream.role].toLowerCase() ? "" : ` · ${words(stream.name)}`)), make("p", { class: "quiet" }, heading.filter(Boolean).join(" · "))));
   for (const figure of stream.figures) {
     const image = make("img", { src: figure.picture, alt: figure.title, on: { click: () => openLarge(make("figure", { class: "figure" }, make("img", { src: figure.picture, alt: figure.title }))) } });
     card.append(make("figure", { class: "figure" }, image, make("figcaption", { class: "quiet" }, make("b", {}, figure.title), ` ${figure.caption}`)));
@@ -62,15 +62,15 @@ function drawStream(stream) {
 
 function drawGrowth(stream) {
   const shown = stream.rounds.filter(round => round.resolution && round.particles).map(round => [round.particles, round.resolution]);
-  return chart("Resolution against particles", "Å, by number of particles", shown, null, value => spoken(value), value => spoken(value));
+  return chart("Resolution against particles", "Å", shown, null, value => spoken(value), value => spoken(value));
 }
 
 function drawForecast(stream) {
   const future = stream.forecast, used = stream.rounds.filter(round => round.resolution && round.particles).map(round => [Math.log(round.particles), round.resolution ** -2]);
   const plot = chart("B-factor plot", future.b_factor ? `B = ${spoken(future.b_factor)} Å²` : "no slope", used, x => future.slope * x + future.offset,
-    value => spoken(Math.exp(value), 2), value => value > 0 ? `${spoken(value ** -0.5)} Å` : "");
+    value => spoken(Number(Math.exp(value).toPrecision(2))), value => value > 0 ? `${spoken(value ** -0.5)} Å` : "");
   const verdicts = { collect: "Collect more", stop: "Enough particles", change: "Something else limits the map" };
-  const rows = future.steps.map(step => make("tr", {}, make("td", {}, `${step.gain} Å better`), make("td", {}, step.more_particles === null ? "out of reach" : `+ ${spoken(Math.round(step.more_particles))} particles`), make("td", {}, step.more_particles === null ? "" : span(step.hours))));
+  const rows = future.steps.map(step => make("tr", {}, make("td", {}, `${step.gain} Å better`), make("td", {}, step.more_particles === null ? "out of reach" : `+ ${spoken(Number(step.more_particles.toPrecision(2)))} particles`), make("td", {}, step.more_particles === null ? "" : span(step.hours))));
   plot.append(make("div", { class: `verdict ${future.verdict}` }, make("b", {}, verdicts[future.verdict]), future.reason, make("table", {}, ...rows)));
   return plot;
 }
