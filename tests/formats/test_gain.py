@@ -20,19 +20,6 @@ def gain_file(tmp_path: Path) -> Path:
     return tmp_path / "gain.mrc"
 
 
-def test_a_quarter_turn_moves_the_lower_right_corner_to_the_upper_right(gain_file: Path) -> None:
-    turned = read_gain(gain_file, rotate=1)
-    assert turned.shape == (4, 3)
-    assert turned[-1, -1] == GAIN[0, -1]
-    np.testing.assert_array_equal(read_gain(gain_file, rotate=2), GAIN[::-1, ::-1])
-
-
-def test_mirrors_act_after_the_turn_along_the_axis_they_name(gain_file: Path) -> None:
-    np.testing.assert_array_equal(read_gain(gain_file, flip_x=True), GAIN[:, ::-1])
-    np.testing.assert_array_equal(read_gain(gain_file, flip_y=True), GAIN[::-1])
-    np.testing.assert_array_equal(read_gain(gain_file, flip_y=True, rotate=1), read_gain(gain_file, rotate=1)[::-1])
-
-
 def test_a_tiff_gain_has_its_rows_in_the_order_of_tiff_movies(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "gain.tif", GAIN)
     np.testing.assert_array_equal(read_gain(tmp_path / "gain.tif"), GAIN[::-1])

@@ -96,6 +96,13 @@ def test_an_orientation_given_by_a_turn_and_two_mirrors_does_the_same(shape: tup
         np.testing.assert_array_equal(Orientation.given(rotate, flip_x, flip_y).apply(image), expected)
 
 
+def test_a_quarter_turn_moves_the_lower_right_corner_to_the_upper_right() -> None:
+    image = np.arange(12.0).reshape(3, 4)
+    turned = Orientation.given(1, False, False).apply(image)
+    assert turned.shape == (4, 3)
+    assert turned[-1, -1] == image[0, -1]
+
+
 def test_uneven_light_is_no_pattern_and_a_gain_is() -> None:
     light = np.broadcast_to(1 + 0.2 * np.cos(np.linspace(0, 3, 208)), SHAPE).astype(np.float32)
     assert np.abs(fixed_pattern(light)[0][20:-20, 20:-20]).max() < 0.002

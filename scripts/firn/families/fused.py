@@ -183,7 +183,7 @@ class Worker:
 
     def _staged(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row with its micrograph where it lies before the job's folder is published."""
-        return row | {"micrograph": str(row["micrograph"]).replace(str(self.job.home), str(self.job.folder), 1)}
+        return row | {"micrograph": self.job.staged_path(str(row["micrograph"]))}
 
     def finish(self, table: pd.DataFrame) -> None:
         """Write the tables and say what was done; table: the movies that came in."""

@@ -7,7 +7,6 @@ Source: SerialEM's defect file (keys as IMOD's clip and alignframes read them).
 """
 
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from firn.errors import InputError
 from firn.formats.compressed import ENDINGS
 from firn.formats.mrc import read_mrc
 from firn.formats.tiff import iterate_tiff
+from firn.formats.xml_text import parse_xml
 
 IMAGE_ENDINGS = (".mrc", ".tif", ".tiff", *ENDINGS)
 MAX_BYTES = 16 * 2**20
@@ -53,13 +53,11 @@ def falcon_defects(text: str, shape: tuple[int, int], path: str | os.PathLike) -
     """
     defects = np.zeros(shape, dtype=bool)
     try:
-        if "<!DOCTYPE" in text:
-            raise ValueError("it holds a document type")
-        for element in ET.fromstring(text.strip().strip("\0")).iter():
+        for element in parse_xml(text).iter():
             numbers = list(_numbers(element.text or ""))
             for box in _falcon_boxes(element.tag, numbers):
                 _draw(defects, box)
-    except (ET.ParseError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: its list of defects cannot be read ({error})") from error
     return defects
 

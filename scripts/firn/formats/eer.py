@@ -7,7 +7,6 @@ Source: Guo et al., IUCrJ 7, 860 (2020); row order as RELION renders them. Compr
 """
 
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from firn.formats.compressed import brief
 from firn.formats.eer_events import place_events, read_events
 from firn.formats.streaming import in_order
 from firn.formats.tiff import DAMAGE, no_surprise, open_pages, read_strips
+from firn.formats.xml_text import parse_xml
 
 SUPERRES_BITS = {1: 0, 2: 1, 4: 2}
 SKIP_BITS = {65000: 8, 65001: 7}
@@ -80,11 +80,9 @@ def _read_metadata(page: Any) -> dict[str, float]:
     """Numbers by name from the XML of the first raw frame; empty when there is none or it cannot be read."""
     text = page.tags.valueof(METADATA_TAG, b"")
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    if not text.strip() or "<!DOCTYPE" in text:
-        return {}
     try:
-        items = ET.fromstring(text.strip().rstrip("\0")).iter("item")
-    except ET.ParseError:
+        items = parse_xml(text).iter("item")
+    except ValueError:
         return {}
     found = {}
     for item in items:

@@ -1,7 +1,6 @@
 """Gain references.
 
-Convention: the gain multiplies the counts; 0 marks a defect pixel. Turned first, then mirrored, as seen with row 0 at the
-bottom: rotate = quarter turns counter-clockwise, flip_x = left against right, flip_y = top against bottom.
+Convention: the gain multiplies the counts; 0 marks a defect pixel; how it lies to the movies is preprocess.gain_pattern's.
 A gain in TIFF has its rows in the order of TIFF movies; a `.gain` (TIFF) that goes with EER movies has them in the order of EER.
 Source: multiplicative for MRC and TIFF; a gain for EER movies is multiplicative when its name ends in .gain, and is inverted and
 scaled to mean 1 otherwise, as RELION does.
@@ -20,15 +19,8 @@ from firn.formats.tiff import iterate_tiff, read_text_tag
 FALCON_DEFECTS_TAG = 65100
 
 
-def read_gain(
-    path: str | os.PathLike,
-    flip_x: bool = False,
-    flip_y: bool = False,
-    rotate: int = 0,
-    invert: bool = False,
-    rows_as_stored: bool = False,
-) -> np.ndarray:
-    """Multiplicative gain `(y, x)`, float32, 0 at defects, in the orientation asked for; invert for a gain that divides.
+def read_gain(path: str | os.PathLike, invert: bool = False, rows_as_stored: bool = False) -> np.ndarray:
+    """Multiplicative gain `(y, x)`, float32, 0 at defects; invert for a gain that divides.
 
     rows_as_stored: a TIFF keeps its first row as row 0. Raises InputError when the file is missing, damaged or holds no usable values.
     """
@@ -37,15 +29,7 @@ def read_gain(
     if not good.any():
         raise InputError(f"{path}: the gain reference has no positive value")
     gain = np.divide(gain[good].mean(), gain, out=np.zeros_like(gain), where=good) if invert else np.where(good, gain, 0)
-    return orient_gain(gain.astype(np.float32), flip_x, flip_y, rotate)
-
-
-def orient_gain(gain: np.ndarray, flip_x: bool, flip_y: bool, rotate: int) -> np.ndarray:
-    """A contiguous copy, turned and then mirrored."""
-    gain = np.rot90(gain, -rotate)
-    gain = gain[:, ::-1] if flip_x else gain
-    gain = gain[::-1] if flip_y else gain
-    return np.ascontiguousarray(gain)
+    return np.ascontiguousarray(gain, dtype=np.float32)
 
 
 def is_divisor(gain_path: str | os.PathLike, movie_format: str) -> bool:

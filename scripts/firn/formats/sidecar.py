@@ -6,12 +6,13 @@ good for telling holes apart and nothing else. The movies may lie in another tre
 """
 
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from firn.errors import InputError
+from firn.formats.xml_text import parse_xml
 
 MAX_BYTES = 4 * 2**20
 MOVIE_ENDINGS = ("_fractions", "_eer", "_frames")
@@ -63,7 +64,7 @@ def read_sidecar(path: str | os.PathLike) -> Sidecar:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         return _read_epu(str(path), text) if Path(path).suffix.lower() == ".xml" else _read_mdoc(str(path), text)
-    except (ET.ParseError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read as metadata of an exposure ({' '.join(str(error).split())[:200]})") from error
 
 
@@ -100,9 +101,7 @@ def _read_mdoc(path: str, text: str) -> Sidecar:
 
 
 def _read_epu(path: str, text: str) -> Sidecar:
-    if "<!DOCTYPE" in text:
-        raise ValueError("it holds a document type")
-    root = ET.fromstring(text)
+    root = parse_xml(text)
     volts, pixel = _positive(_text(root, "AccelerationVoltage")), _positive(_text(root, "pixelSize", "x", "numericValue"))
     width, dose = _positive(_text(root, "ReadoutArea", "width")), _positive(_custom(root, "Dose"))
     shift = [_text(root, "BeamShift", axis) for axis in ("_x", "_y")]
@@ -117,19 +116,19 @@ def _read_epu(path: str, text: str) -> Sidecar:
     )
 
 
-def _local(element: ET.Element) -> str:
+def _local(element: Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _text(root: ET.Element, name: str, *below: str) -> str | None:
+def _text(root: Element, name: str, *below: str) -> str | None:
     """Text of the first element of this name anywhere, or of the one that a path of children leads to from it."""
-    element: ET.Element | None = next((each for each in root.iter() if _local(each) == name), None)
+    element: Element | None = next((each for each in root.iter() if _local(each) == name), None)
     for child in below:
         element = next((each for each in element if _local(each) == child), None) if element is not None else None
     return element.text if element is not None else None
 
 
-def _custom(root: ET.Element, key: str) -> str | None:
+def _custom(root: Element, key: str) -> str | None:
     """Value of one of EPU's pairs of key and value."""
     for pair in root.iter():
         children = {_local(child): child.text for child in pair}

@@ -78,7 +78,6 @@ def _report(job: Job[Params], particles: pd.DataFrame, lost: int) -> None:
         return
     chosen = np.sort(job.numpy_generator("montage").permutation(len(particles))[:SHOWN])
     shown = particles.iloc[chosen]
-    inside = str(job.home) + "/"
-    staged = shown.assign(image=[name.replace("@" + inside, f"@{job.folder}/") for name in shown["image"]])
+    staged = shown.assign(image=["@".join((number, job.staged_path(stack))) for number, stack in shown["image"].str.split("@", n=1)])
     path = job.figure("particles", "Particles, chosen by chance", "Smoothed for the eye. Each should hold one whole particle, centred.")
     draw_montage(path, load_images(staged), float(particles["image_pixel_size"].iloc[0]))

@@ -125,14 +125,13 @@ def _report(job: Job[Params], table: pd.DataFrame, faults: dict[str, ExposureErr
     job.metric("pixel_size", float(table["micrograph_pixel_size"].iloc[0]), "Å")
     reasons = pd.Series([fault.code for fault in faults.values()], dtype=object).value_counts().to_dict()
     first = str(table["micrograph"].iloc[0])
-    here = job.folder / Path(first).relative_to(job.home) if first.startswith(str(job.home)) else Path(first)
     caption = f"{len(table)} micrographs, {len(faults)} refused (see failed.star); the picture is the first one."
-    image = _read_image(str(here)).astype(np.float32)
+    image = _read_image(job.staged_path(first)).astype(np.float32)
     draw_import(
         job.figure("import", "Imported micrographs", caption),
         len(table),
         reasons,
         image,
-        here.name,
+        Path(first).name,
         float(table["micrograph_pixel_size"].iloc[0]),
     )

@@ -57,6 +57,11 @@ class Job(Generic[P]):
         """Path under which a file written to `folder / file` will be found, relative to the run folder; for tables."""
         return str(self.home / file)
 
+    def staged_path(self, path: str) -> str:
+        """Where a file lies now that will be found under a path: the inverse of output_path; other paths as they are."""
+        inside = f"{self.home}/"
+        return str(self.folder / path.removeprefix(inside)) if path.startswith(inside) else path
+
     def derived_seed(self, purpose: str = "") -> int:
         """A 63-bit seed fixed by the session's seed, the job, its batch and a purpose."""
         text = f"{self.seed}/{self.name}/{self.batch}/{purpose}"
