@@ -35,6 +35,38 @@ rule classify_2d:
         "../scripts/classify_2d.py"
 
 
+rule stream_2d:
+    """Go on from earlier 2D classes with more particles."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/stream_2d.rst",
+            category="2D classification",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("stream_2d"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/stream_2d.py"
+
+
 rule select_2d:
     """Keep the good 2D classes."""
     input:

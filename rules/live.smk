@@ -1,11 +1,15 @@
 # Needs  a folder that movies come into, named by an import's files; live/control.yaml if somebody wants to decide something.
 # Makes  batches as they fill up, their results as in any session, live/session.json and alarms for people, live/ended.
-# Steps  tick: look, settle, cut, plan tries; run what is open; try again what failed; end, after which the session runs as any other.
+#        Rounds of 2D classes and of a map from all particles so far, live/rounds.csv.
+# Steps  tick: look, settle, cut, plan tries and rounds; run what is open; try again what failed; end, after which the session runs as any other.
 
 from snakemake.logging import logger
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 from firn.dag.collection import batch_steps, import_folders, import_inputs, import_settings, listed, live_plan
+from firn.dag.streams import stream_jobs, stream_plan
+from firn.live.layout import read_json
+from firn.live.streams import round_threads
 from firn.live.targets import FailureRecorder, live_targets
 
 if workflow.exec_mode == ExecMode.DEFAULT:
@@ -15,6 +19,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:
 wildcard_constraints:
     k=r"[0-9]+",
     n=r"[0-9]+",
+    round=r"[0-9]+",
 
 
 localrules:
@@ -25,7 +30,7 @@ localrules:
 rule live:
     """Process movies while they come, until the session ends."""
     input:
-        lambda wildcards: live_targets(live_plan(graph)),
+        lambda wildcards: live_targets(live_plan(graph), stream_jobs(graph)),
 
 
 checkpoint tick:
@@ -39,6 +44,7 @@ checkpoint tick:
     threads: 0
     params:
         plan=lambda wildcards: live_plan(graph),
+        streams=lambda wildcards: stream_plan(graph),
     script:
         "../scripts/tick.py"
 
@@ -91,3 +97,49 @@ rule batch_try:
         files=lambda wildcards: [entry["path"] for entry in listed(wildcards.job, wildcards.batch, "files")],
     script:
         "../scripts/batch_try.py"
+
+
+rule stream_round:
+    """Make 2D classes or a map again from all particles accepted so far."""
+    input:
+        plan="live/rounds/{job}/{round}.json",
+        needs=lambda wildcards: read_json(f"live/rounds/{wildcards.job}/{wildcards.round}.json", {}).get("needs", []),
+    output:
+        json="live/rounds/{job}/{round}/{k}.json",
+    log:
+        "logs/{job}/rounds/{round}_{k}.log",
+    benchmark:
+        "logs/{job}/rounds/{round}_{k}.tsv"
+    wildcard_constraints:
+        job=pattern(stream_jobs(graph, "classify", "refine")),
+    conda:
+        "../envs/firn.yaml"
+    threads: round_threads()
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=lambda wildcards: 11000 * 2 ** (int(wildcards.k) - 1),
+    script:
+        "../scripts/stream_round.py"
+
+
+rule auxiliary_round:
+    """Select 2D classes, or make a first map, on the way from one stream to the other."""
+    input:
+        plan="live/rounds/{job}/{round}.json",
+        needs=lambda wildcards: read_json(f"live/rounds/{wildcards.job}/{wildcards.round}.json", {}).get("needs", []),
+    output:
+        json="live/rounds/{job}/{round}/{k}.json",
+    log:
+        "logs/{job}/rounds/{round}_{k}.log",
+    benchmark:
+        "logs/{job}/rounds/{round}_{k}.tsv"
+    wildcard_constraints:
+        job=pattern(stream_jobs(graph, "select", "initial")),
+    conda:
+        "../envs/firn.yaml"
+    threads: round_threads()
+    resources:
+        auxiliary_gpu=1,
+        mem_mb=lambda wildcards: 8000 * 2 ** (int(wildcards.k) - 1),
+    script:
+        "../scripts/stream_round.py"

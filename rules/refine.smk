@@ -35,6 +35,38 @@ rule refine_homogeneous:
         "../scripts/refine_homogeneous.py"
 
 
+rule stream_refine:
+    """Go on from earlier half maps with more particles."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/stream_refine.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("stream_refine"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/stream_refine.py"
+
+
 rule reconstruct:
     """Reconstruct a map from known poses."""
     input:

@@ -4,4 +4,4 @@ from pathlib import Path
 
 from firn.live.tick import run_tick
 
-run_tick(snakemake.params.plan, Path(snakemake.output[0]))
+run_tick(snakemake.params.plan, Path(snakemake.output[0]), snakemake.params.streams)

@@ -115,7 +115,7 @@ def batch_steps(graph: Graph, root: str, batch: str) -> list[dict[str, Any]]:
 def _plan(graph: Graph, root: str) -> dict[str, Any]:
     settings = graph.settings(root)
     files = settings["files"]
-    curation = [graph.settings(job) for job in graph.names_of("curate_exposures") if root in _ancestors(graph, job)]
+    curation = [graph.settings(job) for job in graph.names_of("curate_exposures") if root in graph.ancestors(job)]
     return {
         "files": [files] if isinstance(files, str) else list(files),
         "batch_size": settings["batch_size"],
@@ -135,7 +135,7 @@ def _batch_needs(graph: Graph, job: str, slots: dict[str, list[Reference]], jobs
                 if source.group or source.job not in jobs:
                     return []
                 needs.append(source.job)
-            elif {source.job, *_ancestors(graph, source.job)} & set(live_imports(graph)):
+            elif {source.job, *graph.ancestors(source.job)} & set(live_imports(graph)):
                 return []
     return needs
 
@@ -146,8 +146,3 @@ def _step_over(graph: Graph, source: Reference, kind: str) -> Reference:
         return source
     slot = next((name for name, field in job_type.slots.items() if field["slot"] == kind and graph.references[source.job].get(name)), None)
     return _step_over(graph, graph.references[source.job][slot][0], kind) if slot else source
-
-
-def _ancestors(graph: Graph, job: str) -> set[str]:
-    parents = {reference.job for reference in graph.upstream(job)}
-    return parents.union(*(_ancestors(graph, parent) for parent in parents))

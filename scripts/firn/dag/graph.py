@@ -29,7 +29,7 @@ class Graph:
         check_session(config, catalogue)
         self.seed = int(config.get("seed", 1))
         self.jobs: dict[str, dict[str, Any]] = {str(name): dict(settings) for name, settings in config["jobs"].items()}
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self.references = {name: self._resolve_slots(name) for name in self.jobs}
         self.collected: frozenset[str] = frozenset()
         """Imports whose batches were cut while the microscope collected, so that they run batch by batch too."""
@@ -40,7 +40,7 @@ class Graph:
 
     def type_of(self, job: str) -> JobType:
         """Type of a job."""
-        return self._catalogue.types[self.jobs[job]["type"]]
+        return self.catalogue.types[self.jobs[job]["type"]]
 
     def names_of(self, *types: str) -> list[str]:
         """Names of the jobs of the given types."""
@@ -58,6 +58,11 @@ class Graph:
     def upstream(self, job: str) -> list[Reference]:
         """Everything a job reads."""
         return [reference for references in self.references[job].values() for reference in references]
+
+    def ancestors(self, job: str) -> set[str]:
+        """All jobs that a job needs, directly or through others."""
+        parents = {reference.job for reference in self.upstream(job)}
+        return parents.union(*(self.ancestors(parent) for parent in parents))
 
     def root_import(self, job: str) -> str:
         """The import that decided the batches of a scattered job.

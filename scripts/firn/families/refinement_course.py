@@ -24,15 +24,18 @@ from firn.runtime.job import Job
 P = TypeVar("P", bound=RefinementParams)
 
 
-def iterate(job: Job[P], refinement: Refinement, inputs: Inputs) -> tuple[Iteration, list[Moment]]:
-    """Run to the end, from where a run that was cut short had got to; after each iteration the state and a picture are on disk."""
+def iterate(job: Job[P], refinement: Refinement, inputs: Inputs, iterations: int | None = None) -> tuple[Iteration, list[Moment]]:
+    """Run to the end, from where a run that was cut short had got to; after each iteration the state and a picture are on disk.
+
+    iterations: the most, those of the parameters when not given.
+    """
     state = job.checkpoint.load()
     history: list[Moment] = []
     if state is not None:
         refinement.restore(state["refinement"])
         history = [_unpacked(moment) for moment in state["history"]]
         job.progress.note(continued_after=len(history))
-    for result in refinement.run(job.params.iterations):
+    for result in refinement.run(iterations or job.params.iterations):
         history.append(_note(job, result, inputs))
         job.checkpoint.save({"refinement": refinement.state(), "history": [_packed(moment) for moment in history]})
     assert refinement.result is not None

@@ -37,6 +37,21 @@ class Alarms(Strict):
     """Hours until the disk is full at the present rate."""
 
 
+class Streams(Strict):
+    """When 2D classes and a map are made again from all particles accepted so far; null: the session decides by itself."""
+
+    enabled: bool = True
+    """Whether rounds are planned."""
+    first_2d: int | None = Field(default=None, ge=20)
+    """Particles for the first 2D round; null: 20 per class."""
+    every_2d: int | None = Field(default=None, ge=1)
+    """Particles that came or went, for the next 2D round; null: as many again, at most two batches per class, at least a tenth."""
+    first_3d: int | None = Field(default=None, ge=50)
+    """Selected particles for the first map; null: 1000 over the order of the symmetry group, at least 100."""
+    grow_3d: float = Field(default=20, gt=0)
+    """Percent of selected particles that came or went, for the next round of the map."""
+
+
 class Control(Strict):
     """All that can be changed while the session runs."""
 
@@ -64,6 +79,8 @@ class Control(Strict):
     """Exposures rejected by hand: id, path, file name, or file name without ending."""
     accept: list[str] = []
     """Exposures accepted by hand whatever the thresholds say."""
+    streams: Streams = Streams()
+    """2D classes and a map while movies come."""
     alarms: Alarms = Alarms()
     """When to raise an alarm."""
 

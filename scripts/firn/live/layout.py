@@ -3,7 +3,8 @@
 batches/<import>/<batch>.json   which files belong to a batch; the truth of what was taken
 refused/<import>/<id>.json      files that are no sound movies, and why
 tries/<import>/<batch>/<k>.json a batch tried again; failures/ holds what failed
-open.json                       batches that are open now, read whenever Snakemake asks for the targets
+rounds/<job>/<round>.json       what a round of a stream is made from; rounds/<job>/<round>/<k>.json is left by the try that ended it
+open.json                       batches and rounds that are open now, read whenever Snakemake asks for the targets
 state.json                      what a tick remembers for the next; made again from the others when it is lost
 control.yaml, end               written by people;  session.json, exposures.csv, *.jsonl  written for people
 """
@@ -16,6 +17,7 @@ from typing import Any
 LIVE = Path("live")
 CONTROL, OPEN, STATE, ENDED, END_MARK = LIVE / "control.yaml", LIVE / "open.json", LIVE / "state.json", LIVE / "ended", LIVE / "end"
 SESSION, EXPOSURES, DECISIONS = LIVE / "session.json", LIVE / "exposures.csv", LIVE / "decisions.yaml"
+ROUNDS = LIVE / "rounds.csv"
 ALARM_LOG, DECISION_LOG = LIVE / "alarms.jsonl", LIVE / "decisions.jsonl"
 
 FIRST_BATCH = "0001"
@@ -51,6 +53,31 @@ def failed_try_file(root: str, batch: str, number: int) -> Path:
 def result_file(job: str, batch: str) -> Path:
     """Left by a batch of a job that succeeded."""
     return Path("results") / job / "batches" / batch / "job.json"
+
+
+def outcome_file(root: str, batch: str) -> Path:
+    """What came of each exposure of a finished batch."""
+    return LIVE / "outcomes" / root / f"{batch}.json"
+
+
+def round_file(job: str, name: str) -> Path:
+    """The plan of a round of a stream."""
+    return LIVE / "rounds" / job / f"{name}.json"
+
+
+def round_try_file(job: str, name: str, number: int) -> Path:
+    """Left by the try of a round that ended well, or that refused its input with a sentence."""
+    return LIVE / "rounds" / job / name / f"{number}.json"
+
+
+def failed_round_file(job: str, name: str, number: int) -> Path:
+    """Left when a try of a round failed."""
+    return LIVE / "failures" / "rounds" / job / name / f"{number}.json"
+
+
+def round_folder(job: str, name: str) -> Path:
+    """Results of a round."""
+    return Path("results") / job / "rounds" / name
 
 
 def read_json(path: Path, default: Any) -> Any:

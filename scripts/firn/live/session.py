@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from firn.live.ledger import Ledger
 from firn.live.page import write_page
 from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
+from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
 from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
 from firn.runtime.atomic import write_json, write_text
 
@@ -23,21 +25,26 @@ TELL_S = 10.0
 
 @dataclass
 class Session:
-    """plan: per import its patterns, batch size, EER settings and jobs, as firn.dag.collection tells; ledgers by import."""
+    """plan: per import its patterns, batch size, EER settings and jobs, as firn.dag.collection tells; ledgers by import.
+
+    streams: as firn.dag.streams tells; rounds of each of their jobs.
+    """
 
     plan: dict[str, dict[str, Any]]
     ledgers: dict[str, Ledger]
     control: Control
     memory: dict[str, Any]
+    streams: Sequence[dict[str, Any]] = ()
+    rounds: Rounds = field(default_factory=dict)
     control_fault: str = ""
     told: float = 0.0
     active: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def resume(cls, plan: dict[str, dict[str, Any]], now: float) -> "Session":
+    def resume(cls, plan: dict[str, dict[str, Any]], now: float, streams: Sequence[dict[str, Any]] = ()) -> "Session":
         """The session as the last tick left it; a new one where there is none."""
         memory = layout.read_json(layout.STATE, {})
-        remembered = memory.pop("ledgers", {})
+        remembered, known = memory.pop("ledgers", {}), memory.pop("rounds", {})
         ledgers = {root: Ledger.restore(root, remembered.get(root, {})) for root in plan}
         memory = {
             "started": now,
@@ -48,7 +55,8 @@ class Session:
             "control": Control().model_dump(),
             "quiet_since": now,
         } | memory
-        return cls(plan, ledgers, Control(**memory["control"]), memory, active=dict(memory["alarms"]))
+        rounds = recall(known, [job["name"] for stream in streams for job in stream["jobs"].values()])
+        return cls(plan, ledgers, Control(**memory["control"]), memory, streams, rounds, active=dict(memory["alarms"]))
 
     def heed(self, now: float) -> bool:
         """Read what people decided; whether anything changed. A file with a fault changes nothing and raises an alarm."""
@@ -89,8 +97,8 @@ class Session:
         """Write what the next tick and Snakemake's targets need; over: why there is no next tick."""
         opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
         remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
-        write_text(layout.STATE, json.dumps(self.memory | {"alarms": self.active, "ledgers": remembered}))
-        write_json(layout.OPEN, {"over": over, "batches": opened})
+        write_text(layout.STATE, json.dumps(self.memory | {"alarms": self.active, "ledgers": remembered, "rounds": self.rounds}))
+        write_json(layout.OPEN, {"over": over, "batches": opened, "rounds": open_rounds(self.rounds)})
 
     def tell(self, now: float, state: str) -> None:
         """Refresh session.json and alarms.jsonl."""
@@ -117,7 +125,7 @@ class Session:
         rates = summary["rates"]
         slow = backlog_alarm(self.memory["backlog"], rates["found_per_hour"], rates["ready_per_hour"], "backlog" in self.active)
         maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in resolutions(read_rounds()).items()}
-        found = attribute_alarms(points, self.active) | {"backlog": slow} | maps
+        found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | given_up(self.rounds)
         return {key: sentence for key, sentence in found.items() if sentence}
 
     def _facts(self, now: float, state: str, trends: dict[str, str]) -> alarms.Facts:
@@ -142,5 +150,6 @@ class Session:
             "failures": counters.failures(ledgers),
             "last_refused": counters.last_refused(ledgers),
             "imports": {ledger.root: counters.count([ledger]) for ledger in ledgers},
+            "rounds": latest_rounds(self.rounds),
             "batches_in_work": open_count({ledger.root: ledger.opened for ledger in ledgers}),
         }

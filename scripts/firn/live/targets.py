@@ -1,9 +1,9 @@
-"""What Snakemake is asked for while a session runs: the open batches and the next tick; and what it tells of failures."""
+"""What Snakemake is asked for while a session runs: the open batches and rounds, and the next tick; and what it tells of failures."""
 
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from firn.errors import InputError
@@ -12,11 +12,14 @@ from firn.live.batches import runnable
 from firn.runtime.atomic import write_json
 
 RESULT = re.compile(r"results/([a-z][a-z0-9_]*)/batches/([0-9]+)/job\.json")
+ROUND = re.compile(r"live/rounds/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
 TRY = re.compile(r"live/tries/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
 
 
-def live_targets(plan: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Open batches' missing results, or their present tries, and the next tick; nothing when the session is over or stopped.
+def live_targets(plan: Mapping[str, Mapping[str, Any]], streams: Collection[str] = ()) -> list[str]:
+    """Open batches' missing results, or their present tries, open rounds, and the next tick; nothing when the session is over or stopped.
+
+    streams: jobs that have rounds.
 
     Finished work is not listed, so that the cost of a turn does not grow with the session.
     """
@@ -30,6 +33,8 @@ def live_targets(plan: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for batch, number in batches.items()
         for target in ([str(layout.try_file(root, batch, number))] if number else _missing(plan[root]["jobs"], batch))
     ]
+    for job, names in opened.get("rounds", {}).items():
+        targets += [str(layout.round_try_file(job, name, number)) for name, number in names.items() if job in streams]
     return [*targets, next_token()]
 
 
@@ -40,7 +45,7 @@ def next_token() -> str:
 
 
 class FailureRecorder(logging.Handler):
-    """Listens to Snakemake's log and leaves a file for each batch, or try of one, that failed."""
+    """Listens to Snakemake's log and leaves a file for each batch, or try of a batch or round, that failed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called with every record of the log."""
@@ -50,12 +55,14 @@ class FailureRecorder(logging.Handler):
 
 
 def record_failure(output: str) -> None:
-    """Leave a file for the batch or the try whose output is not made."""
-    result, attempt = RESULT.fullmatch(output), TRY.fullmatch(output)
+    """Leave a file for the batch, or the try of a batch or a round, whose output is not made."""
+    result, attempt, of_round = (pattern.fullmatch(output) for pattern in (RESULT, TRY, ROUND))
     if result:
         write_json(layout.failed_job_file(result[1], result[2]), {"time": time.time()})
     elif attempt:
         write_json(layout.failed_try_file(attempt[1], attempt[2], int(attempt[3])), {"time": time.time()})
+    elif of_round:
+        write_json(layout.failed_round_file(of_round[1], of_round[2], int(of_round[3])), {"time": time.time()})
 
 
 def _missing(jobs: Mapping[str, list[str]], batch: str) -> list[str]:

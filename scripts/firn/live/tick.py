@@ -1,10 +1,12 @@
 """One tick: a long poll that returns as soon as Snakemake has something new to do.
 
-It looks at the folders, refuses and accepts files, cuts batches, plans tries of failed ones, takes up finished ones, and heeds what people
-decide. It holds no lane and no core. Killed at any moment, it loses nothing: batches and refusals are written whole before they count.
+It looks at the folders, refuses and accepts files, cuts batches, plans tries of failed ones and rounds of streams, takes up finished ones, and
+heeds what people decide. It holds no lane and no core. Killed at any moment, it loses nothing: batches, refusals and plans are written whole
+before they count.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from firn.live import layout
 from firn.live.batches import batch_name, in_order, next_batch, open_count, try_wanted
 from firn.live.exposures import Row, append_exposures, write_decisions, write_exposures
 from firn.live.ledger import Ledger
+from firn.live.planning import forget_verdicts, is_collected, tend_rounds
+from firn.live.rounds import open_rounds
 from firn.live.session import TELL_S, Session
 from firn.live.watch import check_movie, list_files, settled, shape_name, usual_shape, watch
 from firn.runtime.atomic import write_json, write_text
@@ -23,9 +27,9 @@ REST, LONGEST_SLEEP_S = 20.0, 5.0
 """How long to rest after a look at the folders, as a multiple of its CPU time; and at most."""
 
 
-def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
+def run_tick(plan: dict[str, dict[str, Any]], token: Path, streams: Sequence[dict[str, Any]] = ()) -> None:
     """Work until there is something for Snakemake, then write the token."""
-    session = Session.resume(plan, time.time())
+    session = Session.resume(plan, time.time(), streams)
     write_decisions(session.control)
     _take_up(session)
     _finish(session, time.time())
@@ -39,15 +43,13 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path) -> None:
         for root, ledger in session.ledgers.items():
             _look(session, ledger, session.plan[root], now)
         looked += time.process_time()
-        if any([_plan_tries(session, now), _cut(session, now)]):
+        if any([_plan_tries(session, now), _cut(session, now), tend_rounds(session, now)]):
             break  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
         done = _finish(session, now)
-        over = _over(session, now)
+        over = "" if done else _over(session, now)
         if done or now - session.told > TELL_S:
             session.tell(now, _state(session))
-        if done:
-            continue
-        if not over:
+        if not done and not over:
             time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
     session.remember(over)
     session.tell(time.time(), over or _state(session))
@@ -157,7 +159,7 @@ def _write_outcomes(session: Session, root: str, batch: str, now: float) -> None
     outcomes = read_outcomes(session.plan[root]["jobs"], batch, ledger.files_of(batch))
     stamp(outcomes, ledger.taken, now)
     show_batch(session.plan[root]["jobs"], batch, outcomes)
-    write_json(_outcome_file(root, batch), outcomes)
+    write_json(layout.outcome_file(root, batch), outcomes)
     ledger.tallies[batch] = tally(outcomes, session.control, session.limits(root), now)
 
 
@@ -174,6 +176,7 @@ def _judge_all(session: Session, now: float) -> None:
     """Tally every finished batch again, under the thresholds as they are now."""
     from firn.live.outcomes import tally
 
+    forget_verdicts(session)
     for root, ledger in session.ledgers.items():
         for path in (layout.LIVE / "outcomes" / root).glob("*.json"):
             since = ledger.tallies.get(path.stem, {}).get("time", now)
@@ -191,12 +194,8 @@ def _write_exposures(session: Session) -> None:
 def _verdicts_of(session: Session, root: str, batch: str) -> list[Row]:
     from firn.live.outcomes import verdict_of
 
-    outcomes = layout.read_json(_outcome_file(root, batch), [])
+    outcomes = layout.read_json(layout.outcome_file(root, batch), [])
     return [Row(root, batch, outcome, *verdict_of(outcome, session.control, session.limits(root))) for outcome in outcomes]
-
-
-def _outcome_file(root: str, batch: str) -> Path:
-    return layout.LIVE / "outcomes" / root / f"{batch}.json"
 
 
 def _state(session: Session) -> str:
@@ -209,8 +208,7 @@ def _over(session: Session, now: float) -> str:
     """`stopped` or `ended` when there is no next tick, else nothing."""
     if session.control.state == "stop":
         return "stopped"
-    left = any(ledger.waiting or ledger.ready or ledger.opened for ledger in session.ledgers.values())
-    if session.closing(now) and not left:
+    if is_collected(session, now) and not open_rounds(session.rounds):
         return "ended"
     return ""
 

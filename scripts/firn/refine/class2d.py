@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from firn.kernels.fourier import fast_size
+from firn.kernels.fourier import fast_size, irfft2, rfft2
 from firn.kernels.grid import shell_sums
 from firn.kernels.rotate2d import HalfDisc, add_rotated, prefix_length, read_rotated
 from firn.kernels.sampling import shift_grid
@@ -38,6 +38,7 @@ DENSE_RADIUS = 16
 FINE_ELEMENTS = 40_000
 """Candidates of the fine search times points of the disc: fewer candidates as the disc grows and posteriors sharpen."""
 PARTICLES_AT_ONCE = 256
+TWIN = 0.5
 SAMPLE = 2000
 """Particles from which the first noise spectrum is estimated."""
 
@@ -155,14 +156,17 @@ class Assignment:
         return changed
 
 
-def classify(particles: Particles, plan: Plan, generator: torch.Generator, steps: Iterable[int]) -> tuple[State, Assignment]:
+def classify(
+    particles: Particles, plan: Plan, generator: torch.Generator, steps: Iterable[int], start: State | None = None
+) -> tuple[State, Assignment]:
     """Run the iterations counted by `steps`, `0 ... iterations + final_iterations - 1`; the last ones are full passes.
 
-    Returns the final state, whose averages are those of the assignment. Draws from the generator only.
+    start: go on from there, else from averages of random subsets. Returns the final state, whose averages are those of the assignment.
+    Draws from the generator only.
     """
     count, device = len(particles.half), plan.disc.points.device
     assignment = Assignment.empty(count, device)
-    state = initial_state(particles, plan, generator)
+    state = start or initial_state(particles, plan, generator)
     queue = torch.empty(0, dtype=torch.long)
     for step in steps:
         final = step >= plan.iterations
@@ -229,6 +233,24 @@ def initial_state(particles: Particles, plan: Plan, generator: torch.Generator) 
     sums = _random_sums(particles, plan, noise, order)
     radius = int(plan.first_radius)
     return State(sums, noise, average(sums, plan.mask(), radius, use_frc=False), radius)
+
+
+def continued_state(
+    particles: Particles, plan: Plan, generator: torch.Generator, images: Float[Tensor, "c n n"], radius: int
+) -> State:
+    """Start from former averages `images`, largest class first, in the plan's side and the engine's grey values.
+
+    Classes beyond them are made by moving the largest apart in two, by chance: by a share TWIN of an image of the same power.
+    """
+    fresh = initial_state(particles, plan, generator)
+    former = images[: plan.classes].clone()
+    for number in range(plan.classes - len(former)):
+        source = former[number % len(images)]
+        noise = torch.randn(source.shape, generator=generator).to(source)
+        step = TWIN * irfft2(rfft2(source).abs() * torch.exp(1j * rfft2(noise).angle()), (plan.side, plan.side))
+        former = torch.cat((former, (source - step)[None]))
+        former[number % len(images)] = source + step
+    return replace(fresh, averages=replace(fresh.averages, images=former * plan.mask()), radius=radius)
 
 
 def _random_sums(particles: Particles, plan: Plan, noise: Float[Tensor, " s"], order: Int[Tensor, " n"]) -> ClassSums:

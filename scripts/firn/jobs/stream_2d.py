@@ -1,0 +1,62 @@
+"""Continue a 2D classification with more particles: from the classes of the round before, a few passes over all of them."""
+
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+
+from firn.errors import InputError
+from firn.families.classification import ClassificationParams, Inputs, read_inputs, write_results
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table
+from firn.kernels.fourier import resize_images
+from firn.refine.class2d import Plan, State, classify, continued_state
+from firn.runtime.job import Job
+from firn.runtime.params import slot
+
+
+class Params(ClassificationParams):
+    """Classify in 2D, going on from the classes of an earlier round with all particles there are now; without one, an ordinary classification.
+
+    Classes that are missing or empty are made by splitting the fullest.
+    """
+
+    templates: str | None = slot("templates", optional=True)
+    """Classes to go on from: the round before, or any classes of the same particles' box."""
+    passes: int = Field(3, ge=2)
+    """Passes over all particles when going on from earlier classes; the last one makes what is written."""
+
+
+def run(job: Job[Params]) -> None:
+    """Classify, and write particles.star, classes.star, classes.mrcs and the figures."""
+    inputs, params, start = read_inputs(job), job.params, None
+    total = params.iterations + params.final_iterations
+    if job.has("templates"):
+        total = params.passes
+        start = _former(job, inputs)
+        inputs = replace(inputs, plan=_continued(inputs.plan, params.passes, len(inputs.table), start.radius))
+    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), job.over(range(total), "iterations", total), start)
+    write_results(job, inputs, state, assignment)
+
+
+def _continued(plan: Plan, passes: int, count: int, radius: int) -> Plan:
+    """A plan of full passes at full certainty that starts at the radius the classes have reached."""
+    return replace(plan, iterations=passes - 1, final_iterations=1, batch_size=count, uncertainty=1.0, first_radius=float(radius))
+
+
+def _former(job: Job[Params], inputs: Inputs) -> State:
+    """The state that earlier classes, largest first, stand for."""
+    plan, box = inputs.plan, inputs.plan.box_px * inputs.pixel_size
+    where = job.input("templates", "classes.mrcs")
+    images, pixel_size = read_mrc(where)
+    if images.shape[-1] != plan.box_px or abs(pixel_size - inputs.pixel_size) > 0.002 * inputs.pixel_size:
+        raise InputError(
+            f"{where}: has classes of {images.shape[-1]} pixels of {pixel_size:g} Å, but the particles have {plan.box_px} of "
+            f"{inputs.pixel_size:g} Å; only classes of the same box can be gone on from"
+        )
+    classes = read_table(job.input("templates", "classes.star"), "classes", needs=("class_count", "class_resolution"))
+    stack = torch.tensor(images if images.ndim == 3 else images[None], dtype=torch.float32, device=job.device)
+    references = resize_images(stack, (plan.side, plan.side)) * (plan.box_px / plan.side**2)
+    larger = classes["class_count"] >= 0.5 * classes["class_count"].mean()
+    radius = int(min(max(box / float(classes.loc[larger, "class_resolution"].min()), plan.first_radius), plan.last_radius))
+    return continued_state(inputs.particles, plan, job.generator("noise"), references, radius)

@@ -1,0 +1,12 @@
+"""The door of a round of a stream; it gives way to work that keeps up with the microscope."""
+
+import os
+from pathlib import Path
+
+from firn.live.layout import read_json
+from firn.runtime.entry import log_to
+from firn.runtime.round_try import make_round
+
+os.nice(5)
+log_to(Path(snakemake.log[0]))
+make_round(read_json(Path(snakemake.input.plan), None), Path(snakemake.output.json), snakemake.threads)
