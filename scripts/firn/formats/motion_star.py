@@ -69,6 +69,11 @@ def read_motion(path: str | os.PathLike) -> tuple[np.ndarray, SplineField | None
     return shifts, SplineField(coefficients, blocks["firn_times"]["firnSplineTime"].to_numpy(dtype=np.float64)), pixel_size
 
 
+def first_frame(path: str | os.PathLike) -> int:
+    """Number of the first frame that a motion STAR tells of, counted from 0."""
+    return int(read_star(path)["global_shift"]["rlnMicrographFrameNumber"].iloc[0]) - 1
+
+
 def polynomial_terms(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """RELION's 18 terms `(..., 18)`: (z, z², z³) times each of 1, x, x², y, y², xy; z frames since the first, x and y in [-1/2, 1/2]."""
     space = np.stack((np.ones_like(x), x, x**2, y, y**2, x * y), axis=-1)

@@ -136,6 +136,7 @@ BLOCKS = {
     "classes": "model_classes",
     "failed": "failed",
     "decisions": "decisions",
+    "directions": "directions",
 }
 _TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
 _TO_LABEL = NAMES | OPTICS

@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.formats.poses import read_angles
-from firn.formats.star import write_star
-from firn.formats.tables import read_table
+from firn.formats.tables import read_table, write_table
 from firn.formats.volumes import read_halves, read_like
 from firn.kernels.anisotropy import (
     area_under,
@@ -74,11 +73,11 @@ def run(job: Job[Params]) -> None:
     first, second, pixel_size = read_halves(job.input("volume"))
     halves = torch.tensor(first, device=job.device), torch.tensor(second, device=job.device)
     curves = _curves(job, halves, axes, pixel_size)
-    table = pd.DataFrame({"rlnAngleRot": angles[:, 0].numpy(), "rlnAngleTilt": angles[:, 1].numpy()})
+    table = pd.DataFrame({"rot": angles[:, 0].numpy(), "tilt": angles[:, 1].numpy()})
     table = table.assign(**_report_correlation(job, curves, axes, pixel_size, first.shape[0]))
     if job.has("particles"):
         table = table.assign(firnSampling=_report_views(job, axes))
-    write_star(job.folder / "directions.star", {"directions": table})
+    write_table(job.folder / "directions.star", table, "directions")
 
 
 def _curves(job: Job[Params], halves: tuple[Tensor, Tensor], axes: Tensor, pixel_size: float) -> _Directional:

@@ -13,7 +13,6 @@ from scipy.ndimage import gaussian_filter
 from firn.errors import InputError
 from firn.formats import motion_star
 from firn.formats.ids import exposure_id
-from firn.formats.star import read_star
 from firn.formats.tables import require_columns
 from firn.simulate.align_map import Alignment, align_map, apply_alignment
 from firn.simulate.euler import euler_to_matrix
@@ -91,7 +90,7 @@ def compare_motion(exposures: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame
 
 def _motion_row(row: dict) -> dict[str, object]:
     shifts, field, pixel_size = motion_star.read_motion(row["motion_star"])
-    first = int(read_star(row["motion_star"])["global_shift"]["rlnMicrographFrameNumber"].iloc[0]) - 1
+    first = motion_star.first_frame(row["motion_star"])
     used = slice(first, first + len(shifts))
     axis = np.linspace(0.1, 0.9, RASTER)
     points = np.stack([line.ravel() for line in np.meshgrid(axis, axis)], axis=-1)
