@@ -281,3 +281,34 @@ rule check_particles:
         inputs=job_folders,
     script:
         "../scripts/check_particles.py"
+
+
+rule export_relion:
+    """Hand exposures, particles and maps on to RELION."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/export_relion.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("export_relion"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/export_relion.py"
