@@ -11,6 +11,8 @@ from firn.errors import InputError
 from firn.formats.mrc import read_mrc, write_stack
 from firn.formats.tables import image_names, read_table, write_table
 from firn.jobs import ab_initio
+from firn.refine import ab_initio_course
+from firn.refine.ab_initio import AbInitio
 from firn.runtime.entry import open_job
 from refine.ab_initio_data import BOX, PIXEL_SIZE, particles
 
@@ -85,3 +87,31 @@ def test_what_cannot_work_is_refused_in_one_sentence(tmp_path, monkeypatch, coun
     write_particles(Path("results/stack"), count)
     with pytest.raises(InputError, match=message):
         run(settings)
+
+
+@pytest.mark.parametrize(("classes", "cut"), [(1, (3, 9, 20)), (2, (7, 12))])
+def test_a_run_killed_in_an_iteration_ends_with_the_same_bits(tmp_path, monkeypatch, classes, cut):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ab_initio_course, "KEPT_EVERY", 2)
+    write_particles(Path("results/stack"), 60)
+    settings = {"classes": classes, "max_resolution": 30, "final_minibatch": 40, "initial_minibatch": 40}
+    record = run(settings)
+    whole, names = read_mrc("results/start/map.mrc")[0], read_table("results/start/particles.star", "particles")
+    iterate, calls = AbInitio.iterate, []
+
+    def interrupted(self: AbInitio, state, batch, rows):
+        calls.append(batch.resolution)
+        if len(calls) in cut:
+            raise KeyboardInterrupt
+        return iterate(self, state, batch, rows)
+
+    monkeypatch.setattr(AbInitio, "iterate", interrupted)
+    for _ in cut:
+        with pytest.raises(KeyboardInterrupt):
+            run(settings)
+    again = run(settings)
+    assert np.array_equal(read_mrc("results/start/map.mrc")[0], whole)
+    assert read_table("results/start/particles.star", "particles").equals(names)
+    assert again["metrics"] == record["metrics"]
+    iterations = [line for line in map(json.loads, Path("logs/start.jsonl").read_text().splitlines()) if "iteration" in line]
+    assert len(calls) <= len({(line["step"], line["iteration"]) for line in iterations}) + 2 * len(cut)

@@ -8,7 +8,8 @@ from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.rotation import rotation_distance
 from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.symmetry import symmetrize_volume, symmetry_matrices
-from firn.refine.ab_initio import AbInitio, Settings, final_schedule, reconstruct_ab_initio, starting_schedule
+from firn.refine.ab_initio import AbInitio, Settings
+from firn.refine.ab_initio_course import Course, final_schedule, reconstruct_ab_initio, starting_schedule
 from firn.refine.initial_data import Observations, observe, solvent_power, solvent_sphere, working_geometry
 from firn.refine.initial_model import blend, centring_move, degree_parts, free_axes, gather_slices, moved, opposites, random_volume, solve
 from firn.refine.initial_search import Search, Slices, project_grid, rank_grid, search_grid, search_near
@@ -189,7 +190,7 @@ def test_an_asymmetric_molecule_comes_out_of_its_noisy_views(seed):
     settings = Settings(diameter=DIAMETER, max_resolution=20.0, initial_iterations=16, final_iterations=6, final_minibatch=120, starts=2)
     engine = AbInitio(observations, noise, geometry, settings, torch.Generator().manual_seed(seed))
     titles: list[str] = []
-    result = reconstruct_ab_initio(engine, lambda fields: None, lambda title, volumes: titles.append(title))
+    result = reconstruct_ab_initio(Course(engine, lambda fields: None, lambda title, volumes: titles.append(title), lambda state: None))
     assert best_correlation(resize_volumes(volume(), geometry.n), result.volumes[0]) > 0.85
     assert titles[-1] == "final"
     assert len(result.evidences) == 2
@@ -205,7 +206,7 @@ def test_pure_noise_explains_nothing():
     )
     settings = Settings(diameter=DIAMETER, max_resolution=20.0, initial_iterations=8, final_iterations=4, final_minibatch=90, starts=1)
     engine = AbInitio(empty, noise, geometry, settings, torch.Generator().manual_seed(1))
-    result = reconstruct_ab_initio(engine, lambda fields: None, lambda title, volumes: None)
+    result = reconstruct_ab_initio(Course(engine, lambda fields: None, lambda title, volumes: None, lambda state: None))
     assert result.found.log_likelihood.mean() < 5
 
 

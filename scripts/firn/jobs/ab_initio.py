@@ -15,7 +15,8 @@ from firn.formats.tables import split_image_names, write_table
 from firn.kernels.fourier import resize_volumes
 from firn.kernels.rotation import matrix_angles
 from firn.kernels.symmetry import symmetry_matrices
-from firn.refine.ab_initio import AbInitio, Result, Settings, reconstruct_ab_initio
+from firn.refine.ab_initio import AbInitio, Settings
+from firn.refine.ab_initio_course import Course, Result, reconstruct_ab_initio
 from firn.refine.initial_data import CtfColumns, Geometry, Observations, observe, solvent_power, working_geometry
 from firn.report.ab_initio import draw_fractions, draw_history, draw_progress, draw_volumes
 from firn.runtime.job import Job
@@ -24,6 +25,7 @@ from firn.runtime.params import JobParams, slot
 FEWEST_PARTICLES = 50
 IMAGES_AT_ONCE = 256
 NOISE_PARTICLES = 2000
+Snapshots = list[tuple[str, list[np.ndarray]]]
 
 
 class Params(JobParams):
@@ -79,8 +81,21 @@ def run(job: Job[Params]) -> None:
     geometry = working_geometry(box_px, pixel_size, params.max_resolution, device=job.device)
     observations, noise = _observations(job, table, pixel_size, diameter, geometry)
     engine = AbInitio(observations, noise, geometry, _settings(params, diameter), job.generator())
-    history: list[dict[str, float | int | str]] = []
-    snapshots: list[tuple[str, list[np.ndarray]]] = []
+    result, history, snapshots = _reconstruct(job, engine)
+    order = torch.argsort(_counts(result), descending=True, stable=True)
+    rows = _posed(table, result, order, geometry)
+    volumes = [_full_size(result.volumes[int(number)], box_px) for number in order]
+    _write(job, rows, volumes, pixel_size)
+    _report(
+        job, result, order, volumes, pixel_size, history, [(title, [maps[int(k)] for k in order]) for title, maps in snapshots], geometry
+    )
+
+
+def _reconstruct(job: Job[Params], engine: AbInitio) -> tuple[Result, list[dict[str, float | int | str]], Snapshots]:
+    """The result, the numbers of all iterations, and volumes on the way; goes on where a run cut short was."""
+    state = job.checkpoint.load()
+    history: list[dict[str, float | int | str]] = [] if state is None else state["history"]
+    snapshots: Snapshots = []
 
     def note(fields: dict[str, float | int | str]) -> None:
         history.append(fields)
@@ -89,14 +104,11 @@ def run(job: Job[Params]) -> None:
     def snapshot(title: str, volumes: list[Tensor]) -> None:
         snapshots.append((title, [volume.cpu().numpy() for volume in volumes]))
 
-    result = reconstruct_ab_initio(engine, note, snapshot)
-    order = torch.argsort(_counts(result), descending=True, stable=True)
-    rows = _posed(table, result, order, geometry)
-    volumes = [_full_size(result.volumes[int(number)], box_px) for number in order]
-    _write(job, rows, volumes, pixel_size)
-    _report(
-        job, result, order, volumes, pixel_size, history, [(title, [maps[int(k)] for k in order]) for title, maps in snapshots], geometry
-    )
+    def keep(course: dict[str, Any]) -> None:
+        job.checkpoint.save({"course": course, "history": history})
+
+    result = reconstruct_ab_initio(Course(engine, note, snapshot, keep, None if state is None else state["course"]))
+    return result, history, snapshots
 
 
 def _chosen(job: Job[Params], table: pd.DataFrame) -> pd.DataFrame:
@@ -213,7 +225,7 @@ def _report(
     volumes: list[np.ndarray],
     pixel_size: float,
     history: list[dict[str, float | int | str]],
-    snapshots: list[tuple[str, list[np.ndarray]]],
+    snapshots: Snapshots,
     geometry: Geometry,
 ) -> None:
     counts = _counts(result)[order].numpy()

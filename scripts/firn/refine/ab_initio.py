@@ -1,12 +1,10 @@
-"""Ab-initio reconstruction: volumes from particles alone, by online EM from random starts.
+"""Ab-initio reconstruction: volumes from particles alone, by online EM. One iteration; how they follow each other: ab_initio_course.
 
-Several starts run a few cheap low-resolution batches each; those that explain a common set of particles best go on to growing
-batches and resolution; the best of these ends in full passes over all particles. Orientations are always searched everywhere.
+Orientations are always searched everywhere.
 Sources: Punjani et al., Nat. Methods 14, 290 (2017); online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,16 +16,11 @@ from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.initial_data import Geometry, Observations, shell_means, solvent_sphere
-from firn.refine.initial_model import Sums, blend, centring_move, free_axes, gather_slices, moved, opposites, random_volume, solve
+from firn.refine.initial_model import Sums, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
 from firn.refine.initial_search import Found, Outcome, Search, project_grid, rank_grid, search_grid, search_near
 
-FULL_PASSES = 2
-SCORING_PARTICLES = 300
-OPPOSITE_ITERATIONS = 8
 SHIFTS_PER_RESOLUTION = 3.5
 """Coarse shifts are this many to one length of the resolution."""
-Note = Callable[[dict[str, float | int | str]], None]
-Snapshot = Callable[[str, list[Tensor]], None]
 
 
 @dataclass(frozen=True)
@@ -70,6 +63,15 @@ class State:
     sums: list[Sums | None] = field(default_factory=list)
     fitted: bool = False
     """Whether the volumes have the grey scale of the images."""
+
+    def copy(self) -> "State":
+        """A state that goes its own way."""
+        return State(list(self.volumes), self.noise, list(self.sums), self.fitted)
+
+    def moved_to(self, device: torch.device) -> "State":
+        """The same state on a device."""
+        sums = [None if pair is None else (pair[0].to(device), pair[1].to(device)) for pair in self.sums]
+        return State([volume.to(device) for volume in self.volumes], self.noise.to(device), sums, self.fitted)
 
 
 class AbInitio:
@@ -202,123 +204,3 @@ class AbInitio:
         noise = state.noise.clone()
         noise[:known] = torch.maximum((noise[:known] + residual) / 2, self.floor[:known])
         state.noise = noise
-
-
-@dataclass
-class Result:
-    """What came out: volumes `(n, n, n)` of the working box, poses of all particles, and how it went."""
-
-    volumes: list[Tensor]
-    found: Found
-    evidences: list[float]
-    """Mean log-likelihood of each start."""
-
-
-def reconstruct_ab_initio(engine: AbInitio, note: Note, snapshot: Snapshot) -> Result:
-    """Run the starts, grow the better ones, end with full passes over all particles with the best.
-
-    note is called once per iteration with its numbers, snapshot now and then with a title and the volumes.
-    """
-    settings = engine.settings
-    rows = engine.draw(SCORING_PARTICLES)
-    states, evidences = [], []
-    for start in range(settings.starts):
-        states.append(_started(engine, start + 1, note, snapshot))
-        evidences.append(engine.evidence(states[-1], rows, middle_resolution(settings)))
-        note({"step": f"start {start + 1}", "log_likelihood": evidences[-1]})
-    chosen = sorted(range(len(states)), key=evidences.__getitem__, reverse=True)[: settings.grown]
-    grown = [_grown(engine, states[number], number + 1, note) for number in chosen]
-    fine = [engine.fine_evidence(state, rows, settings.max_resolution) for state in grown]
-    for number, evidence in zip(chosen, fine, strict=True):
-        note({"step": f"start {number + 1}, grown", "log_likelihood": evidence})
-    state = grown[max(range(len(grown)), key=fine.__getitem__)]
-    snapshot("grown", state.volumes)
-    if settings.classes == 1:
-        state = _right_signs(engine, state, rows, note, snapshot)
-    found = _full_passes(engine, state, note)
-    snapshot("final", state.volumes)
-    return Result(state.volumes, found, evidences)
-
-
-def _started(engine: AbInitio, number: int, note: Note, snapshot: Snapshot) -> State:
-    """A random start, iterated at low resolution."""
-    state = engine.fresh()
-    for iteration, batch in enumerate(starting_schedule(engine.settings)):
-        _one(engine, state, batch, f"start {number}", iteration, note)
-    snapshot(f"start {number}", state.volumes)
-    return state
-
-
-def _grown(engine: AbInitio, state: State, number: int, note: Note) -> State:
-    """A start carried on to the finest resolution."""
-    for iteration, batch in enumerate(final_schedule(engine.settings)):
-        _one(engine, state, batch, f"growing {number}", iteration, note)
-    return state
-
-
-def _right_signs(engine: AbInitio, state: State, rows: Tensor, note: Note, snapshot: Snapshot) -> State:
-    """The state or one of its opposites, refined, whichever explains the particles best at the finest resolution.
-
-    Where a radial shell dominates, the likelihood is even in every angular degree to second order (poses average the first order
-    out), so a search from low resolution finds each degree with either sign by chance; finer detail, of third order, decides.
-    """
-    resolution = engine.settings.max_resolution
-    best, evidence = state, engine.fine_evidence(state, rows, resolution)
-    note({"step": "signs as found", "log_likelihood": evidence})
-    for name, volume in opposites(state.volumes[0]):
-        other = engine.restart(volume, state.noise)
-        for number in range(OPPOSITE_ITERATIONS):
-            share = max(0.4, 1 / (number + 1))
-            _one(engine, other, Batch(resolution, engine.settings.final_minibatch, share, 0.0), f"opposite {name}", number, note)
-        found = engine.fine_evidence(other, rows, resolution)
-        note({"step": f"opposite {name}", "log_likelihood": found})
-        best, evidence = (other, found) if found > evidence else (best, evidence)
-    snapshot("signs", best.volumes)
-    return best
-
-
-def middle_resolution(settings: Settings) -> float:
-    """Å at which starts end and are compared."""
-    return max(0.7 * settings.initial_resolution, settings.max_resolution)
-
-
-def starting_schedule(settings: Settings) -> list[Batch]:
-    """Initial resolution for half of the iterations, then finer to the middle one, linearly in frequency."""
-    count = settings.initial_iterations
-    batches = []
-    for number in range(count):
-        resolution = _between(settings.initial_resolution, middle_resolution(settings), 2 * number / count - 1)
-        share = max(0.4, 1 / math.sqrt(number + 1))
-        batches.append(Batch(resolution, settings.initial_minibatch, share, settings.class_similarity))
-    return batches
-
-
-def final_schedule(settings: Settings) -> list[Batch]:
-    """Resolution grows over two thirds of the iterations, batches over all; similarity of classes is given up in the first third."""
-    count = settings.final_iterations
-    batches = []
-    for number in range(count):
-        progress = number / max(count - 1, 1)
-        resolution = _between(middle_resolution(settings), settings.max_resolution, 1.5 * progress)
-        particles = round(settings.initial_minibatch + progress * (settings.final_minibatch - settings.initial_minibatch))
-        batches.append(Batch(resolution, particles, 0.4, settings.class_similarity * max(0.0, 1 - 3 * progress)))
-    return batches
-
-
-def _between(first: float, last: float, progress: float) -> float:
-    share = min(max(progress, 0.0), 1.0)
-    return 1 / ((1 - share) / first + share / last)
-
-
-def _one(engine: AbInitio, state: State, batch: Batch, step: str, number: int, note: Note) -> None:
-    found = engine.iterate(state, batch, engine.draw(batch.particles))
-    note({"step": step, "iteration": number + 1, "resolution": batch.resolution, "log_likelihood": float(found.log_likelihood.mean())})
-
-
-def _full_passes(engine: AbInitio, state: State, note: Note) -> Found:
-    everyone = torch.arange(len(engine), device=engine.floor.device)
-    batch = Batch(engine.settings.max_resolution, len(engine), 1.0, 0.0)
-    for number in range(FULL_PASSES):
-        found = engine.iterate(state, batch, everyone)
-        note({"step": "all particles", "iteration": number + 1, "log_likelihood": float(found.log_likelihood.mean())})
-    return found

@@ -1,0 +1,199 @@
+"""The course of an ab-initio reconstruction: several starts, the better ones grown, the best of these over all particles.
+
+Starts run a few cheap low-resolution batches each; those that explain a common set of particles best go on to growing batches and
+resolution; the best of these ends in full passes over all particles. What is done is kept by name, so that a run that was cut short
+goes on from its last state. Source: Punjani et al., Nat. Methods 14, 290 (2017).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firn.refine.ab_initio import AbInitio, Batch, Settings, State
+from firn.refine.initial_model import opposites
+from firn.refine.initial_search import Found
+
+FULL_PASSES = 2
+SCORING_PARTICLES = 300
+OPPOSITE_ITERATIONS = 8
+KEPT_EVERY = 5
+"""Iterations of one series between two states that are kept."""
+Note = Callable[[dict[str, float | int | str]], None]
+Snapshot = Callable[[str, list[Tensor]], None]
+Keep = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Result:
+    """What came out: volumes `(n, n, n)` of the working box, poses of all particles, and how it went."""
+
+    volumes: list[Tensor]
+    found: Found
+    evidences: list[float]
+    """Mean log-likelihood of each start."""
+
+
+class Course:
+    """Series of iterations by name: those that are done, and the one under way.
+
+    note is called once per iteration with its numbers, snapshot now and then with a title and the volumes, keep with all that the next
+    iterations depend on; former: what a run cut short gave to keep last.
+    """
+
+    def __init__(self, engine: AbInitio, note: Note, snapshot: Snapshot, keep: Keep, former: dict[str, Any] | None = None):
+        self.engine, self.note, self.snapshot, self._keep = engine, note, snapshot, keep
+        self._done: dict[str, State] = {}
+        self._evidence: dict[str, float] = {}
+        self._under_way: tuple[str, int, State] | None = None
+        if former is None:
+            self.rows = engine.draw(SCORING_PARTICLES)
+        else:
+            self._restore(former)
+
+    def series(self, name: str, first: Callable[[], State], batches: list[Batch]) -> State:
+        """The state after some batches, from a first one."""
+        if name in self._done:
+            return self._done[name]
+        number, state = self._begin(name, first)
+        for iteration in range(number, len(batches)):
+            self._iterate(name, state, batches[iteration], iteration)
+            if (iteration + 1) % KEPT_EVERY == 0 and iteration + 1 < len(batches):
+                self._keep_at(name, iteration + 1, state)
+        self._done[name], self._under_way = state, None
+        self._keep(self._state())
+        return state
+
+    def full_passes(self, state: State) -> tuple[State, Found]:
+        """The state after passes over all particles, and what the last of them found."""
+        name, engine = "all particles", self.engine
+        number, state = self._begin(name, state.copy)
+        everyone, batch = (
+            torch.arange(len(engine), device=engine.floor.device),
+            Batch(engine.settings.max_resolution, len(engine), 1.0, 0.0),
+        )
+        for iteration in range(number, FULL_PASSES):
+            if iteration > number:
+                self._keep_at(name, iteration, state)
+            found = engine.iterate(state, batch, everyone)
+            self.note({"step": name, "iteration": iteration + 1, "log_likelihood": float(found.log_likelihood.mean())})
+        return state, found
+
+    def evidence(self, name: str, measure: Callable[[], float]) -> float:
+        """A log-likelihood that is measured once."""
+        if name not in self._evidence:
+            self._evidence[name] = measure()
+            self.note({"step": name, "log_likelihood": self._evidence[name]})
+        return self._evidence[name]
+
+    def _iterate(self, name: str, state: State, batch: Batch, iteration: int) -> None:
+        found = self.engine.iterate(state, batch, self.engine.draw(batch.particles))
+        numbers = {"resolution": batch.resolution, "log_likelihood": float(found.log_likelihood.mean())}
+        self.note({"step": name, "iteration": iteration + 1, **numbers})
+
+    def _begin(self, name: str, first: Callable[[], State]) -> tuple[int, State]:
+        """(iterations already done, state)."""
+        if self._under_way is not None and self._under_way[0] == name:
+            return self._under_way[1:]
+        return 0, first()
+
+    def _keep_at(self, name: str, iteration: int, state: State) -> None:
+        self._under_way = name, iteration, state
+        self._keep(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        name, iteration, state = self._under_way or ("", 0, None)
+        return {
+            "rows": self.rows,
+            "chance": self.engine.generator.get_state(),
+            "done": {key: vars(value) for key, value in self._done.items()},
+            "evidence": self._evidence,
+            "under_way": (name, iteration, None if state is None else vars(state)),
+        }
+
+    def _restore(self, former: dict[str, Any]) -> None:
+        device = self.engine.floor.device
+        self.rows = former["rows"].to(device)
+        self.engine.generator.set_state(former["chance"])
+        self._done = {key: State(**value).moved_to(device) for key, value in former["done"].items()}
+        self._evidence = dict(former["evidence"])
+        name, iteration, state = former["under_way"]
+        self._under_way = None if state is None else (name, iteration, State(**state).moved_to(device))
+
+
+def reconstruct_ab_initio(course: Course) -> Result:
+    """Run the starts, grow the better ones, end with full passes over all particles with the best."""
+    engine, settings, rows = course.engine, course.engine.settings, course.rows
+    middle, finest = middle_resolution(settings), settings.max_resolution
+    starts, evidences = [], []
+    for number in range(1, settings.starts + 1):
+        starts.append(state := course.series(f"start {number}", engine.fresh, starting_schedule(settings)))
+        course.snapshot(f"start {number}", state.volumes)
+        evidences.append(course.evidence(f"start {number}, measured", partial(engine.evidence, state, rows, middle)))
+    chosen = sorted(range(len(starts)), key=evidences.__getitem__, reverse=True)[: settings.grown]
+    grown, fine = [], []
+    for number in chosen:
+        grown.append(state := course.series(f"growing {number + 1}", starts[number].copy, final_schedule(settings)))
+        fine.append(course.evidence(f"start {number + 1}, grown", partial(engine.fine_evidence, state, rows, finest)))
+    best = grown[max(range(len(grown)), key=fine.__getitem__)]
+    course.snapshot("grown", best.volumes)
+    if settings.classes == 1:
+        best = _right_signs(course, best)
+    state, found = course.full_passes(best)
+    course.snapshot("final", state.volumes)
+    return Result(state.volumes, found, evidences)
+
+
+def _right_signs(course: Course, state: State) -> State:
+    """The state or one of its opposites, refined, whichever explains the particles best at the finest resolution.
+
+    Where a radial shell dominates, the likelihood is even in every angular degree to second order (poses average the first order
+    out), so a search from low resolution finds each degree with either sign by chance; finer detail, of third order, decides.
+    """
+    engine, rows, resolution = course.engine, course.rows, course.engine.settings.max_resolution
+    best, evidence = state, course.evidence("signs as found", partial(engine.fine_evidence, state, rows, resolution))
+    shares = [max(0.4, 1 / (number + 1)) for number in range(OPPOSITE_ITERATIONS)]
+    batches = [Batch(resolution, engine.settings.final_minibatch, share, 0.0) for share in shares]
+    for name, volume in opposites(state.volumes[0]):
+        other = course.series(f"opposite {name}", partial(engine.restart, volume, state.noise), batches)
+        found = course.evidence(f"opposite {name}, measured", partial(engine.fine_evidence, other, rows, resolution))
+        best, evidence = (other, found) if found > evidence else (best, evidence)
+    course.snapshot("signs", best.volumes)
+    return best
+
+
+def middle_resolution(settings: Settings) -> float:
+    """Å at which starts end and are compared."""
+    return max(0.7 * settings.initial_resolution, settings.max_resolution)
+
+
+def starting_schedule(settings: Settings) -> list[Batch]:
+    """Initial resolution for half of the iterations, then finer to the middle one, linearly in frequency."""
+    count = settings.initial_iterations
+    batches = []
+    for number in range(count):
+        resolution = _between(settings.initial_resolution, middle_resolution(settings), 2 * number / count - 1)
+        share = max(0.4, 1 / math.sqrt(number + 1))
+        batches.append(Batch(resolution, settings.initial_minibatch, share, settings.class_similarity))
+    return batches
+
+
+def final_schedule(settings: Settings) -> list[Batch]:
+    """Resolution grows over two thirds of the iterations, batches over all; similarity of classes is given up in the first third."""
+    count = settings.final_iterations
+    batches = []
+    for number in range(count):
+        progress = number / max(count - 1, 1)
+        resolution = _between(middle_resolution(settings), settings.max_resolution, 1.5 * progress)
+        particles = round(settings.initial_minibatch + progress * (settings.final_minibatch - settings.initial_minibatch))
+        batches.append(Batch(resolution, particles, 0.4, settings.class_similarity * max(0.0, 1 - 3 * progress)))
+    return batches
+
+
+def _between(first: float, last: float, progress: float) -> float:
+    share = min(max(progress, 0.0), 1.0)
+    return 1 / ((1 - share) / first + share / last)
