@@ -48,7 +48,7 @@ def pick_blobs(micrograph: np.ndarray, row: Row, params: BlobParams, device: tor
     reduced = reduce_exposure(micrograph, row, low_pass, params.max_diameter, device)
     shapes = _shapes(params, template_box(params.max_diameter, reduced.pixel_size), reduced.pixel_size, device)
     distances = params.separation * params.min_diameter, params.edge * params.min_diameter
-    return _table(pick_shapes(reduced, shapes, row, params, low_pass, params.max_diameter, distances), shapes, row)
+    return _table(pick_shapes(reduced, shapes, row, params, low_pass, params.max_diameter, distances, white=False), shapes, row)
 
 
 def _shapes(params: BlobParams, box: int, pixel_size: float, device: torch.device) -> list[Shape]:

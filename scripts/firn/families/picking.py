@@ -14,6 +14,7 @@ from firn.formats.tables import write_table
 from firn.preprocess.junk import clean_pixels
 from firn.preprocess.pick import Picks, Shape, pick, template_box, template_factors
 from firn.preprocess.reduced import Reduced, reduce_micrograph
+from firn.preprocess.whiten import whiten
 from firn.report.picks import draw_picks
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot
@@ -75,14 +76,26 @@ def reduce_exposure(micrograph: np.ndarray, row: Row, low_pass: float, diameter:
 
 
 def pick_shapes(
-    reduced: Reduced, shapes: list[Shape], row: Row, params: PickingParams, low_pass: float, diameter: float, distances: tuple[float, float]
+    reduced: Reduced,
+    shapes: list[Shape],
+    row: Row,
+    params: PickingParams,
+    low_pass: float,
+    diameter: float,
+    distances: tuple[float, float],
+    white: bool,
 ) -> Picks:
-    """Picks of a reduced micrograph; distances between picks and from the edge, and the largest diameter, in Å."""
+    """Picks of a reduced micrograph; distances between picks and from the edge, and the largest diameter, in Å.
+
+    white: match where the noise has equal power at all frequencies, for shapes that are known in detail.
+    """
     device = reduced.image.device
     box = template_box(diameter, reduced.pixel_size)
     ctf = ctf_values(row) if params.use_ctf else None
     factors = template_factors(box, reduced.pixel_size, low_pass, diameter, ctf, device)
-    return pick(reduced, shapes, clean_pixels(reduced, diameter, params.refuse_rims), factors, *distances, params.max_picks)
+    clean = clean_pixels(reduced, diameter, params.refuse_rims)
+    matched, factors = whiten(reduced, factors, low_pass, diameter) if white else (reduced, factors)
+    return pick(matched, shapes, clean, factors, *distances, params.max_picks)
 
 
 def table_of(picks: Picks, row: Row, **columns: np.ndarray) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def pick_templates(micrograph: np.ndarray, row: Row, job: Job[Any], templates: T
     params, diameter = job.params, job.params.diameter
     reduced = reduce_exposure(micrograph, row, params.low_pass, diameter, job.device)
     distances = params.separation * diameter, params.edge * diameter
-    picks = pick_shapes(reduced, templates.shapes(reduced), row, params, params.low_pass, diameter, distances)
+    picks = pick_shapes(reduced, templates.shapes(reduced), row, params, params.low_pass, diameter, distances, white=True)
     psi = (180 - picks.angle.cpu().numpy()) % 360 - 180
     numbers = templates.numbers[picks.shape.cpu().numpy()]
     return table_of(picks, row, diameter=np.full(len(psi), diameter), psi=psi, class_number=numbers)

@@ -39,10 +39,10 @@ def _starts(side: int, tile: int) -> Int[Tensor, "n"]:
     return torch.linspace(0, side - tile if count > 1 else 0, count).round().long()
 
 
-def tile_window(tile: int, device: torch.device | str = "cpu") -> Float[Tensor, "tile"]:
-    """Window of one axis: 1, with sine flanks."""
+def tile_window(tile: int, device: torch.device | str = "cpu", flank: float = FLANK) -> Float[Tensor, "tile"]:
+    """Window of one axis: 1, with sine flanks over a share of the tile at either side, at most 1/2."""
     position = torch.arange(tile, device=device) + 0.5
-    rise = (torch.minimum(position, tile - position) / (FLANK * tile)).clamp(max=1)
+    rise = (torch.minimum(position, tile - position) / (flank * tile)).clamp(max=1)
     return torch.sin(0.5 * math.pi * rise)
 
 
@@ -69,9 +69,12 @@ def without_local_mean(image: Float[Tensor, "y x"], length: float) -> Float[Tens
     return image - torch.nn.functional.interpolate(means, size=image.shape, mode="bilinear", align_corners=False)[0, 0]
 
 
-def tile_spectra(image: Float[Tensor, "y x"], corners: Int[Tensor, "n 2"], tile: int) -> Float[Tensor, "n tile half"]:
-    """Power spectra of windowed tiles, each less its mean and clipped at five standard deviations."""
-    window = tile_window(tile, image.device)
+def tile_spectra(image: Float[Tensor, "y x"], corners: Int[Tensor, "n 2"], tile: int, flank: float = FLANK) -> Float[Tensor, "n tile half"]:
+    """Power spectra of windowed tiles, each less its mean and clipped at five standard deviations.
+
+    flank: share of the tile that the window rises over; the wider, the less strong frequencies leak into weak ones.
+    """
+    window = tile_window(tile, image.device, flank)
     spectra = image.new_empty(len(corners), tile, tile // 2 + 1)
     for number, (y, x) in enumerate(corners.tolist()):
         cut = image[y : y + tile, x : x + tile]

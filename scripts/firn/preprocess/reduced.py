@@ -3,6 +3,7 @@
 Convention: the micrograph is given as stored (protein dark); lengths in Å.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from firn.kernels.fourier import frequencies2, plain_irfft2, plain_rfft2, resize_spectra2
-from firn.kernels.templates import band_filter, high_pass_filter
+from firn.kernels.templates import high_pass_filter, low_pass_filter
 
 SAMPLING = 2.4
 """Pixels per low-pass period: a little finer than Nyquist, so that the soft edge of the filter fits."""
@@ -105,17 +106,28 @@ def _padded_rows(change: Tensor) -> int:
 
 
 def _split_background(small: Tensor, pixel_size: float, low_pass: float, diameter: float) -> tuple[Tensor, Tensor]:
-    """(band-passed image, slow shading), filtered with mirrored borders so that opposite edges do not meet."""
-    height, width = small.shape
-    border = min(round(BACKGROUND * diameter / pixel_size), height - 1, width - 1)
-    padded = torch.nn.functional.pad(small[None], (border, border, border, border), mode="reflect")[0]
+    """(band-passed image, slow shading)."""
+
+    def filters(radius: Tensor) -> Tensor:
+        frequencies = radius / pixel_size
+        fast = low_pass_filter(frequencies, low_pass) * high_pass_filter(frequencies, BACKGROUND * diameter)
+        return torch.stack((fast, 1 - high_pass_filter(frequencies, SHADING * diameter)))
+
+    fast, slow = filter_mirrored(small, BACKGROUND * diameter / pixel_size, filters)
+    return fast, slow
+
+
+def filter_mirrored(image: Float[Tensor, "y x"], border: float, filters: Callable[[Tensor], Tensor]) -> Float[Tensor, "*k y x"]:
+    """The image filtered with mirrored borders, so that opposite edges do not meet.
+
+    border: pixels mirrored at each side. filters: factors `(*k, n, f)` at frequencies `(n, f)` in cycles per pixel.
+    """
+    height, width = image.shape
+    rim = min(round(border), height - 1, width - 1)
+    padded = torch.nn.functional.pad(image[None], (rim, rim, rim, rim), mode="reflect")[0]
     shape = (padded.shape[0], padded.shape[1])
-    spectrum = plain_rfft2(padded)
-    frequencies = frequencies2(shape, device=small.device).norm(dim=-1) / pixel_size
-    slow = 1 - high_pass_filter(frequencies, SHADING * diameter)
-    fast = band_filter(shape, pixel_size, low_pass, BACKGROUND * diameter, device=small.device)
-    both = plain_irfft2(torch.stack((spectrum * fast, spectrum * slow)), shape)[:, border : border + height, border : border + width]
-    return both[0], both[1]
+    factors = filters(frequencies2(shape, device=image.device).norm(dim=-1))
+    return plain_irfft2(plain_rfft2(padded) * factors, shape)[..., rim : rim + height, rim : rim + width]
 
 
 def _without_plane(image: Tensor) -> Tensor:
