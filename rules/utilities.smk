@@ -312,3 +312,34 @@ rule export_relion:
         inputs=job_folders,
     script:
         "../scripts/export_relion.py"
+
+
+rule export_cryosparc:
+    """Hand particles on to CryoSPARC."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/export_cryosparc.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("export_cryosparc"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/export_cryosparc.py"

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from firn.errors import InputError
+from firn.formats.linked_files import files_of, root_of
 from firn.formats.mrc import read_mrc, write_image, write_stack, write_volume
 from firn.formats.particles import load_images
-from firn.formats.relion_project import files_of, root_of
 from firn.formats.star import read_star
 from firn.formats.tables import image_names, read_table, write_table
 from firn.jobs import export_relion, import_particles

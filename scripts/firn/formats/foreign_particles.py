@@ -1,4 +1,4 @@
-"""Particle tables of other programs (RELION 3.0, 3.1 and later), brought to firn's names, units and identities.
+"""Particle tables of other programs (RELION 3.0, 3.1 and later; CryoSPARC), brought to firn's names, units and identities.
 
 Convention: shifts become Å; RELION 3.0's pixel size is its detector pixel over its magnification; particle ids follow from the
 micrograph and the image's number in its stack, so that the same file always gives the same ids.
@@ -13,6 +13,7 @@ import pandas as pd
 
 from firn.errors import InputError
 from firn.formats import ids
+from firn.formats.cryosparc import join_cs, particles_from_cs, read_cs
 from firn.formats.mrc import read_shape
 from firn.formats.tables import OPTICS, read_table, split_image_names
 
@@ -20,20 +21,29 @@ POSE_COLUMNS = ("rot", "tilt", "psi", "origin_x", "origin_y", "class_number", "c
 OVERRIDES = {"voltage_kv": "voltage_kv", "cs_mm": "cs_mm", "amplitude_contrast": "amplitude_contrast", "image_pixel_size": "pixel_size"}
 
 
-def read_foreign(path: str | os.PathLike, folder: str | None, overrides: Mapping[str, float], ignore_poses: bool) -> pd.DataFrame:
+def read_foreign(
+    path: str | os.PathLike, folder: str | None, overrides: Mapping[str, float], ignore_poses: bool, passthrough: str | None = None
+) -> pd.DataFrame:
     """Particles with optics, CTF, ids, half-sets, shifts in Å and checked stacks; no image is read.
 
     folder: where the stacks' paths begin; None tries the working directory, then the STAR file's folder and those above it.
-    overrides: optics columns (keys of OVERRIDES) to values that replace the file's.
+    overrides: optics columns (keys of OVERRIDES) to values that replace the file's. passthrough: second `.cs` file of the same particles.
     Raises InputError naming the file and the column, stack or image that is missing or does not fit.
     """
-    table = read_table(path, "particles", needs=("image", "defocus_u", "defocus_v", "defocus_angle"))
+    table = _read(path, passthrough)
     if table.empty:
         raise InputError(f"{path}: has no particles")
     table = _with_optics(table, overrides, path)
     table = _with_poses(table, ignore_poses)
     table = _with_identity(table, path)
     return _with_stacks(table, Path(path), folder)
+
+
+def _read(path: str | os.PathLike, passthrough: str | None) -> pd.DataFrame:
+    if Path(path).suffix != ".cs":
+        return read_table(path, "particles", needs=("image", "defocus_u", "defocus_v", "defocus_angle"))
+    fields = read_cs(path)
+    return particles_from_cs(join_cs(fields, read_cs(passthrough), passthrough) if passthrough else fields, path)
 
 
 def _with_optics(table: pd.DataFrame, overrides: Mapping[str, float], path: str | os.PathLike) -> pd.DataFrame:

@@ -90,6 +90,7 @@ NAMES = {
     "class_probability": "rlnMaxValueProbDistribution",
     "significant_poses": "rlnNrOfSignificantSamples",
     "source_particle": "firnSourceParticle",
+    "cryosparc_id": "firnCryosparcId",
     "symmetry_copy": "firnSymmetryCopy",
     "unsubtracted_image": "rlnImageOriginalName",
     # classes

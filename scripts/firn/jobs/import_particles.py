@@ -1,4 +1,4 @@
-"""Bring a particle stack of RELION's into the session: links its images, keeps its CTF, poses and half-sets."""
+"""Bring a particle stack of RELION's or CryoSPARC's into the session: links its images, keeps its CTF, poses and half-sets."""
 
 from typing import ClassVar
 
@@ -6,21 +6,26 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from firn.errors import InputError
+from firn.families.restacking import restack
+from firn.formats.cryosparc import SIGN
 from firn.formats.foreign_particles import read_foreign
 from firn.formats.mrc import read_shape
-from firn.formats.particles import load_images
+from firn.formats.particles import common_box, load_images
 from firn.formats.tables import split_image_names, write_table
 from firn.report.picks import draw_montage
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane
 
 SHOWN = 24
+PER_STACK = 10_000
 
 
 class Params(JobParams):
-    """Import particles from a RELION 3.0, 3.1 or later STAR file and its image stacks.
+    """Import particles from a RELION 3.0, 3.1 or later STAR file, or a CryoSPARC `.cs` file, and its image stacks.
 
-    Images are linked, not copied, and must show protein white, as RELION extracts them. Half-sets are kept where the file has them.
+    Images are linked, not copied, and must show protein white, as RELION extracts them; only where a `.cs` file says that protein is dark are
+    they written anew. Half-sets are kept where the file has them.
     """
 
     stage: ClassVar[str] = "import"
@@ -28,9 +33,11 @@ class Params(JobParams):
     offers: ClassVar[tuple[Kind, ...]] = ("particles",)
 
     file: str
-    """STAR file with the particles."""
+    """STAR or `.cs` file with the particles."""
+    passthrough: str | None = None
+    """Second `.cs` file of the same job, with the columns that the first lacks."""
     folder: str | None = None
-    """Folder in which the stacks' paths begin; by default the run folder, the STAR file's folder, and those above it."""
+    """Folder in which the stacks' paths begin; by default the run folder, the file's folder, and those above it."""
     pixel_size: float | None = Field(None, gt=0)
     """Å. Pixel size of the images; replaces the file's."""
     voltage_kv: float | None = Field(None, gt=0)
@@ -53,15 +60,28 @@ def run(job: Job[Params]) -> None:
         "amplitude_contrast": params.amplitude_contrast,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
-    table = read_foreign(params.file, params.folder, overrides, params.ignore_poses)
+    table = read_foreign(params.file, params.folder, overrides, params.ignore_poses, params.passthrough)
+    table = _protein_white(job, table)
     write_table(job.folder / "particles.star", table, "particles")
     _warn(job, table)
     _describe(job, table)
 
 
+def _protein_white(job: Job[Params], table: pd.DataFrame) -> pd.DataFrame:
+    """Particles whose images show protein white: where the file says that all show it dark, they are written with the other sign."""
+    if SIGN not in table.columns:
+        return table
+    signs, table = table[SIGN], table.drop(columns=SIGN)
+    if signs.nunique() > 1:
+        raise InputError(f"{job.params.file}: shows protein white in some images and dark in others; import them one by one")
+    job.warn("the file says that protein is dark, so the images are written anew with the other sign")
+    box, pixel_size = common_box(table)
+    return restack(job, table, box, box, pixel_size, PER_STACK, False, np.negative)
+
+
 def _warn(job: Job[Params], table: pd.DataFrame) -> None:
     _, stacks = split_image_names(table["image"].iloc[:1])
-    header, used = read_shape(stacks[0])[1], float(table["image_pixel_size"].iloc[0])
+    header, used = read_shape(job.staged_path(stacks[0]))[1], float(table["image_pixel_size"].iloc[0])
     if header > 0 and abs(header - used) > 0.01 * used:
         job.warn(f"{stacks[0]}: its header says {header:.4g} Å per pixel, but {used:.4g} Å is used")
     smaller = int(table["half"].value_counts().reindex([1, 2], fill_value=0).min())
@@ -75,5 +95,7 @@ def _describe(job: Job[Params], table: pd.DataFrame) -> None:
     job.metric("box", int(table["box_px"].iloc[0]), "px")
     job.metric("pixel_size", float(table["image_pixel_size"].iloc[0]), "Å")
     chosen = table.iloc[np.unique(np.linspace(0, len(table) - 1, SHOWN).astype(int))]
+    sections, stacks = split_image_names(chosen["image"])
+    chosen = chosen.assign(image=[f"{section + 1:06d}@{job.staged_path(stack)}" for section, stack in zip(sections, stacks, strict=True)])
     caption = f"{len(chosen)} of {len(table)} imported particles; protein must be white."
     draw_montage(job.figure("particles", "Imported particles", caption), load_images(chosen), float(table["image_pixel_size"].iloc[0]))

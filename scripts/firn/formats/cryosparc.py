@@ -1,0 +1,263 @@
+"""CryoSPARC's tables of particles: `.cs` files (one numpy structured array) and `.csg` files (which columns belong to a group of results).
+
+Conventions, as pyem's converter (https://github.com/asarnow/pyem) reads them: `pose` is the rotation vector of the matrix that takes image
+into volume coordinates, xyz, in radians; `shift` is RELION's origin in pixels of `psize_A`; `alignments2D/pose` is psi in radians;
+`split` and `class` count from 0; a particle's place is a fraction of the micrograph's width and height, whose `shape` is (height, width);
+`blob/idx` counts from 0; `blob/sign` is 1 for white protein, -1 for dark. Numbers are of single precision.
+Columns of firn's that CryoSPARC has no field for are kept in fields `firn/<column>`, so that nothing is lost on the way back.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from firn.errors import InputError
+from firn.formats.tables import split_image_names
+
+OWN = "firn/"
+SIGN = "image_sign"
+"""Column of a table that is read: 1 for white protein, -1 for dark; it is left out where all is white."""
+CTF = {
+    "voltage_kv": ("ctf/accel_kv", 1.0),
+    "cs_mm": ("ctf/cs_mm", 1.0),
+    "amplitude_contrast": ("ctf/amp_contrast", 1.0),
+    "defocus_u": ("ctf/df1_A", 1.0),
+    "defocus_v": ("ctf/df2_A", 1.0),
+    "defocus_angle": ("ctf/df_angle_rad", np.pi / 180),
+    "phase_shift": ("ctf/phase_shift_rad", np.pi / 180),
+}
+"""firn's column: field, and the factor to its unit."""
+COUNTED = {"half": "split", "class_number": "class"}
+"""Columns that count from 1, and CryoSPARC's fields, which count from 0."""
+NEUTRAL_0 = ("error", "error_min", "resid_pow", "slice_pow", "image_pow", "cross_cor", "weight", "pose_ess", "shift_ess")
+NEUTRAL_1 = ("alpha", "class_ess")
+"""Fields of an alignment that CryoSPARC expects and firn has no numbers for."""
+STREAM = b"\x94CSDAT"
+SLOTS = ("blob", "ctf", "location", "alignments3D", "alignments2D")
+Fields = dict[str, np.ndarray]
+
+
+def write_cs(path: str | os.PathLike, fields: Mapping[str, np.ndarray]) -> None:
+    """Write fields of one length, vectors as `(n, k)`, as a `.cs` file; it appears whole or not at all."""
+    count = len(next(iter(fields.values())))
+    layout = [(name, values.dtype, values.shape[1:]) for name, values in fields.items()]
+    rows = np.zeros(count, dtype=layout)
+    for name, values in fields.items():
+        rows[name] = values
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with partial.open("wb") as stream:
+        np.save(stream, rows, allow_pickle=False)
+    os.replace(partial, path)
+
+
+def read_cs(path: str | os.PathLike) -> Fields:
+    """Fields of a `.cs` file; raises InputError when it is missing, damaged, or of the streaming form."""
+    try:
+        with Path(path).open("rb") as stream:
+            if stream.read(len(STREAM)) == STREAM:
+                raise InputError(f"{path}: is of CryoSPARC's streaming form; save it as a plain .cs file with cryosparc-tools")
+            stream.seek(0)
+            rows = np.load(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read as a .cs file ({error})") from error
+    if rows.dtype.names is None or rows.ndim != 1:
+        raise InputError(f"{path}: is a plain numpy array, but a .cs file holds named fields")
+    return {name: rows[name] for name in rows.dtype.names}
+
+
+def join_cs(first: Fields, other: Fields, path: str | os.PathLike) -> Fields:
+    """The fields of the first file with those that only a passthrough file has, matched by uid; raises InputError when one lacks a particle."""
+    places = pd.Series(np.arange(len(other["uid"])), index=other["uid"])
+    found = places.reindex(first["uid"])
+    if found.isna().any():
+        raise InputError(f"{path}: lacks {int(found.isna().sum())} of {len(found)} particles")
+    rows = found.to_numpy(dtype=np.int64)
+    return first | {name: values[rows] for name, values in other.items() if name not in first}
+
+
+def particles_to_cs(table: pd.DataFrame, shapes: Mapping[str, tuple[int, int]]) -> Fields:
+    """Fields of a particle table with firn's names.
+
+    shapes: (height, width) of micrographs in pixels; the places of particles on others are kept as firn's own columns.
+    """
+    fields: Fields = {"uid": _uids(table)}
+    done = {"image", "image_pixel_size", "box_px", "dimensionality", *CTF}
+    fields |= _blob_fields(table) | _ctf_fields(table)
+    if {"micrograph", "x_px", "y_px"} <= set(table.columns) and set(table["micrograph"]) <= set(shapes):
+        fields |= _location_fields(table, shapes)
+        done |= {"micrograph", "x_px", "y_px"}
+    if "psi" in table.columns:
+        slot = "alignments3D" if "rot" in table.columns else "alignments2D"
+        fields |= _alignment_fields(table, slot)
+        done |= {"rot", "tilt", "psi", "origin_x", "origin_y", "half", "class_number", "class_probability"}
+    return fields | {OWN + name: _plain(table[name]) for name in table.columns if name not in done}
+
+
+def particles_from_cs(fields: Fields, path: str | os.PathLike) -> pd.DataFrame:
+    """A particle table with firn's names, with a column SIGN where protein is dark; fields that firn has no use for are left out.
+
+    Raises InputError when images or CTF are missing.
+    """
+    missing = [name for name in ("blob/path", "blob/idx", "blob/psize_A", *(field for field, _ in CTF.values())) if name not in fields]
+    if missing:
+        raise InputError(f"{path}: has no field {missing[0]}; give the passthrough file of the same job too")
+    stacks = pd.Series(_text(fields["blob/path"])).str.removeprefix(">").to_numpy()
+    names = [f"{index + 1:06d}@{stack}" for index, stack in zip(fields["blob/idx"], stacks, strict=True)]
+    columns: dict[str, Any] = {"image": names, "image_pixel_size": _rounded(fields["blob/psize_A"])}
+    columns |= {name: _rounded(fields[field] / factor) for name, (field, factor) in CTF.items()}
+    columns |= _location_columns(fields) | _alignment_columns(fields)
+    own = {name.removeprefix(OWN): values for name, values in fields.items() if name.startswith(OWN)}
+    columns |= {name: _text(values) if values.dtype.kind in "SU" else values for name, values in own.items()}
+    sign = np.sign(fields["blob/sign"]).astype(int) if "blob/sign" in fields else np.ones(len(names), dtype=int)
+    columns |= {SIGN: sign} if (sign < 0).any() else {}
+    return pd.DataFrame(columns).assign(cryosparc_id=fields["uid"].astype(str))
+
+
+def rotation_vectors(angles: np.ndarray) -> np.ndarray:
+    """Vectors `(n, 3)` xyz along the axis and as long as the angle in radians, of (rot, tilt, psi) `(n, 3)` in degrees, by quaternions."""
+    rot, tilt, psi = np.deg2rad(np.asarray(angles, dtype=np.float64)).T / 2
+    real = np.cos(tilt) * np.cos(rot + psi)
+    axis = np.stack((-np.sin(tilt) * np.sin(rot - psi), np.sin(tilt) * np.cos(rot - psi), np.cos(tilt) * np.sin(rot + psi)), axis=1)
+    axis = np.where(real < 0, -1.0, 1.0)[:, None] * axis
+    size = np.linalg.norm(axis, axis=1)
+    return axis * (2 * np.arctan2(size, np.abs(real)) / np.maximum(size, 1e-300))[:, None]
+
+
+def euler_angles(vectors: np.ndarray) -> np.ndarray:
+    """(rot, tilt, psi) `(n, 3)` in degrees, tilt in [0, 180], of rotation vectors `(n, 3)` xyz in radians."""
+    size = np.linalg.norm(vectors, axis=1)
+    x, y, z = (vectors * (np.sin(size / 2) / np.maximum(size, 1e-300))[:, None]).T
+    real = np.cos(size / 2)
+    half_sum, half_difference = np.arctan2(z, real), np.arctan2(-x, y)
+    tilt = 2 * np.arctan2(np.hypot(x, y), np.hypot(real, z))
+    angles = np.rad2deg(np.stack((half_sum + half_difference, tilt, half_sum - half_difference), axis=1))
+    return np.where(angles > 180, angles - 360, np.where(angles < -180, angles + 360, angles))
+
+
+def write_group(path: str | os.PathLike, name: str, file: str, fields: Fields) -> None:
+    """The `.csg` file by which CryoSPARC imports a table as a group of results."""
+    slots = [slot for slot in SLOTS if any(field.startswith(f"{slot}/") for field in fields)]
+    results = {slot: {"metafile": f">{file}", "num_items": len(fields["uid"]), "type": f"particle.{slot}"} for slot in slots}
+    group = {"description": "", "name": name, "title": name, "type": "particle"}
+    Path(path).write_text(yaml.safe_dump({"group": group, "results": results, "version": "v4.0.0"}, sort_keys=False), encoding="utf-8")
+
+
+def _uids(table: pd.DataFrame) -> np.ndarray:
+    """CryoSPARC's own ids where the particles came from it, else 64 bits of each particle's identity."""
+    if "cryosparc_id" in table.columns:
+        return table["cryosparc_id"].astype(str).astype(np.uint64).to_numpy()
+    names = table["particle_id"] if "particle_id" in table.columns else table["image"]
+    return np.array([_hash(name) for name in names], dtype=np.uint64)
+
+
+def _hash(name: object) -> int:
+    return int.from_bytes(hashlib.blake2b(str(name).encode(), digest_size=8).digest(), "little")
+
+
+def _blob_fields(table: pd.DataFrame) -> Fields:
+    sections, stacks = split_image_names(table["image"])
+    box = table["box_px"].to_numpy(dtype=np.uint32)
+    return {
+        "blob/path": np.array([str(stack).encode() for stack in stacks]),
+        "blob/idx": sections.astype(np.uint32),
+        "blob/shape": np.stack((box, box), axis=1),
+        "blob/psize_A": table["image_pixel_size"].to_numpy(dtype=np.float32),
+        "blob/sign": np.ones(len(table), dtype=np.float32),
+        "blob/import_sig": np.zeros(len(table), dtype=np.uint64),
+    }
+
+
+def _ctf_fields(table: pd.DataFrame) -> Fields:
+    count = len(table)
+    groups = table["optics_name"] if "optics_name" in table.columns else pd.Series(["1"] * count)
+    given = table.assign(phase_shift=table["phase_shift"] if "phase_shift" in table.columns else 0.0)
+    named = {field: (given[name] * factor).to_numpy(dtype=np.float32) for name, (field, factor) in CTF.items()}
+    zeros = {
+        "ctf/scale_const": 1,
+        "ctf/shift_A": 2,
+        "ctf/tilt_A": 2,
+        "ctf/trefoil_A": 2,
+        "ctf/tetra_A": 4,
+        "ctf/anisomag": 4,
+        "ctf/bfactor": 1,
+    }
+    empty = {name: np.zeros((count, width) if width > 1 else count, dtype=np.float32) for name, width in zeros.items()}
+    exposure = {"ctf/type": np.array([b"imported"] * count), "ctf/exp_group_id": (pd.factorize(groups)[0] + 1).astype(np.uint32)}
+    return exposure | named | {"ctf/scale": np.ones(count, dtype=np.float32)} | empty
+
+
+def _location_fields(table: pd.DataFrame, shapes: Mapping[str, tuple[int, int]]) -> Fields:
+    shape = np.array([shapes[name] for name in table["micrograph"]], dtype=np.uint32)
+    return {
+        "location/micrograph_uid": np.array([_hash(name) for name in table["micrograph"]], dtype=np.uint64),
+        "location/micrograph_path": np.array([str(name).encode() for name in table["micrograph"]]),
+        "location/micrograph_shape": shape,
+        "location/center_x_frac": (table["x_px"] / shape[:, 1]).to_numpy(dtype=np.float32),
+        "location/center_y_frac": (table["y_px"] / shape[:, 0]).to_numpy(dtype=np.float32),
+        "location/exp_group_id": np.ones(len(table), dtype=np.uint32),
+    }
+
+
+def _alignment_fields(table: pd.DataFrame, slot: str) -> Fields:
+    count, pixel_size = len(table), table["image_pixel_size"].to_numpy()
+    shifts = [table[name].to_numpy() / pixel_size if name in table.columns else np.zeros(count) for name in ("origin_x", "origin_y")]
+    is_3d = slot == "alignments3D"
+    pose = rotation_vectors(table[["rot", "tilt", "psi"]].to_numpy()) if is_3d else np.deg2rad(table["psi"].to_numpy())
+    found = dict.fromkeys(NEUTRAL_0, np.zeros(count)) | dict.fromkeys(NEUTRAL_1, np.ones(count))
+    found |= {"pose": pose, "shift": np.stack(shifts, axis=1), "psize_A": pixel_size}
+    if "class_probability" in table.columns:
+        found["class_posterior"] = table["class_probability"].to_numpy()
+    fields = {f"{slot}/{name}": values.astype(np.float32) for name, values in found.items()}
+    counted = {field: name for name, field in COUNTED.items() if name in table.columns}
+    return fields | {f"{slot}/{field}": (table[name].to_numpy() - 1).astype(np.uint32) for field, name in counted.items()}
+
+
+def _location_columns(fields: Fields) -> dict[str, Any]:
+    if not {"location/micrograph_path", "location/micrograph_shape", "location/center_x_frac", "location/center_y_frac"} <= set(fields):
+        return {}
+    shape = fields["location/micrograph_shape"]
+    found: dict[str, Any] = {"micrograph": pd.Series(_text(fields["location/micrograph_path"])).str.removeprefix(">").to_numpy()}
+    for name, place, axis in (("x_px", "center_x_frac", 1), ("y_px", "center_y_frac", 0)):
+        found[name] = np.round(fields[f"location/{place}"].astype(np.float64) * shape[:, axis], 3)
+    return found
+
+
+def _alignment_columns(fields: Fields) -> dict[str, Any]:
+    slot = next((slot for slot in ("alignments3D", "alignments2D") if f"{slot}/pose" in fields), None)
+    if slot is None:
+        return {}
+    pose, shift = fields[f"{slot}/pose"].astype(np.float64), fields[f"{slot}/shift"].astype(np.float64)
+    angles = dict(zip(("rot", "tilt", "psi"), euler_angles(pose).T, strict=True)) if slot == "alignments3D" else {"psi": np.rad2deg(pose)}
+    pixel_size = fields.get(f"{slot}/psize_A", fields["blob/psize_A"]).astype(np.float64)
+    found = angles | {"origin_x": shift[:, 0] * pixel_size, "origin_y": shift[:, 1] * pixel_size}
+    for name, field in COUNTED.items():
+        if f"{slot}/{field}" in fields:
+            found[name] = fields[f"{slot}/{field}"].astype(np.int64) + 1
+    if f"{slot}/class_posterior" in fields:
+        found["class_probability"] = _rounded(fields[f"{slot}/class_posterior"])
+    return found
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    if column.dtype.kind in "iufb":
+        return column.to_numpy(dtype=np.int64 if column.dtype.kind in "iub" else np.float64)
+    return np.array([str(value).encode() for value in column])
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in values], dtype=object)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Single precision to its seven digits, so that 0.1 is 0.1 again."""
+    exact = values.astype(np.float64)
+    power = 10.0 ** (6 - np.floor(np.log10(np.maximum(np.abs(exact), 1e-30))))
+    return np.asarray(np.round(exact * power) / power)

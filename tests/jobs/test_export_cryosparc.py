@@ -1,0 +1,104 @@
+"""export_cryosparc as a job: the folder stands alone, and what comes back is what went."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from firn.errors import InputError
+from firn.formats.cryosparc import read_cs, write_cs
+from firn.formats.mrc import write_image
+from firn.formats.particles import load_images
+from firn.formats.tables import read_table, write_table
+from firn.jobs import export_cryosparc, import_particles
+from firn.runtime.entry import open_job
+from firn.simulate.euler import euler_to_matrix
+from firn.simulate.phantom import random_phantom
+from posed_particles import random_angles, write_particles
+
+PROJECT = Path("results/out/project")
+FILE = PROJECT / "particles.cs"
+
+
+@pytest.fixture(autouse=True)
+def particles(tmp_path, monkeypatch) -> pd.DataFrame:
+    monkeypatch.chdir(tmp_path)
+    table = write_particles("results/stack", random_phantom(60, 40.0, seed=5), random_angles(30, seed=3), 32, 4.0)
+    chance = np.random.default_rng(1)
+    micrograph = [f"results/motion/m {number % 2}.mrc" for number in range(30)]
+    for name in set(micrograph):
+        write_image(Path(name), np.ones((200, 300), dtype=np.float32), 1.0)
+    table = table.assign(
+        exposure_id="e1", batch="0001", micrograph=micrograph, x_px=chance.uniform(0, 300, 30), y_px=chance.uniform(0, 200, 30)
+    )
+    write_table("results/stack/particles.star", table, "particles")
+    return read_table("results/stack/particles.star", "particles")
+
+
+def export() -> dict:
+    settings = {"particles": "stack"}
+    with open_job(export_cryosparc.Params, settings, {"particles": ["results/stack"]}, Path("results/out"), "out", threads=1) as job:
+        export_cryosparc.run(job)
+    return json.loads(Path("results/out/job.json").read_text())
+
+
+def bring_back(**settings: object) -> tuple[pd.DataFrame, dict]:
+    with open_job(import_particles.Params, {"file": str(FILE), **settings}, {}, Path("results/back"), "back", threads=1) as job:
+        import_particles.run(job)
+    return read_table("results/back/particles.star", "particles"), json.loads(Path("results/back/job.json").read_text())
+
+
+def test_nothing_is_lost_on_the_way_to_cryosparc_and_back(particles: pd.DataFrame):
+    export()
+    found, record = bring_back()
+    assert not record["warnings"]
+    assert set(particles.columns) <= set(found.columns)
+    for name in ("particle_id", "half", "micrograph", "exposure_id", "batch", "image", "optics_name"):
+        assert list(found[name]) == list(particles[name]), name
+    for name in ("x_px", "y_px", "origin_x", "origin_y"):
+        np.testing.assert_allclose(found[name], particles[name], atol=1e-3, err_msg=name)
+    turned = [euler_to_matrix(*one[["rot", "tilt", "psi"]].to_numpy().T) for one in (found, particles)]
+    assert np.rad2deg(np.linalg.norm(turned[0] - turned[1], axis=(1, 2)).max() / np.sqrt(2)) < 1e-3
+
+
+def test_the_group_file_names_the_table_and_what_is_in_it():
+    export()
+    group = yaml.safe_load((PROJECT / "particles.csg").read_text())
+    assert group["group"]["type"] == "particle"
+    assert set(group["results"]) == {"blob", "ctf", "location", "alignments3D"}
+    assert group["results"]["alignments3D"] == {"metafile": ">particles.cs", "num_items": 30, "type": "particle.alignments3D"}
+
+
+def test_images_are_found_from_the_folder(monkeypatch, particles: pd.DataFrame):
+    export()
+    expected = load_images(particles)
+    monkeypatch.chdir(PROJECT)
+    fields = read_cs("particles.cs")
+    names = [f"{index + 1}@{path.decode()}" for path, index in zip(fields["blob/path"], fields["blob/idx"], strict=True)]
+    np.testing.assert_array_equal(load_images(pd.DataFrame({"image": names})), expected)
+
+
+def test_dark_protein_becomes_white(particles: pd.DataFrame):
+    export()
+    fields = read_cs(FILE)
+    write_cs(FILE, fields | {"blob/sign": -fields["blob/sign"]})
+    found, record = bring_back()
+    np.testing.assert_array_equal(load_images(found), -load_images(particles))
+    assert any("dark" in sentence for sentence in record["warnings"])
+    write_cs(FILE, fields | {"blob/sign": np.where(np.arange(30) % 2, 1.0, -1.0).astype(np.float32)})
+    with pytest.raises(InputError, match="white in some images and dark in others"):
+        bring_back()
+
+
+def test_a_passthrough_file_completes_the_first():
+    export()
+    fields = read_cs(FILE)
+    write_cs("rest.cs", {name: values for name, values in fields.items() if name == "uid" or name.startswith("ctf/")})
+    write_cs(FILE, {name: values for name, values in fields.items() if not name.startswith("ctf/")})
+    found, _ = bring_back(passthrough="rest.cs")
+    assert len(found) == 30
+    with pytest.raises(InputError, match="passthrough"):
+        bring_back()
