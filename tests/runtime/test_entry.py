@@ -103,3 +103,9 @@ def test_a_rule_between_two_parameters_is_broken_in_one_sentence() -> None:
     with pytest.raises(InputError) as caught, open_job(Range, settings(low=3), {}, Path("results/a"), "a"):
         pass
     assert str(caught.value) == "high (2) is smaller than low (3)"
+
+
+def test_a_job_that_runs_out_of_memory_says_so_in_one_sentence_and_leaves_nothing() -> None:
+    with pytest.raises(InputError, match=r"^out of memory: "), open_job(Params, settings(), {}, Path("results/a"), "a"):
+        torch.empty(2**50)
+    assert not Path("results/a").exists()

@@ -1,51 +1,101 @@
-"""Which device a job computes on: a leased GPU of its lane, the one the scheduler gave, or the CPU."""
+"""Which device a job computes on: a leased GPU of its lane, one that the scheduler gave, or the CPU; and what is said when it is too small."""
 
-import fcntl
+import logging
 import os
-import time
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import yaml
 
-POLL_S = 0.2
+from firn.errors import InputError
+from firn.formats.tables import read_table
+from firn.runtime.cache_copy import Say
+from firn.runtime.leases import lease, visible_devices
+
+LEASES = Path("/tmp/firn-leases")
+GIB = 2**30
+FLOORS_GB = {"classify_2d": 4, "stream_2d": 4, "ab_initio": 8, "refine_homogeneous": 11, "refine_nonuniform": 11, "refine_local": 11,
+             "refine_heterogeneous": 11, "stream_refine": 11}  # fmt: skip
+"""GB of GPU memory that a job type should have."""
+MOVIE_TYPES = ("patch_motion", "full_frame_motion", "preprocess")
+PLAIN_MOVIE_GB, LARGE_MOVIE_GB = 8, 11
+"""For movies of up to 4096 x 4096 pixels (K2, Falcon 3), and for larger ones (K2 super-resolution, K3) and EER (Falcon 4)."""
+PLAIN_MOVIE_PX = 4096**2
+CPU_REFUSAL = re.compile(r"DefaultCPUAllocator.*?(\d+) bytes", re.DOTALL)
 
 
 def lease_device(lane: str, lanes_file: Path = Path("lanes.yaml")) -> torch.device:
     """Device for a job of the lane; holds a lease until the process ends, however it ends.
 
-    Under Slurm the scheduler's CUDA_VISIBLE_DEVICES decides. Otherwise one device of the lane in lanes.yaml
-    (`{lane: [0, 1]}`, re-read while waiting) is taken by an flock; without that file, every GPU belongs to every lane.
+    The devices are those of the lane in lanes.yaml; under Slurm, those that the scheduler gave to this allocation.
     """
     if lane == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    if "SLURM_JOB_ID" in os.environ:
-        return torch.device("cuda", 0)
-    return torch.device("cuda", _wait_for_lease(lane, lanes_file))
+    say, allocation = logging.getLogger("firn").info, os.environ.get("SLURM_JOB_ID")
+    visible = visible_devices(os.environ, torch.cuda.device_count())
+    folder = LEASES if allocation is None else LEASES / allocation
+    _for_everybody(LEASES)
+    return torch.device("cuda", lease(lane, lanes_file if allocation is None else None, visible, folder, say))
 
 
-def _wait_for_lease(lane: str, lanes_file: Path) -> int:
-    folder = Path(f"/tmp/firn-leases-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    while True:
-        for number in _devices_of(lane, lanes_file):
-            if _try_lock(folder / f"gpu{number}"):
-                return number
-        time.sleep(POLL_S)
+def _for_everybody(folder: Path) -> None:
+    """Make the folder such that every user of the machine may lease; a device knows no users."""
+    if not folder.exists():
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o1777)
 
 
-def _devices_of(lane: str, lanes_file: Path) -> list[int]:
-    if not lanes_file.exists():
-        return list(range(torch.cuda.device_count()))
-    return list(yaml.safe_load(lanes_file.read_text()).get(lane, []))
-
-
-def _try_lock(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+@contextmanager
+def saying_out_of_memory(device: torch.device) -> Iterator[None]:
+    """Turn a lack of memory in the block into an InputError of one sentence: what was wanted, what there was, what to do."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    os.set_inheritable(descriptor, True)
-    return True
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        sentence = _out_of_memory(error, device)
+        if sentence is None:
+            raise
+        raise InputError(sentence) from error
+
+
+def _out_of_memory(error: BaseException, device: torch.device) -> str | None:
+    refused = CPU_REFUSAL.search(str(error))
+    if isinstance(error, torch.OutOfMemoryError):
+        free, total = torch.cuda.mem_get_info(device) if torch.cuda.is_available() else (0, 0)
+        wanted = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        more = f"{wanted.group(1)} more were wanted of {device}" if wanted else f"more was wanted of {device}"
+        amounts = f"{more}, which has {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+        return f"out of memory: {amounts}; use a GPU with more, keep others off it, or make the images smaller"
+    if isinstance(error, MemoryError) or refused:
+        detail = f"{int(refused.group(1)) / GIB:.1f} GiB more were wanted" if refused else str(error) or "the machine gave no more"
+        return f"out of memory: {detail}; give the job more (mem_mb on a cluster), run fewer at once, or make the images smaller"
+    return None
+
+
+def check_memory(job_type: str, inputs: Mapping[str, Sequence[str]], device: torch.device, warn: Say) -> None:
+    """Warn when the GPU has less memory than jobs of the type, on movies of this camera, should have."""
+    if device.type != "cuda":
+        return
+    floor, why = memory_floor(job_type, inputs)
+    total = torch.cuda.get_device_properties(device).total_memory
+    if total < floor * 1e9:
+        warn(f"{device} has {total / 1e9:.1f} GB; {floor} GB or more should be there for {why}")
+
+
+def memory_floor(job_type: str, inputs: Mapping[str, Sequence[str]]) -> tuple[int, str]:
+    """(GB of GPU memory that a job should have, 0 when nothing is known; what for)."""
+    if job_type not in MOVIE_TYPES:
+        return FLOORS_GB.get(job_type, 0), job_type
+    for folder in (folder for slot in ("exposures", "movies") for folder in inputs.get(slot, ())):
+        path = Path(folder) / "exposures.star"
+        table = read_table(path, "exposures") if path.exists() else None
+        if table is not None and len(table) and {"movie", "width_px", "height_px"} <= set(table.columns):
+            return _movie_floor(str(table["movie"].iloc[0]), int(table["width_px"].iloc[0]), int(table["height_px"].iloc[0]))
+    return 0, job_type
+
+
+def _movie_floor(movie: str, width: int, height: int) -> tuple[int, str]:
+    if movie.lower().endswith(".eer"):
+        return LARGE_MOVIE_GB, "EER movies"
+    return (LARGE_MOVIE_GB if width * height > PLAIN_MOVIE_PX else PLAIN_MOVIE_GB), f"movies of {width} x {height} pixels"

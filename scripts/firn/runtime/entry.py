@@ -18,7 +18,7 @@ from firn.errors import InputError
 from firn.runtime.atomic import publish, write_json
 from firn.runtime.cache import cached_reading
 from firn.runtime.checkpoint import Checkpoint
-from firn.runtime.devices import lease_device
+from firn.runtime.devices import check_memory, lease_device, saying_out_of_memory
 from firn.runtime.job import Job, warn_into
 from firn.runtime.memory import keep_freed_memory
 from firn.runtime.params import JobParams, Lane, fault_sentence
@@ -91,7 +91,8 @@ def open_job(
             threads=threads or torch.get_num_threads(),
             checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
         )
-        with torch.inference_mode():
+        check_memory(str(settings.get("type")), inputs, job.device, job.warn)
+        with torch.inference_mode(), saying_out_of_memory(job.device):
             yield job
     (staging / "figures").mkdir(exist_ok=True)
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
