@@ -37,6 +37,20 @@ def test_headers_are_valid_and_tell_a_stack_from_a_volume(tmp_path, data):
         assert (int(stack.header.ispg), int(stack.header.mz), int(volume.header.ispg), int(volume.header.mz)) == (0, 1, 1, 3)
 
 
+@pytest.mark.parametrize("float16", [False, True])
+def test_the_header_of_an_image_has_its_size_and_the_statistics_of_all_its_pixels(tmp_path, float16):
+    image = 100 + np.random.default_rng(1).standard_normal((150, 37)).astype(np.float32)
+    write_image(tmp_path / "i.mrc", image, 1.25, float16=float16)
+    assert float16 or mrcfile.validate(tmp_path / "i.mrc")
+    with mrcfile.open(tmp_path / "i.mrc") as file:
+        header = file.header
+        assert (int(header.nx), int(header.ny), int(header.nz), int(header.mx), int(header.my), int(header.mz)) == (37, 150, 1, 37, 150, 1)
+        assert [float(header.cella[axis]) for axis in "xy"] == pytest.approx([1.25 * 37, 1.25 * 150])
+        assert float(header.dmean) == pytest.approx(image.mean(dtype=np.float64), rel=1e-6)
+        assert float(header.rms) == pytest.approx(image.std(dtype=np.float64), rel=1e-3 if float16 else 1e-5)
+        assert float(header.dmin) == pytest.approx(image.min(), rel=1e-3)
+
+
 def test_a_stack_of_one_image_is_read_as_an_image_but_its_shape_says_stack(tmp_path, data):
     write_stack(tmp_path / "s.mrcs", data[:1], 2.0)
     assert read_mrc(tmp_path / "s.mrcs")[0].shape == (5, 6)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from firn.preprocess.frame_sum import sum_frames
-from firn.preprocess.frames import Frames, PackedCounts, bin_images, bin_to_resolution, prepare_frames, sum_counts
+from firn.preprocess.frames import Frames, Gain, PackedCounts, bin_images, bin_to_resolution, prepare_frames, sum_counts
 from firn.preprocess.motion import Field, Motion, Settings, cut_tiles, estimate_motion, spline_times
 from firn.preprocess.motion_fit import Model
 from moving_specimen import FRAMES, SIDE, counted_movie, displacement, expected_counts
@@ -154,7 +154,7 @@ def test_the_gain_is_applied_and_its_zeros_are_filled_from_neighbours() -> None:
     gain = torch.full((SIDE, SIDE), 0.5)
     gain[40, 50] = 0
     counts = [torch.from_numpy(frame) for frame in counted_movie(0.0, 0.0)]
-    frames = prepare_frames(counts, gain, torch.Generator().manual_seed(1))
+    frames = prepare_frames(counts, Gain(gain), torch.Generator().manual_seed(1))
     assert 40 * SIDE + 50 in frames.defects.tolist()
     assert float(frames[0][100, 100]) == 0.5 * float(counts[0][100, 100])
     assert sum(float(frames[number][40, 50]) for number in range(FRAMES)) > 0
@@ -190,10 +190,20 @@ def test_packed_counts_come_out_unchanged(rows: int) -> None:
 def test_an_even_illumination_seen_through_the_gain_is_even_once_binned() -> None:
     gain = 0.8 + 0.4 * torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(2))
     none = torch.zeros(1, 0, dtype=torch.long)
-    binned, pixel = bin_to_resolution(Frames([100 / gain], gain, none[0], none), 1.5, 9.0)
+    binned, pixel = bin_to_resolution(Frames([100 / gain], Gain(gain), none[0], none), 1.5, 9.0)
     assert pixel == 4.5
     assert binned.shape == (1, SIDE // 3, SIDE // 3)
     assert float(binned.abs().max()) < 1e-3
+
+
+def test_bins_with_defects_have_the_harmonic_mean_of_the_filled_gain() -> None:
+    reference = 0.8 + 0.4 * torch.rand(15, 14, generator=torch.Generator().manual_seed(3))
+    reference[4, 5] = 0
+    gain, defects = Gain(reference), torch.tensor([3, 4 * 14 + 5, 14 * 14 + 13])
+    for factor in (2, 3):
+        torch.testing.assert_close(gain.of_bins(factor, defects), 1 / bin_images((1 / gain.filled(defects))[None], factor)[0])
+    assert gain.filled(defects)[4, 5] == pytest.approx(float(reference.mean()))
+    assert gain.dead.tolist() == [4 * 14 + 5]
 
 
 def test_tiles_are_cut_where_whole_pixels_of_the_shift_put_them() -> None:

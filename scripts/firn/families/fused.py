@@ -27,6 +27,7 @@ from firn.families.template_matches import TemplateParams, Templates, pick_templ
 from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, load_micrograph, write_failed
 from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
+from firn.preprocess.frames import Gain
 from firn.report.picks import draw_picks
 from firn.report.thumbnails import write_thumbnail
 from firn.runtime.ahead import Behind
@@ -96,7 +97,7 @@ class Worker:
         self.cutter: Job[ExtractionParams] = replace(job, params=steps.extract)
         self.limits = steps.limit
         self.templates = Templates(self.picker) if job.params.templates else None
-        self.gains: dict[str, Tensor] = {}
+        self.gains: dict[str, Gain] = {}
         self.held: list[_Held] = []
         self.picks: list[pd.DataFrame] = []
         self.kept = self.particles = pd.DataFrame()

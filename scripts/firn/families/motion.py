@@ -19,7 +19,7 @@ from firn.formats.movie import iterate_frames
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_table
 from firn.preprocess.frame_sum import Sums, sum_frames
-from firn.preprocess.frames import PackedCounts, prepare_frames
+from firn.preprocess.frames import Gain, PackedCounts, prepare_frames
 from firn.preprocess.motion import Motion, Settings, estimate_motion
 from firn.report.motion import draw_motion
 from firn.runtime.job import Job
@@ -91,7 +91,7 @@ class Corrected:
 def correct_batch(job: Job[P], local: bool) -> None:
     """Correct each movie of the batch; one that cannot be used goes to failed.star and the rest goes on."""
     table = read_table(job.input("exposures", "exposures.star"), "exposures", needs=NEEDS)
-    gains: dict[str, Tensor] = {}
+    gains: dict[str, Gain] = {}
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for row in job.over(table.to_dict("records"), "exposures"):
@@ -103,13 +103,13 @@ def correct_batch(job: Job[P], local: bool) -> None:
     _write_tables(job, table, done, failed)
 
 
-def correct_movie(job: Job[P], row: dict[str, Any], gain: Tensor | None, local: bool) -> Corrected:
+def correct_movie(job: Job[P], row: dict[str, Any], gain: Gain | None, local: bool) -> Corrected:
     """Read, align and sum one movie."""
     counts = read_counts(row, job.params.start_frame, job.params.end_frame, job.device, job.threads)
     return correct_counts(job, row, counts, gain, local)
 
 
-def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], gain: Tensor | None, local: bool) -> Corrected:
+def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], gain: Gain | None, local: bool) -> Corrected:
     """Align and sum the frames of one movie from start_frame on, as read_counts gave them."""
     p = job.params
     frames = prepare_frames(counts, gain, job.generator(str(row["exposure_id"])))
@@ -166,15 +166,15 @@ def _small_type(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(frame, dtype=kind)
 
 
-def gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Tensor]) -> Tensor | None:
+def gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Gain]) -> Gain | None:
     """The gain of a movie, read once; raises ExposureError GAIN when it cannot be read or does not fit the movie."""
     path = str(row.get("gain", "None"))
     if path in ("", "None", "nan"):
         return None
     shape = (int(row["height_px"]), int(row["width_px"]))
-    if path not in gains or gains[path].shape != shape:
+    if path not in gains or gains[path].values.shape != shape:
         try:
-            gains[path] = torch.from_numpy(fit_gain(read_gain(path), shape, path)).to(job.device)
+            gains[path] = Gain(torch.from_numpy(fit_gain(read_gain(path), shape, path)).to(job.device))
         except InputError as error:
             raise ExposureError("GAIN", f"{row['movie']}: cannot be corrected: {error}") from error
     return gains[path]

@@ -18,6 +18,8 @@ from firn.formats.mrc_header import MrcHeader, read_mrc_header
 
 SECTIONS = 8
 """Images of a stack written at once: few enough for a processor's cache."""
+ROWS = 64
+"""Rows of an image written at once."""
 
 
 def check_header(path: str | os.PathLike) -> tuple[int, int, int, int]:
@@ -142,39 +144,43 @@ def _write(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    kind, many = np.dtype(np.float16 if float16 else np.float32), stack and data.size > 0
+    kind, by_parts = np.dtype(np.float16 if float16 else np.float32), data.size > 0 and (stack or data.ndim == 2)
     try:
-        if float16 and not many:
-            _check_range(path, data)
         with mrcfile.new(partial, overwrite=True) as mrc:
-            mrc.set_data(np.zeros_like(data[:1], dtype=kind) if many else np.ascontiguousarray(data, dtype=kind))
+            mrc.set_data(np.zeros_like(data[:1], dtype=kind) if by_parts else np.ascontiguousarray(data, dtype=kind))
             if stack:
                 mrc.set_image_stack()
             mrc.voxel_size = pixel_size
             header = mrc.header.copy()
-        if many:
+        if by_parts and stack:
             header.nz = len(data)
-            _write_sections(path, partial, header, (data,) if parts is None else parts, kind)
+            _write_parts(path, partial, header, (data,) if parts is None else parts, kind, SECTIONS)
+        elif by_parts:
+            header.ny = header.my = len(data)
+            header.cella.y *= len(data)
+            _write_parts(path, partial, header, (data,), kind, ROWS)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write_sections(path: Path, partial: Path, header: np.recarray, parts: Iterable[np.ndarray], kind: np.dtype) -> None:
-    """Write a stack under the header of one image, some images at a time; statistics are those of the data as given."""
-    sums, low, high, size = np.zeros(2), np.inf, -np.inf, 0
+def _write_parts(path: Path, partial: Path, header: np.recarray, parts: Iterable[np.ndarray], kind: np.dtype, count: int) -> None:
+    """Write images or rows under their header, so many at a time; statistics are those of the data as given."""
+    sums, low, high, size, origin = np.zeros(2), np.inf, -np.inf, 0, None
     with partial.open("wb") as stream:
         stream.write(header.tobytes())
-        for block in (part[start : start + SECTIONS] for part in parts for start in range(0, len(part), SECTIONS)):
+        for block in (part[start : start + count] for part in parts for start in range(0, len(part), count)):
             flat = np.ascontiguousarray(block, dtype=np.float32).reshape(-1)
+            origin = flat.mean() if origin is None else origin
             low, high, size = min(low, float(flat.min())), max(high, float(flat.max())), size + flat.size
-            sums += flat.sum(dtype=np.float32), np.dot(flat, flat)
+            centred = flat - origin
+            sums += centred.sum(dtype=np.float32), np.dot(centred, centred)
             if kind == np.float16:
                 _check_range(path, np.array((low, high)))
             (to_half(flat) if kind == np.float16 else flat).tofile(stream)
         mean, square = sums / size
         header.dmin, header.dmax = kind.type(low), kind.type(high)
-        header.dmean, header.rms = mean, max(square - mean**2, 0.0) ** 0.5
+        header.dmean, header.rms = mean + (0 if origin is None else origin), max(square - mean**2, 0.0) ** 0.5
         stream.seek(0)
         stream.write(header.tobytes())
 

@@ -28,10 +28,17 @@ def dose_weights(frequencies: Float[Tensor, "n"], doses: Float[Tensor, "f"], vol
 
 
 def factorise(weights: Float[Tensor, "f n"], tolerance: float = 2e-5) -> tuple[Float[Tensor, "f r"], Float[Tensor, "r n"]]:
-    """(mixing, profiles) whose product is the weights to the tolerance, of the lowest rank: r sums of frames replace f transforms."""
-    u, s, v = torch.linalg.svd(weights.double(), full_matrices=False)
-    for rank in range(1, len(s) + 1):
+    """(mixing, profiles) whose product is the weights, of the lowest rank: r sums of frames replace f transforms.
+
+    The first column of the mixing is 1, that of the plain sum, and costs no rank, since all frames weigh the same at zero frequency.
+    tolerance: of the root of the summed squared errors of the frames, the error's size relative to the noise at any frequency.
+    """
+    exact = weights.double()
+    plain = exact.mean(dim=0, keepdim=True)
+    u, s, v = torch.linalg.svd(exact - plain, full_matrices=False)
+    for rank in range(len(s) + 1):
         mixing, profiles = u[:, :rank] * s[:rank], v[:rank]
-        if float((mixing @ profiles - weights).abs().max()) <= tolerance:
+        if float((plain + mixing @ profiles - exact).square().sum(dim=0).max().sqrt()) <= tolerance:
             break
-    return mixing.float(), profiles.float()
+    mixing = torch.cat((torch.ones(len(exact), 1, dtype=exact.dtype, device=exact.device), mixing), dim=1)
+    return mixing.float(), torch.cat((plain, profiles)).float()

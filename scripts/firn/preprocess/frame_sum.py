@@ -21,7 +21,7 @@ STRIP_PIXELS = 262144
 LEAST_ROWS, MOST_ROWS = 8, 128
 STEP_PX = 16
 STRIP_TOLERANCE_PX = 0.2
-DOSE_TOLERANCE = 5e-4
+DOSE_TOLERANCE = 2e-3
 SPECTRUM_ROWS = 64
 
 
@@ -57,19 +57,13 @@ def sum_frames(
 
 @dataclass(frozen=True)
 class _Recipe:
-    """Weights `(f, r)` of the frames in the sums that are kept; radial profiles `(r', n)` of the dose-weighted sum at steps in
-    cycles per pixel, or None; weights `(r,)` of those sums in the plain one; whether the last two are the odd and the even frames."""
+    """Weights `(f, r)` of the frames in the sums that are kept: the plain one, those that the dose weights need, and that of the
+    odd frames on request; radial profiles `(r', n)` of the dose-weighted sum in the first of them at steps in cycles per pixel, or None."""
 
     mixing: Tensor
     profiles: Tensor | None
     step: float
-    plain: Tensor
     halves: bool
-
-    @property
-    def results(self) -> int:
-        """Number of images to make."""
-        return 1 + (self.profiles is not None) + 2 * self.halves
 
 
 def _make_recipe(
@@ -77,24 +71,14 @@ def _make_recipe(
 ) -> _Recipe:
     samples = 4 * max(shape)
     step = 0.7072 / (samples - 1)
-    parts: list[Tensor] = []
-    profiles = None
+    mixing, profiles = torch.ones(frames, 1, device=device), None
     if doses is not None:
         weights = dose_weights(torch.arange(samples, device=device) * step / pixel_size, doses.to(device), voltage_kv)
         mixing, profiles = factorise(weights, DOSE_TOLERANCE)
-        parts.append(mixing)
-    number = torch.arange(frames, device=device)
     if halves:
-        parts.append(torch.stack((number % 2 == 0, number % 2 == 1), dim=1).float())
-    elif profiles is None:
-        parts.append(torch.ones(frames, 1, device=device))
-    mixing = torch.cat(parts, dim=1)
-    plain = torch.zeros(mixing.shape[1], device=device)
-    if profiles is not None and not halves:
-        plain = frames**0.5 * profiles[:, 0]
-    else:
-        plain[0 if profiles is None else len(profiles) :] = 1
-    return _Recipe(mixing, profiles, step, plain, halves)
+        odd = torch.arange(frames, device=device) % 2 == 0
+        mixing = torch.cat((mixing, odd[:, None].float()), dim=1)
+    return _Recipe(mixing, profiles, step, halves)
 
 
 class _Warp:
@@ -164,17 +148,30 @@ def _finish(mixed: Tensor, recipe: _Recipe, shape: tuple[int, int], f_crop: floa
             return plain_irfft2(resize_spectra2(spectrum, full, new), new)
         return plain_irfft2(spectrum, full)[:height, :width].contiguous()
 
+    spectra = _combine(mixed, recipe)
     rows, columns = spline_prefilter(full, mixed.device)
-    results = torch.zeros(recipe.results, full[0], full[1] // 2 + 1, dtype=torch.complex64, device=mixed.device)
-    index = _radial_index(full, recipe.step, mixed.device)
-    for number, total in enumerate(mixed):
-        _add_spectrum(results, plain_rfft2(total), number, recipe, index)
-    for start in range(0, full[0], SPECTRUM_ROWS):
-        results[:, start : start + SPECTRUM_ROWS] *= rows[start : start + SPECTRUM_ROWS] * columns
-    images = [image(spectrum) for spectrum in results]
+    for spectrum in spectra:
+        for start in range(0, full[0], SPECTRUM_ROWS):
+            spectrum[start : start + SPECTRUM_ROWS] *= rows[start : start + SPECTRUM_ROWS] * columns
+    images = [image(spectrum) for spectrum in spectra]
     weighted = images[1] if recipe.profiles is not None else None
-    odd, even = images[-2:] if recipe.halves else (None, None)
-    return Sums(images[0], weighted, odd, even)
+    odd = images[-1] if recipe.halves else None
+    return Sums(images[0], weighted, odd, None if odd is None else images[0] - odd)
+
+
+def _combine(mixed: Tensor, recipe: _Recipe) -> list[Tensor]:
+    """Spectra of the plain sum, of the dose-weighted one and of the odd frames, those of them that are wanted."""
+    plain = plain_rfft2(mixed[0])
+    spectra = [plain]
+    if recipe.profiles is not None:
+        weighted = torch.zeros_like(plain)
+        index = _radial_index((mixed.shape[1], mixed.shape[2]), recipe.step, mixed.device)
+        for number, profile in enumerate(recipe.profiles):
+            _add_weighted(weighted, plain_rfft2(mixed[number]) if number else plain, profile, index)
+        spectra.append(weighted)
+    if recipe.halves:
+        spectra.append(plain_rfft2(mixed[-1]))
+    return spectra
 
 
 def _radial_index(shape: tuple[int, int], step: float, device: torch.device) -> Tensor:
@@ -187,17 +184,10 @@ def _radial_index(shape: tuple[int, int], step: float, device: torch.device) -> 
     return index
 
 
-def _add_spectrum(results_: Tensor, spectrum: Tensor, number: int, recipe: _Recipe, index: Tensor) -> None:
-    """Add the spectrum of a numbered sum to those of the plain, weighted, odd and even images, strip by strip of rows."""
-    half = number - len(recipe.mixing[0]) + 2
-    share = float(recipe.plain[number])
-    profile = None if recipe.profiles is None or number >= len(recipe.profiles) else recipe.profiles[number].to(spectrum.dtype)
+def _add_weighted(total_: Tensor, spectrum: Tensor, profile: Tensor, index: Tensor) -> None:
+    """Add a spectrum times its radial profile, strip by strip of rows."""
+    factors = profile.to(spectrum.dtype)
     for start in range(0, len(spectrum), SPECTRUM_ROWS):
         part = slice(start, start + SPECTRUM_ROWS)
-        if share:
-            results_[0, part].add_(spectrum[part], alpha=share)
-        if profile is not None:
-            weights = profile.index_select(0, index[part].view(-1))
-            results_[1, part].addcmul_(spectrum[part], weights.view(index[part].shape))
-        if recipe.halves and half >= 0:
-            results_[half - 2, part] = spectrum[part]
+        weights = factors.index_select(0, index[part].view(-1))
+        total_[part].addcmul_(spectrum[part], weights.view(index[part].shape))

@@ -8,7 +8,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from firn.kernels.defects import choose_substitutes, find_defects
+from firn.kernels.defects import choose_substitutes, find_defects, places_of
 from firn.kernels.fourier import fast_size_below
 from firn.kernels.interpolate import periodic_rows
 
@@ -17,13 +17,38 @@ STRIP_ROWS = 128
 GROUP_PIXELS = 2**28
 
 
+class Gain:
+    """A gain reference `(y, x)`, made ready once for many movies: pixels where it is 0 count as defects and have the mean gain."""
+
+    def __init__(self, reference: Tensor):
+        self.dead = torch.nonzero(reference.view(-1) == 0)[:, 0]
+        self.mean = float(reference.mean())
+        self.values = reference.masked_fill(reference == 0, self.mean)
+        self._inverses: dict[int, Tensor] = {}
+
+    def filled(self, defects: Tensor) -> Tensor:
+        """The gain with its mean at defects, flat indices `(d,)`."""
+        return self.values.view(-1).index_fill(0, defects, self.mean).view(self.values.shape)
+
+    def of_bins(self, factor: int, defects: Tensor) -> Tensor:
+        """Gain of squares of pixels, the harmonic mean of theirs; the mean gain at defects, flat indices `(d,)`."""
+        if factor not in self._inverses:
+            self._inverses[factor] = bin_images((1 / self.values)[None], factor)[0]
+        inverse = self._inverses[factor].clone()
+        width = self.values.shape[1]
+        rows, columns = defects // width // factor, defects % width // factor
+        inside = (rows < inverse.shape[0]) & (columns < inverse.shape[1])
+        change = (1 / self.mean - 1 / self.values.view(-1)[defects]) / factor**2
+        return inverse.index_put_((rows[inside], columns[inside]), change[inside], accumulate=True).reciprocal_()
+
+
 @dataclass(frozen=True)
 class Frames:
-    """Counts `(y, x)` of each frame in the stored type, the gain (the mean one at defects), flat indices `(d,)` of defects, and
-    those `(f, d)` of the pixels that take their place in each frame."""
+    """Counts `(y, x)` of each frame in the stored type, the gain, flat indices `(d,)` of defects, and those `(f, d)` of the pixels
+    that take their place in each frame."""
 
     counts: Sequence[Tensor]
-    gain: Tensor | None
+    reference: Gain | None
     defects: Tensor
     substitutes: Tensor
 
@@ -40,6 +65,11 @@ class Frames:
         first = self.counts[0]
         return first.shape[0], first.shape[1]
 
+    @cached_property
+    def gain(self) -> Tensor | None:
+        """Gain `(y, x)`, the mean one at defects."""
+        return None if self.reference is None else self.reference.filled(self.defects)
+
     def counts_of(self, number: int) -> Tensor:
         """Counts `(y, x)` of a frame, defects replaced."""
         frame = self.counts[number].clone()
@@ -49,20 +79,19 @@ class Frames:
     def rows(self, counts: Tensor, start: int, count: int) -> Tensor:
         """Rows `(count, x)` of a frame's counts from the start, float32, gain applied; the frame repeats itself beyond its edges."""
         values = periodic_rows(counts, start, count).to(torch.float32)
-        return values if self.gain is None else values * periodic_rows(self.gain, start, count)
+        return values if self.gain is None else values.mul_(periodic_rows(self.gain, start, count))
 
 
-def prepare_frames(counts: Sequence[Tensor], gain: Tensor | None, generator: torch.Generator) -> Frames:
+def prepare_frames(counts: Sequence[Tensor], gain: Gain | None, generator: torch.Generator) -> Frames:
     """Frames with the defects found: where the gain is 0, and where the sum of all frames is hot or dead."""
     total = sum_counts(counts)
     if gain is not None:
-        dead = torch.nonzero(gain.view(-1) == 0)[:, 0]
-        total.mul_(gain).view(-1)[dead] = total.mean()
+        total.mul_(gain.values).view(-1)[gain.dead] = total.mean()
     bad = find_defects(total)
     if gain is not None:
-        bad.view(-1)[dead] = True
-        gain = gain.masked_fill(bad, float(gain.mean()))
-    return Frames(counts, gain, torch.nonzero(bad.view(-1))[:, 0], choose_substitutes(bad, len(counts), generator))
+        bad.view(-1)[gain.dead] = True
+    places = places_of(bad)
+    return Frames(counts, gain, places, choose_substitutes(bad, places, len(counts), generator))
 
 
 def sum_counts(counts: Sequence[Tensor]) -> Tensor:
@@ -134,27 +163,37 @@ def bin_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> t
     to their sum: an even illumination comes out even, and no full frame of floats is made.
     """
     factor = max(1, min(round(resolution / (2 * pixel_size)), min(frames.shape) // 16))
-    gain = None if frames.gain is None else 1 / bin_images((1 / frames.gain)[None], factor)[0]
+    gain = None if frames.reference is None else frames.reference.of_bins(factor, frames.defects)
     binned = torch.empty(len(frames), *(side // factor for side in frames.shape), device=frames.defects.device)
     for number, image in enumerate(binned):
-        torch.mul(bin_images(frames.counts_of(number)[None], factor)[0], 1.0 if gain is None else gain, out=image)
+        image.copy_(_bin_sums(frames.counts_of(number), factor))
+        image *= 1 / factor**2 if gain is None else gain / factor**2
         image -= image.mean()
     return binned, pixel_size * factor
 
 
 def bin_images(images: Tensor, factor: int) -> Tensor:
     """Means `(n, y // factor, x // factor)` of squares of pixels of images `(n, y, x)`, float32; a remainder at the far edges is left out."""
-    height, width = (side // factor * factor for side in images.shape[1:])
-    images = images[:, :height, :width]
-    if not images.is_floating_point() and not (images.dtype == torch.uint8 and int(images.max()) * factor**2 < 256):
-        images = images.to(torch.int32)
-    rows = images[:, ::factor]
+    return torch.stack([_bin_sums(image, factor) for image in images]).to(torch.float32) / factor**2
+
+
+def _bin_sums(image: Tensor, factor: int) -> Tensor:
+    """Sums of squares of pixels of an image; those of bytes that stay below 256 are added as bytes, a pair at a time as one word."""
+    height, width = (side // factor * factor for side in image.shape)
+    image = image[:height, :width]
+    small = image.dtype == torch.uint8 and int(image.max()) * factor**2 < 256
+    if not image.is_floating_point() and not small:
+        image = image.to(torch.int32)
+    rows = image[::factor]
     for step in range(1, factor):
-        rows = rows + images[:, step::factor]
-    total = rows[:, :, ::factor]
+        rows = rows + image[step::factor]
+    if small and factor % 2 == 0:
+        pairs = rows.contiguous().view(torch.int16)
+        rows, factor = (pairs & 255) + (pairs >> 8 & 255), factor // 2
+    total = rows[:, ::factor]
     for step in range(1, factor):
-        total = total + rows[:, :, step::factor]
-    return total.to(torch.float32) / factor**2
+        total = total + rows[:, step::factor]
+    return total
 
 
 def taper_frames(images: Tensor) -> Tensor:
