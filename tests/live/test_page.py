@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
 from firn.live import layout, page, strip
 from firn.live.control import Limits
-from firn.live.points import Points, as_script
+from firn.live.points import LATEST, Points, as_script
 from firn.live.round_cards import ROUNDS, read_rounds, round_cards
 from firn.report.thumbnails import write_thumbnail
 
@@ -87,6 +88,13 @@ def test_no_name_of_a_file_is_markup_nor_a_place_of_the_page():
     assert points[1][2] == "/*told*/"
 
 
+def test_a_tick_that_has_nothing_to_read_loads_nothing_slow():
+    code = "import sys; import firn.live.tick; print(sorted({'pandas', 'PIL', 'scipy', 'matplotlib', 'torch'} & set(sys.modules)))"
+    path = str(Path(page.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": path})
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_log_cut_short_is_read_as_far_as_it_goes():
     layout.append_line(layout.ALARM_LOG, alarm="disk", event="raised", sentence="full")
     with layout.ALARM_LOG.open("a") as stream:
@@ -129,7 +137,7 @@ def leave_results(batch: str, numbers: list[int], thumbnails: bool) -> None:
 def test_a_pick_is_drawn_where_its_particle_is_seen(thumbnails: bool):
     leave_results("0001", [1], thumbnails)
     strip.show_batch(["prep"], "0001", [outcome(1)])
-    (entry,) = json.loads(strip.LATEST.read_text())
+    (entry,) = json.loads(LATEST.read_text())
     (x, y), ratio = entry["picks"][0], entry["ratio"]
     picture = seen(entry["picture"])
     height, width = picture.shape
@@ -148,7 +156,7 @@ def test_the_latest_exposures_come_first_and_old_ones_go():
         numbers = [10 * batch + place for place in range(10)]
         leave_results(f"{batch:04d}", numbers, thumbnails=True)
         strip.show_batch(["prep"], f"{batch:04d}", [outcome(number, "DIED" if number == 41 else "") for number in numbers])
-    entries = json.loads(strip.LATEST.read_text())
+    entries = json.loads(LATEST.read_text())
     assert len(entries) == strip.KEPT
     assert [entry["name"] for entry in entries[:3]] == ["49", "48", "47"]
     assert [entry["name"] for entry in entries if not entry["picture"]] == ["41"]

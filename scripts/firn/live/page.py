@@ -13,9 +13,8 @@ from typing import Any
 
 from firn.live import layout
 from firn.live.control import Limits
-from firn.live.points import ATTRIBUTES, Points, as_script
+from firn.live.points import ATTRIBUTES, LATEST, Points, as_script
 from firn.live.round_cards import read_rounds, round_cards
-from firn.live.strip import LATEST
 from firn.runtime.atomic import write_text
 
 PAGE = layout.LIVE / "session.html"

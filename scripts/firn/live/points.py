@@ -14,7 +14,7 @@ from typing import Any
 from firn.live import layout
 from firn.runtime.atomic import write_text
 
-POINTS = layout.LIVE / "points.jsonl"
+POINTS, LATEST = layout.LIVE / "points.jsonl", layout.LIVE / "latest.json"
 VERDICTS = ("accepted", "rejected", "failed")
 DIGITS = 5
 STAGE = "seconds_"

@@ -33,6 +33,8 @@ function ago(seconds) {
 }
 const clock = time => new Date(1000 * time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
 const short = name => name.replace(/_fractions$/i, "");
+const day = time => new Date(1000 * time).toLocaleDateString([], { day: "numeric", month: "short" });
+const clockOrDay = wide => wide > 36 * HOUR ? day : clock;
 const words = text => text.replaceAll("_", " ");
 const median = values => values.length ? [...values].sort((a, b) => a - b)[values.length >> 1] : null;
 
@@ -214,7 +216,7 @@ function steps(low, high, wanted) {
   return found;
 }
 function timeSteps(low, high, wanted) {
-  const step = [60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400].find(size => (high - low) / size <= wanted) || 172800;
+  const step = [60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 345600].find(size => (high - low) / size <= wanted) || 604800;
   const offset = 60 * new Date(1000 * low).getTimezoneOffset(), found = [];
   for (let time = Math.ceil((low - offset) / step) * step + offset; time <= high; time += step) found.push(time);
   return found;
@@ -245,7 +247,7 @@ function paintPoints(canvas, shown, limits, timed) {
   const x = value => box.left + (value - first) / (last - first) * (box.right - box.left - 6) + 3;
   const y = value => box.bottom - (Math.min(Math.max(value, low), high) - low) / (high - low) * (box.bottom - box.top);
   canvas.places = { x, y };
-  frame(pen, box, x, y, timed ? timeSteps(first, last, width / 90) : steps(first, last, width / 90), steps(low, high, 4), timed ? clock : spoken, value => spoken(value));
+  frame(pen, box, x, y, timed ? timeSteps(first, last, width / 90) : steps(first, last, width / 90), steps(low, high, 4), timed ? clockOrDay(last - first) : spoken, value => spoken(value));
   limits.forEach((limit, side) => {
     if (limit === null || limit <= low || limit >= high) return;
     pen.fillStyle = colour("out");
@@ -264,7 +266,7 @@ function paintPoints(canvas, shown, limits, timed) {
 }
 
 function runningMedian(shown) {
-  const half = shown.length > 400 ? 20 : 10, stride = Math.max(1, Math.floor(shown.length / 300)), found = [];
+  const half = Math.max(10, Math.round(shown.length / 120)), stride = Math.max(1, Math.floor(shown.length / 300)), found = [];
   for (let middle = half; middle < shown.length; middle += stride)
     found.push([shown[middle].x, median(shown.slice(middle - half, middle + half + 1).map(one => one.y))]);
   return found;

@@ -21,7 +21,7 @@ function paintPace(canvas, series) {
   const [pen, width, height] = paper(canvas), box = { left: 44, right: width - 8, top: 6, bottom: height - 20 };
   const first = series[0][0][0], last = Math.max(first + 60, now), most = Math.max(...series.map(([, count]) => count)) * 1.05;
   const x = value => box.left + (value - first) / (last - first) * (box.right - box.left), y = value => box.bottom - value / most * (box.bottom - box.top);
-  frame(pen, box, x, y, timeSteps(first, last, width / 90), steps(0, most, 5).filter(Number.isInteger), clock, value => spoken(value));
+  frame(pen, box, x, y, timeSteps(first, last, width / 90), steps(0, most, 5).filter(Number.isInteger), clockOrDay(last - first), value => spoken(value));
   for (const [times, count, tone] of series) {
     const stride = Math.max(1, Math.floor(times.length / 600)), places = [[x(first), y(0)]];
     for (let number = 0; number < times.length; number += stride) places.push([x(times[number]), y(number)], [x(times[number]), y(number + 1)]);

@@ -14,9 +14,9 @@ from firn.errors import ExposureError, InputError
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table
 from firn.live import layout
+from firn.live.points import LATEST
 from firn.runtime.atomic import write_json
 
-LATEST = layout.LIVE / "latest.json"
 KEPT = 24
 LONGEST_PX = 420
 QUALITY = 72
