@@ -8,7 +8,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from firn.dag.collection import batch_steps, import_folders, import_inputs, import_settings, listed, live_plan
 from firn.dag.streams import stream_jobs, stream_plan
-from firn.live.layout import read_json
+from firn.live.rounds import needs_of
 from firn.live.streams import round_threads
 from firn.live.targets import FailureRecorder, live_targets
 
@@ -103,7 +103,7 @@ rule stream_round:
     """Make 2D classes or a map again from all particles accepted so far."""
     input:
         plan="live/rounds/{job}/{round}.json",
-        needs=lambda wildcards: read_json(f"live/rounds/{wildcards.job}/{wildcards.round}.json", {}).get("needs", []),
+        needs=lambda wildcards: needs_of(wildcards.job, wildcards.round),
     output:
         json="live/rounds/{job}/{round}/{k}.json",
     log:
@@ -126,7 +126,7 @@ rule auxiliary_round:
     """Select 2D classes, or make a first map, on the way from one stream to the other."""
     input:
         plan="live/rounds/{job}/{round}.json",
-        needs=lambda wildcards: read_json(f"live/rounds/{wildcards.job}/{wildcards.round}.json", {}).get("needs", []),
+        needs=lambda wildcards: needs_of(wildcards.job, wildcards.round),
     output:
         json="live/rounds/{job}/{round}/{k}.json",
     log:
@@ -139,7 +139,7 @@ rule auxiliary_round:
         "../envs/firn.yaml"
     threads: round_threads()
     resources:
-        auxiliary_gpu=1,
+        auxiliary_gpu=lambda wildcards: int(wildcards.job in stream_jobs(graph, "initial")),
         mem_mb=lambda wildcards: 8000 * 2 ** (int(wildcards.k) - 1),
     script:
         "../scripts/stream_round.py"

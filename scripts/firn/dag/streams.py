@@ -74,7 +74,8 @@ def _told(graph: Graph, job: str, batch_jobs: set[str]) -> dict[str, Any]:
 def _sources(graph: Graph, job: str) -> list[str]:
     """Jobs by batch from which the particles of a job come."""
     found: list[str] = []
-    for reference in graph.references[job].get("particles", []):
+    slots = [slot for slot, declared in graph.type_of(job).slots.items() if declared["slot"] == "particles"]
+    for reference in (reference for slot in slots for reference in graph.references[job].get(slot, [])):
         by_batch = graph.type_of(reference.job).declared["scatter"]
         found += [reference.job] if by_batch else _sources(graph, reference.job)
     return list(dict.fromkeys(found))

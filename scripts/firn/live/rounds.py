@@ -54,19 +54,24 @@ def write_plan(rounds: Rounds, plan: dict[str, Any]) -> None:
     rounds.setdefault(plan["job"], []).append(_entry(plan))
 
 
+def needs_of(job: str, name: str) -> list[str]:
+    """Results outside of the streams that a round waits for."""
+    return list(layout.read_json(layout.round_file(job, name), {}).get("needs", []))
+
+
 def refresh(job: str, entry: Round, now: float) -> str:
     """Look at what an open round has left: `ended`, `again` when it is to be tried again, or nothing."""
     name = round_name(entry["number"])
     token = layout.read_json(layout.round_try_file(job, name, entry["try"]), None)
     if token is not None:
-        entry |= {"state": "refused" if token.get("refused") else "done", "sentence": token.get("refused", ""), "finished": now}
+        entry |= {"state": "refused" if token.get("refused") else "done", "sentence": token.get("refused", ""), "finished": round(now, 1)}
         entry |= _told(layout.read_json(layout.round_folder(job, name) / "job.json", {}))
         return "ended"
     failed = layout.read_json(layout.failed_round_file(job, name, entry["try"]), None)
     if failed is None:
         return ""
     if entry["try"] >= MOST_TRIES:
-        entry |= {"state": "failed", "sentence": f"failed {MOST_TRIES} times; its log tells more", "finished": now}
+        entry |= {"state": "failed", "sentence": f"failed {MOST_TRIES} times; its log tells more", "finished": round(now, 1)}
         return "ended"
     if now - failed["time"] < PAUSE_BETWEEN_TRIES_S * (entry["try"] - 1):
         return ""

@@ -1,0 +1,202 @@
+"""Rounds of streams in a session, tick by tick, without Snakemake: plans, tries, thresholds, the end, a lost memory."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from firn.formats.ids import exposure_id
+from firn.formats.tables import write_table
+from firn.live import layout, rounds, tick
+from firn.live.targets import live_targets, record_failure
+from firn.simulate.write_movie import write_tiff_movie
+
+PLAN: dict[str, dict[str, Any]] = {
+    "movies": {
+        "files": ["raw/*.tif"], "batch_size": 2, "eer_fractions": 40, "eer_upsampling": 2,
+        "jobs": {"movies": [], "stack": ["movies"]}, "curation": [],
+    }
+}  # fmt: skip
+COMMON: dict[str, Any] = {"groups": {}, "given": {}, "needs": []}
+STREAM: dict[str, Any] = {
+    "sources": {"movies": "stack"},
+    "jobs": {
+        "classify": {"name": "class2d", "settings": {"type": "stream_2d", "classes": 2, "batch_per_class": 100}, **COMMON},
+        "select": {"name": "keep", "settings": {"type": "select_2d"}, **COMMON},
+    },
+}
+JOBS = ["class2d", "keep"]
+QUICK = {"settle_s": 0, "max_wait_s": 1000, "poll_s": 0.001, "quiet_min": None, "alarms": {"disk_free_gb": 0}, "streams": {"every_2d": 60}}
+PER_MOVIE = 30
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    decide()
+    return tmp_path
+
+
+def decide(**changes: Any) -> None:
+    layout.LIVE.mkdir(exist_ok=True)
+    layout.CONTROL.write_text(yaml.safe_dump(QUICK | changes))
+
+
+def turn() -> list[str]:
+    """Run a tick, and say what Snakemake would be asked for, without the next tick."""
+    tick.run_tick(PLAN, Path(live_targets(PLAN, JOBS)[-1]), [STREAM])
+    return [target for target in live_targets(PLAN, JOBS) if "/ticks/" not in target]
+
+
+def land(*names: str) -> None:
+    for name in names:
+        write_tiff_movie(f"raw/{name}.tif", [np.full((16, 16), frame + 1, dtype=np.uint8) for frame in range(4)])
+
+
+def preprocess(batch: str, motion: float = 10.0) -> None:
+    """Leave what the jobs of a batch leave: exposures, and particles of each."""
+    paths = [entry["path"] for entry in json.loads(layout.batch_file("movies", batch).read_text())["files"]]
+    for job in PLAN["movies"]["jobs"]:
+        folder = layout.result_file(job, batch).parent
+        names = [exposure_id(path) for path in paths]
+        write_table(folder / "exposures.star", pd.DataFrame({"exposure_id": names, "movie": paths, "motion_total": motion}), "exposures")
+        if job == "stack":
+            write_table(folder / "particles.star", pd.DataFrame({"exposure_id": names * PER_MOVIE}), "particles")
+        (folder / "job.json").write_text("{}")
+
+
+def make(target: str, refused: str = "", **metrics: float) -> None:
+    """Leave what a round leaves."""
+    _, _, job, name, _ = Path(target).parts
+    folder = layout.round_folder(job, name)
+    folder.mkdir(parents=True)
+    told = {"metrics": {key: {"value": value} for key, value in metrics.items()}, "seconds": 1.0}
+    (folder / "job.json").write_text(json.dumps(told))
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    Path(target).write_text(json.dumps({"refused": refused} if refused else {}))
+
+
+def collect(*names: str, motion: float = 10.0) -> list[str]:
+    """Let movies land and be preprocessed; what is asked for then."""
+    land(*names)
+    batch = turn()[-1].split("/")[3]
+    preprocess(batch, motion)
+    return turn()
+
+
+def plan_of(target: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(target).parent.with_suffix(".json").read_text())
+    return content
+
+
+def table() -> list[dict[str, str]]:
+    with layout.ROUNDS.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def on_sleep(monkeypatch: pytest.MonkeyPatch, *actions: Callable[[], Any]) -> None:
+    """Do one thing each time the tick goes to sleep; too many sleeps are an error."""
+    left = list(actions)
+    monkeypatch.setattr(tick.time, "sleep", lambda seconds: left.pop(0)())
+
+
+def test_rounds_follow_each_other_and_leave_the_targets_when_done(run_folder: Path) -> None:
+    assert collect("a", "b") == ["live/rounds/class2d/0001/1.json"]
+    assert plan_of("live/rounds/class2d/0001/1.json")["particles"] == 60
+    make("live/rounds/class2d/0001/1.json", best_resolution=12.0)
+    assert turn() == ["live/rounds/keep/0001/1.json"]
+    make("live/rounds/keep/0001/1.json", particles_kept=50)
+    assert collect("c", "d") == ["live/rounds/class2d/0002/1.json"]
+    assert plan_of("live/rounds/class2d/0002/1.json")["inputs"]["templates"] == ["results/class2d/rounds/0001"]
+    assert [(row["job"], row["particles"], row["kept"], row["resolution"]) for row in table()] == [
+        ("class2d", "60", "", "12.0"),
+        ("keep", "60", "50", ""),
+    ]
+    told = json.loads(layout.SESSION.read_text())["rounds"]
+    assert (told["class2d"]["state"], told["class2d"]["last"]["particles"]) == ("open", 60)
+
+
+def test_a_threshold_changes_the_next_round_and_no_batch(run_folder: Path) -> None:
+    collect("a", "b", motion=30.0)
+    make("live/rounds/class2d/0001/1.json")
+    turn()
+    make("live/rounds/keep/0001/1.json")
+    before = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*.*") if "rounds" not in path.parts}
+    decide(thresholds={"motion_total": {"max": 20}})
+    land("c", "d", "e", "f")
+    assert [target.split("/")[1] for target in turn()] == ["movies", "stack", "movies", "stack"]
+    for batch in ("0002", "0003"):
+        preprocess(batch)
+    assert turn() == ["live/rounds/class2d/0002/1.json"]
+    plan = plan_of("live/rounds/class2d/0002/1.json")
+    assert list(plan["sources"]["stack"]) == ["0002", "0003"]
+    assert plan["particles"] == 120
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_failed_round_is_tried_again_then_given_up_and_another_comes(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "PAUSE_BETWEEN_TRIES_S", 0.0)
+    targets = collect("a", "b")
+    for number in (1, 2):
+        assert targets == [f"live/rounds/class2d/0001/{number}.json"]
+        record_failure(targets[0])
+        targets = turn()
+    record_failure(targets[0])
+    on_sleep(monkeypatch, lambda: land("c", "d"))
+    assert turn() == ["results/movies/batches/0002/job.json", "results/stack/batches/0002/job.json"]
+    assert "class2d failed 3 times" in json.loads(layout.SESSION.read_text())["alarms"]["round_class2d"]
+    preprocess("0002")
+    assert turn() == ["live/rounds/class2d/0002/1.json"]
+    assert plan_of("live/rounds/class2d/0002/1.json")["particles"] == 120
+
+
+def test_the_session_ends_after_last_rounds_of_all_particles(run_folder: Path) -> None:
+    decide(streams={"first_2d": 1000})
+    land("a", "b", "c")
+    turn()
+    layout.END_MARK.touch()
+    turn()
+    for batch in ("0001", "0002"):
+        preprocess(batch)
+    assert turn() == ["live/rounds/class2d/0001/1.json"]
+    assert not layout.ENDED.exists()
+    make("live/rounds/class2d/0001/1.json")
+    assert turn() == ["live/rounds/keep/0001/1.json"]
+    make("live/rounds/keep/0001/1.json", refused="no 2D class is selected")
+    assert turn() == []
+    assert layout.ENDED.exists()
+    assert [row["state"] for row in table()] == ["done", "refused"]
+
+
+def test_a_lost_memory_plans_no_round_twice(run_folder: Path) -> None:
+    collect("a", "b")
+    make("live/rounds/class2d/0001/1.json")
+    layout.STATE.unlink()
+    layout.OPEN.unlink()
+    assert turn() == ["live/rounds/keep/0001/1.json"]
+    assert [row["job"] for row in table()] == ["class2d"]
+
+
+def test_streams_can_be_turned_off(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(streams={"enabled": False})
+    land("a", "b")
+    turn()
+    preprocess("0001")
+    on_sleep(monkeypatch, lambda: None, lambda: land("c", "d"))
+    assert all(target.startswith("results/") for target in turn())
+
+
+def test_a_pause_plans_no_round(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b")
+    turn()
+    preprocess("0001")
+    decide(state="pause")
+    on_sleep(monkeypatch, lambda: None, decide)
+    assert turn() == ["live/rounds/class2d/0001/1.json"]
