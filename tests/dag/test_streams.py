@@ -45,6 +45,11 @@ def test_rounds_have_the_parameters_of_their_jobs_and_types_that_go_on() -> None
     assert stream["jobs"]["refine"]["groups"]["volume"] == "class_1"
 
 
+def test_classes_chosen_by_number_count_in_the_whole_graph_only() -> None:
+    (stream,) = plan({"keep": JOBS["keep"] | {"decisions": "classes.yaml"}})
+    assert stream["jobs"]["select"]["settings"]["decisions"] is None
+
+
 def test_a_nonuniform_refinement_gives_the_parameters_that_it_shares() -> None:
     (stream,) = plan({"map": JOBS["map"] | {"type": "refine_nonuniform"}})
     refine = stream["jobs"]["refine"]["settings"]

@@ -15,6 +15,8 @@ HEADS = ("classify_2d", "ab_initio")
 REFINEMENTS = ("refine_homogeneous", "refine_nonuniform")
 CONTINUED = {"classify_2d": "stream_2d", "refine_homogeneous": "stream_refine", "refine_nonuniform": "stream_refine"}
 """Job types whose rounds go on from the round before, and the type that does so."""
+NOT_IN_ROUNDS = {"decisions": None}
+"""Parameters that name classes by number, which mean others in every round."""
 
 
 def stream_plan(graph: Graph) -> list[dict[str, Any]]:
@@ -60,7 +62,8 @@ def _told(graph: Graph, job: str, batch_jobs: set[str]) -> dict[str, Any]:
     kind = CONTINUED.get(declared.name, declared.name)
     target = graph.catalogue.types[kind]
     own = {name: value for name, value in graph.settings(job).items() if name in target.schema["properties"] and name not in target.slots}
-    settings = {"type": kind, "revision": target.declared["revision"], "seed": graph.seed} | target.defaults | own
+    own |= {"type": kind, "revision": target.declared["revision"], "seed": graph.seed}
+    settings = target.defaults | own | {name: value for name, value in NOT_IN_ROUNDS.items() if name in own}
     groups = {slot: reference.group for slot, references in graph.references[job].items() for reference in references[:1]}
     given = {
         slot: [reference.folder() for reference in references]
@@ -68,7 +71,7 @@ def _told(graph: Graph, job: str, batch_jobs: set[str]) -> dict[str, Any]:
         if not any({reference.job, *graph.ancestors(reference.job)} & batch_jobs for reference in references)
     }
     needs = sorted({f"results/{reference.job}/job.json" for slot in given for reference in graph.references[job][slot]})
-    return {"name": job, "settings": settings | {"type": kind}, "groups": groups, "given": given, "needs": needs}
+    return {"name": job, "settings": settings, "groups": groups, "given": given, "needs": needs}
 
 
 def _sources(graph: Graph, job: str) -> list[str]:
