@@ -22,7 +22,7 @@ def draw_motion(
     doses `(f,)` in e/Å².
     """
     figure, axes = new_figure(9.0, 4.4, columns=2)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     for panel, place in zip(axes[0], PANELS, strict=True):
         panel.set_position(place)
     _draw_paths(axes[0, 0], positions, paths, image, pixel_size, title)
@@ -33,7 +33,8 @@ def draw_motion(
 def _draw_paths(axes: Axes, positions: np.ndarray, paths: np.ndarray, image: np.ndarray, pixel_size: float, title: str) -> None:
     step = max(1, max(image.shape) // 512)
     height, width = (side // step * step for side in image.shape)
-    small = image[:height, :width].reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+    rows = image[:height, :width].reshape(height // step, step, width).sum(axis=1)
+    small = rows.reshape(height // step, width // step, step).mean(axis=2) / step
     show_image(axes, small, pixel_size * step)
     local = paths - paths.mean(axis=1, keepdims=True)
     spacing = min(small.shape) / max(1, round(len(positions) ** 0.5))
