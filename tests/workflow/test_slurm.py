@@ -1,0 +1,104 @@
+"""Sessions on a real Slurm: three partitions, one for each lane; jobs that die; cancellation."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from workflow.session import ROOT, run, start, write_session
+from workflow.slurm_cluster import finished, queue, slurm_cluster, why_not
+
+PROFILE = ("--profile", str(ROOT / "profiles/slurm"), "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
+LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=1", re.DOTALL)
+slurm = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if reason := why_not():
+        pytest.skip(reason)
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")):
+        yield
+
+
+def simulation() -> dict[str, dict[str, Any]]:
+    return {"sim": {"type": "simulate_particles", "particles": 60, "box_px": 32, "pixel_size": 6.0}}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def fields(job: str) -> dict[str, str]:
+    """One job as Slurm shows it."""
+    return dict(field.split("=", 1) for field in job.split() if "=" in field)
+
+
+def test_every_rule_with_a_device_has_a_partition_with_one() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    local = yaml.safe_load((ROOT / "profiles/local/config.yaml").read_text())
+    lanes = {rule: lane for path in (ROOT / "rules").glob("*.smk") for rule, lane in LANE.findall(path.read_text())}
+    assert {f"{lane}_gpu" for lane in lanes.values()} == set(local["resources"])
+    assert set(profile["set-resources"]) == set(lanes)
+    for lane in set(lanes.values()):
+        given = [profile["set-resources"][rule] for rule, own in lanes.items() if own == lane]
+        assert all(one == given[0] and one["gpu"] == 1 for one in given)
+
+
+@slurm
+def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_one_is_used(cluster: None, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for path in sorted((ROOT / "demo/empiar-10146").glob("*.mrc"))[:1]:
+        (tmp_path / "raw" / path.name).symlink_to(path)
+    micrographs = {"type": "import_micrographs", "files": "raw/*.mrc", "pixel_size": 1.5, "voltage_kv": 300, "cs_mm": 0.001}
+    jobs = {"micrographs": micrographs, "ctf": {"type": "patch_ctf", "exposures": "micrographs"}, **simulation()}
+    jobs["classes"] = {"type": "classify_2d", "particles": "sim", "classes": 2, "iterations": 2}
+    write_session(tmp_path, jobs)
+    code, text = run(tmp_path, *PROFILE)
+    assert code == 0, text[-5000:]
+    assert (tmp_path / "results/classes/classes.mrcs").exists()
+    assert (tmp_path / "results/report.html").exists()
+    given = {fields(job)["Comment"].removeprefix("rule_").split("_wildcards")[0]: fields(job) for job in finished()}
+    partitions = {rule: job["Partition"] for rule, job in given.items()}
+    assert partitions["patch_ctf"] == "preprocess"
+    assert partitions["classify_2d"] == "reconstruct"
+    assert partitions["import_micrographs"] == partitions["simulate_particles"] == partitions["gather"] == "cpu"
+    assert "gpu:1" in given["classify_2d"]["TresPerJob"]
+    assert "TresPerJob" not in given["gather"]
+    assert queue() == []
+
+
+@slurm
+def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: None, tmp_path: Path) -> None:
+    write_session(tmp_path, simulation())
+    session = start(tmp_path, *PROFILE)
+    wait_for(lambda: any("RUNNING" in line for line in queue()))
+    session.send_signal(signal.SIGINT)
+    text, _ = session.communicate(timeout=120)
+    assert session.returncode != 0, text
+    wait_for(lambda: queue() == [], 30)
+    assert not list(tmp_path.glob("results/*/job.json"))
+    code, text = run(tmp_path, *PROFILE)
+    assert code == 0, text[-5000:]
+
+
+@slurm
+def test_a_job_that_slurm_ends_is_made_again_by_the_next_run(cluster: None, tmp_path: Path) -> None:
+    write_session(tmp_path, simulation())
+    session = start(tmp_path, *PROFILE)
+    wait_for(lambda: any("RUNNING" in line for line in queue()))
+    subprocess.run(["scancel", "--user", "root"], check=True)
+    text, _ = session.communicate(timeout=120)
+    assert session.returncode != 0, text
+    assert not (tmp_path / "results/sim/job.json").exists()
+    code, text = run(tmp_path, *PROFILE)
+    assert code == 0, text[-5000:]
