@@ -74,6 +74,8 @@ class Params(JobParams):
     """Å. Standard deviation of defocus u - v."""
     tilt: float = Field(3, ge=0, le=70)
     """Degrees. Greatest tilt of the specimen, about a random axis."""
+    tilt_min: float = Field(0, ge=0, le=70)
+    """Degrees. Least tilt of the specimen."""
     drift_px: float = Field(6, ge=0)
     """Length of the drift of a movie, most of it early."""
     local_motion_px: float = Field(2, ge=0)
@@ -95,6 +97,8 @@ class Params(JobParams):
     def _check(self) -> "Params":
         if self.empty + self.dirty + self.drifted + self.truncated > self.movies:
             raise ValueError(f"empty + dirty + drifted + truncated exceed the {self.movies} movies")
+        if self.tilt_min > self.tilt:
+            raise ValueError(f"tilt_min {self.tilt_min} exceeds tilt {self.tilt}")
         if self.defocus_min > self.defocus_max:
             raise ValueError(f"defocus_min {self.defocus_min} exceeds defocus_max {self.defocus_max}")
         return self
@@ -135,6 +139,7 @@ def make_plan(p: Params, specimen: Specimen) -> Plan:
         ice_noise=p.ice_noise,
         drift_px=p.drift_px,
         local_px=p.local_motion_px,
+        least_tilt=p.tilt_min,
     )
 
 

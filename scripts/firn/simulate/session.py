@@ -13,7 +13,7 @@ from firn.simulate.ctf import Optics
 from firn.simulate.dirt import carbon_edge, ice_crystals
 from firn.simulate.euler import matrix_to_euler, random_matrices
 from firn.simulate.micrograph import Canvas, Scene, ice_contrast, local_defocus, place_particles, protein_contrast
-from firn.simulate.motion import Motion, normalised, random_motion
+from firn.simulate.motion import TERMS, Motion, normalised, random_motion
 from firn.simulate.movie import Exposure, expected_frames
 from firn.simulate.specimen import Specimen
 
@@ -41,6 +41,7 @@ class Plan:
     ice_noise: float
     drift_px: float
     local_px: float
+    least_tilt: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def shot_kinds(count: int, empty: int, dirty: int, drifted: int, truncated: int,
 
 def plan_shot(plan: Plan, kind: str, specimens: list[Specimen], fractions: list[float], generator: np.random.Generator) -> Shot:
     """Draw the scene and the motion of one exposure; fractions say how often each specimen occurs."""
-    tilt, axis = generator.uniform(0, plan.tilt), generator.uniform(-180, 180)
+    tilt, axis = generator.uniform(plan.least_tilt, plan.tilt), generator.uniform(-180, 180)
     scene = _draw_scene(plan, kind, specimens, fractions, _slope(plan, tilt, axis), generator)
     factor = RUINOUS_DRIFT if kind == "drifted" else 1.0
     exposure = plan.exposure
@@ -74,13 +75,26 @@ def plan_shot(plan: Plan, kind: str, specimens: list[Specimen], fractions: list[
 
 def shoot(plan: Plan, shot: Shot, specimens: list[Specimen], generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Expected counts `(height, width)` of the frames of one exposure."""
+    return expected_frames(*_contrasts(plan, shot, specimens, generator), shot.motion, plan.exposure)
+
+
+def unmoved(plan: Plan, shot: Shot, specimens: list[Specimen], generator: np.random.Generator) -> np.ndarray:
+    """Expected counts `(height, width)` of a whole exposure, had nothing moved; a generator in the state that shoot got gives the same scene."""
+    still = Motion(np.zeros((1, 2)), np.zeros((1, TERMS, 2)))
+    whole = replace(plan.exposure, frames=1, dose_per_frame=plan.exposure.frames * plan.exposure.dose_per_frame)
+    return next(expected_frames(*_contrasts(plan, shot, specimens, generator), still, whole))
+
+
+def _contrasts(
+    plan: Plan, shot: Shot, specimens: list[Specimen], generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Canvas]:
+    """Contrast of protein and of what the beam leaves alone, relative intensity, and the canvas of them."""
     canvas = _canvas(plan, shot)
     protein = protein_contrast(shot.scene, specimens, canvas, plan.optics, plan.resolution)
     still = ice_contrast(shot.scene, canvas, plan.optics, plan.ice_thickness, plan.ice_noise, generator)
     if shot.kind == "dirty":
         still = still + _dirt(canvas, plan, shot)
-    background = _background(plan.height, plan.width, generator)
-    return expected_frames(protein, still, background, canvas, shot.motion, plan.exposure)
+    return protein, still, _background(plan.height, plan.width, generator), canvas
 
 
 def _canvas(plan: Plan, shot: Shot) -> Canvas:
