@@ -50,17 +50,17 @@ def due_rounds(stream: Mapping[str, Any], rounds: Rounds, usable: int, limits: A
     """
     jobs = stream["jobs"]
     of = {role: rounds.get(job["name"], []) for role, job in jobs.items()}
-    found = [_classify(jobs["classify"], of["classify"], usable, limits, control, last)] if "classify" in jobs else []
-    if "select" in jobs:
-        found.append(_select(jobs, of))
-    last = last and not any(found) and not any(_is_open(of.get(role, [])) for role in ("classify", "select"))
+    classes = [_classify(jobs["classify"], of["classify"], usable, limits, control, last)] if "classify" in jobs else []
+    selection = [_select(jobs, of)] if "select" in jobs else []
+    found = [due for due in (*classes, *selection) if due is not None]
+    if found or _is_open(of.get("select", [])) or (last and _is_open(of.get("classify", []))):
+        return found  # a better selection is on its way
     supply = _supply(jobs, of, usable)
-    if supply is not None:
-        if "initial" in jobs:
-            found.append(_initial(jobs, of, supply, control, last))
-        if "refine" in jobs:
-            found.append(_refine(jobs, of, supply, control, last))
-    return [due for due in found if due is not None]
+    if supply is None:
+        return []
+    first = [_initial(jobs, of, supply, control, last)] if "initial" in jobs else []
+    refined = [_refine(jobs, of, supply, control, last)] if "refine" in jobs else []
+    return [due for due in (*first, *refined) if due is not None]
 
 
 def _classify(job: Mapping[str, Any], rounds: list[Round], usable: int, limits: Any, control: Streams, last: bool) -> Due | None:
