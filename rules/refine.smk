@@ -321,3 +321,35 @@ rule ctf_refine_local:
         inputs=job_folders,
     script:
         "../scripts/ctf_refine_local.py"
+
+
+rule ctf_refine_global:
+    """Find aberrations that optics groups share."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/ctf_refine_global.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("ctf_refine_global"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=11000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/ctf_refine_global.py"

@@ -5,7 +5,7 @@ import torch
 
 from firn.refine.homogeneous import Refinement
 from firn.refine.maximisation import GROUP_PRIOR, Residuals
-from firn.refine.state import Optics, Particles, Settings
+from firn.refine.state import CTF_COLUMNS, Optics, Particles, Settings
 from firn.simulate.phantom import phantom_volume
 from refine_session import BOX, PHANTOM, PIXEL, simulate
 
@@ -17,7 +17,7 @@ def refinement(noise_sd: np.ndarray) -> Refinement:
     group = np.arange(count) % len(noise_sd)
     noise = noise_sd[group][:, None, None] * np.random.default_rng(1).normal(size=truth.clean.shape)
     values = {"defocus_u": truth.defocus, "defocus_v": truth.defocus, "voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
-    optics = Optics(*(torch.tensor(np.broadcast_to(values.get(name, 0.0), count).copy()) for name in Optics.__dataclass_fields__))
+    optics = Optics(*(torch.tensor(np.broadcast_to(values.get(name, 0.0), count).copy()) for name in CTF_COLUMNS))
     images = torch.tensor((truth.clean + noise).astype(np.float32))
     particles = Particles(images, optics, torch.tensor(1 + (np.arange(count) // 2) % 2), torch.tensor(group), PIXEL)
     start = torch.tensor(phantom_volume(PHANTOM, BOX, PIXEL))

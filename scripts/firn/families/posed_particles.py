@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from firn.formats.particles import load_images, read_particles
+from firn.families.aberrations import load_corrected, particle_optics
+from firn.formats.particles import read_particles
 from firn.formats.poses import read_angles, read_shifts, with_halves
 from firn.kernels.grid import FourierDisc
 from firn.kernels.rotation import euler_matrices
 from firn.refine.given_poses import GivenPoses, PosedImages
-from firn.refine.state import Optics
 
 
 def read_posed(path: Path) -> pd.DataFrame:
@@ -28,12 +27,11 @@ def given_poses(table: pd.DataFrame, pixel_size: float) -> GivenPoses:
         euler_matrices(torch.tensor(read_angles(table, "particles"))).float(),
         torch.tensor(read_shifts(table, pixel_size)).float(),
         torch.tensor(table["scale"].to_numpy(np.float64) if "scale" in table.columns else np.ones(len(table))),
-        Optics(*(torch.tensor(table[name].to_numpy(np.float64)) for name in Optics.__dataclass_fields__)),
+        particle_optics(table),
         pixel_size,
     )
 
 
 def load_posed(table: pd.DataFrame, poses: GivenPoses, rows: np.ndarray, disc: FourierDisc, device: torch.device) -> PosedImages:
     """Images of some rows of the table that the poses were made from, with what is known of them."""
-    images: Tensor = torch.tensor(load_images(table.iloc[rows]), device=device)
-    return poses.of(torch.tensor(rows), images, disc)
+    return poses.of(torch.tensor(rows), load_corrected(table.iloc[rows], device), disc)

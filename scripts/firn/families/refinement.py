@@ -12,13 +12,14 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.formats.particles import common_box, load_images, read_particles
+from firn.families.aberrations import load_corrected, particle_optics
+from firn.formats.particles import common_box, read_particles
 from firn.formats.poses import read_shifts, with_halves
 from firn.formats.volumes import read_like, read_volume
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.fourier import resize_images, resize_volumes
 from firn.kernels.project import crop_volume, pad_volume
-from firn.refine.state import Optics, Particles, Settings
+from firn.refine.state import Particles, Settings
 from firn.refine.validation import MASK_RESOLUTION, molecule_mask
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot
@@ -111,14 +112,13 @@ def read_inputs(job: Job[P]) -> Inputs:
 
 def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool, box_px: int | None = None) -> Particles:
     """Images, optics, half-sets and noise groups (exposures) of a table; box_px: crop them in Fourier space to this side."""
-    optics = Optics(*(torch.tensor(table[name].to_numpy(np.float64)) for name in Optics.__dataclass_fields__))
     grouped = group_noise and "exposure_id" in table.columns
     groups = pd.factorize(table["exposure_id"])[0] if grouped else np.zeros(len(table), dtype=np.int64)
-    half, images = torch.tensor(table["half"].to_numpy(np.int64)), torch.tensor(load_images(table))
+    half, images = torch.tensor(table["half"].to_numpy(np.int64)), load_corrected(table)
     side = images.shape[-1]
     if box_px is not None and box_px < side:
         images = torch.cat([resize_images(part, (box_px, box_px)) for part in images.split(256)])
-    return Particles(images, optics, half, torch.tensor(groups), pixel_size * side / images.shape[-1])
+    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / images.shape[-1])
 
 
 def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:

@@ -7,12 +7,14 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from firn.errors import InputError
+from firn.formats.aberrations import MAGNIFICATION, coefficient_text
 from firn.formats.ids import exposure_id, half_set, particle_id
 from firn.formats.mrc import write_stack, write_volume
 from firn.formats.tables import image_names, write_table
 from firn.report.simulate import draw_gallery, draw_specimen
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane
+from firn.simulate.aberrations import Aberrations, observed_defocus
 from firn.simulate.ctf import Optics
 from firn.simulate.particles import Poses, add_noise, draw_classes, draw_defocus, draw_poses, signal_images
 from firn.simulate.specimen import Specimen, load_specimen, render
@@ -65,6 +67,14 @@ class Params(JobParams):
     """Å. Standard deviation of single particles' defocus around their micrograph's."""
     astigmatism: float = Field(200, ge=0)
     """Å. Standard deviation of defocus u - v."""
+    beam_tilt: tuple[float, float] = (0.0, 0.0)
+    """mrad. Tilt of the beam along x and y."""
+    trefoil: tuple[float, float] = (0.0, 0.0)
+    """Å and degrees. Strength of the threefold astigmatism, and its direction."""
+    tetrafoil: tuple[float, float] = (0.0, 0.0)
+    """Å and degrees. Strength of the fourfold astigmatism, and its direction."""
+    magnification: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 1.0)
+    """Matrix xx, xy, yx, yy that takes frequencies of the images to those of the particle; its inverse stretches the images."""
 
     @model_validator(mode="after")
     def _check(self) -> "Params":
@@ -82,7 +92,7 @@ def run(job: Job[Params]) -> None:
     finest = max(p.resolution, 2 * p.pixel_size)
     specimens = [load_specimen(model, finest, seed + number, p.phantom_radius) for number, model in enumerate(p.models)]
     _check_size(p, specimens)
-    optics = Optics(p.voltage_kv, p.cs_mm, p.amplitude_contrast, p.pixel_size, p.b_factor)
+    optics = Optics(p.voltage_kv, p.cs_mm, p.amplitude_contrast, p.pixel_size, p.b_factor, _aberrations(p))
     owner = np.sort(np.arange(p.particles) % p.micrographs)
     poses = _draw(job, owner)
     signal = signal_images(poses, specimens, p.box_px, optics, job.numpy_generator("junk"))
@@ -102,6 +112,10 @@ def _check_size(p: Params, specimens: list[Specimen]) -> None:
         raise InputError(f"box_px: {p.box_px} pixels of {p.pixel_size:g} Å are less than the diameter of {diameter:.0f} Å")
 
 
+def _aberrations(p: Params) -> Aberrations:
+    return Aberrations(p.beam_tilt, p.trefoil, p.tetrafoil, p.magnification)
+
+
 def _draw(job: Job[Params], owner: np.ndarray) -> Poses:
     p, generator = job.params, job.numpy_generator("poses")
     defocus = draw_defocus(p.micrographs, p.defocus_min, p.defocus_max, p.astigmatism, p.defocus_spread, owner, generator)
@@ -116,13 +130,34 @@ def _write_tables(job: Job[Params], poses: Poses, owner: np.ndarray) -> None:
     table = pd.DataFrame({"image": image_names(job.output_path("particles.mrcs"), p.particles), "particle_id": identities})
     table = table.assign(exposure_id=[exposure_id(exposure) for exposure in exposures], batch="0001", micrograph=exposures)
     table = table.assign(x_px=0.0, y_px=0.0, half=[half_set(identity) for identity in identities])
-    table = table.assign(**{name: poses.defocus[:, i] for i, name in enumerate(("defocus_u", "defocus_v", "defocus_angle"))})
+    seen = observed_defocus(poses.defocus, _aberrations(p).matrix) if not _aberrations(p).evenly_magnified else poses.defocus
+    table = table.assign(**_defocus_columns(seen))
     table = table.assign(phase_shift=0.0, voltage_kv=p.voltage_kv, cs_mm=p.cs_mm, amplitude_contrast=p.amplitude_contrast)
     table = table.assign(micrograph_pixel_size=p.pixel_size, image_pixel_size=p.pixel_size, box_px=p.box_px, dimensionality=2)
     write_table(job.folder / "particles.star", table.assign(origin_x=0.0, origin_y=0.0), "particles")
     truth = table.assign(**{name: poses.angles[:, i] for i, name in enumerate(("rot", "tilt", "psi"))})
+    truth = truth.assign(**_defocus_columns(poses.defocus), **_aberration_columns(p))
     truth = truth.assign(origin_x=poses.origins[:, 0], origin_y=poses.origins[:, 1], class_number=poses.class_numbers)
     write_table(job.folder / "truth" / "particles.star", truth, "particles")
+
+
+def _defocus_columns(defocus: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: defocus[:, i] for i, name in enumerate(("defocus_u", "defocus_v", "defocus_angle"))}
+
+
+def _aberration_columns(p: Params) -> dict[str, float | str]:
+    """What of the microscope a table's optics can say, in RELION's terms; nothing for a perfect one."""
+    given = _aberrations(p)
+    if given == Aberrations():
+        return {}
+    wavelength, numbers = Optics(p.voltage_kv).wavelength, {}
+    for name, (strength, angle), fold, places in (("odd_zernike", p.trefoil, 3, (5, 2)), ("even_zernike", p.tetrafoil, 4, (8, 4))):
+        peak = 2 * np.pi / fold * wavelength ** (fold - 1) * strength
+        values = np.zeros(places[0] + 1)
+        values[list(places)] = peak * np.cos(np.deg2rad(fold * angle)), peak * np.sin(np.deg2rad(fold * angle))
+        numbers[name] = coefficient_text(values)
+    tilt = {"beam_tilt_x": p.beam_tilt[0], "beam_tilt_y": p.beam_tilt[1]}
+    return tilt | numbers | dict(zip(MAGNIFICATION, p.magnification, strict=True))
 
 
 def _report(

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.aberrations import record_
 from firn.families.posed_particles import given_poses, load_posed, read_posed
 from firn.formats.mrc import write_stack, write_volume
 from firn.formats.particles import common_box, load_images
@@ -20,7 +21,7 @@ from firn.kernels.grid import FourierDisc, fourier_disc
 from firn.kernels.project import prepare_volume
 from firn.refine.given_poses import GivenPoses
 from firn.refine.maximisation import falling
-from firn.refine.subtraction import grey_factor, shell_filtered, subtracted
+from firn.refine.subtraction import contributed, grey_factor, shell_filtered
 from firn.refine.validation import automatic_mask, corrected_curves
 from firn.report.simulate import draw_gallery
 from firn.report.volumes import draw_slices
@@ -123,10 +124,10 @@ def _subtract(
     """Images of some rows, each less its half-set's map."""
     posed = load_posed(table, poses, rows, disc, job.device)
     half = torch.tensor(table["half"].to_numpy(np.int64)[rows], device=job.device)
-    out = posed.images.clone()
+    removed = torch.zeros_like(posed.images)
     for number, (part, factor) in enumerate(zip(parts, factors, strict=True), start=1):
-        out[half == number] = subtracted(part, posed[half == number], disc, factor)
-    return out.cpu().numpy()
+        removed[half == number] = contributed(part, posed[half == number], disc, factor)
+    return load_images(table.iloc[rows]) - record_(removed, table.iloc[rows]).cpu().numpy()
 
 
 def _show_mask(job: Job[Params], halves: list[Tensor], mask: Tensor, pixel_size: float) -> None:

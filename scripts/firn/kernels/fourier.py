@@ -66,6 +66,12 @@ def shift_phases(frequencies: Tensor, shifts: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(angle), angle).reshape(*shifts.shape[:-1], *frequencies.shape[:-1])
 
 
+def shift_lines(images: Tensor, shifts: Tensor) -> Tensor:
+    """Each row of images `(*b, y, x)` moved along x by its own shift `(y,)` in pixels, periodically; Nyquist as for shift_phases."""
+    angle = -2 * torch.pi * shifts[:, None] * torch.fft.rfftfreq(images.shape[-1], device=images.device)
+    return torch.fft.irfft(torch.fft.rfft(images) * torch.polar(torch.ones_like(angle), angle), n=images.shape[-1])
+
+
 def resize_spectra2(spectra: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Crop or zero-pad rfft spectra `(*b, old)` to the spectra of images of the `new` shape, grey values kept.
 

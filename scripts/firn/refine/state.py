@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firn.kernels.ctf import ctf_2d
+from firn.kernels.aberrations import aberrated_phase
 from firn.kernels.fourier import frequencies2, irfft2, rfft2, shift_phases
 from firn.kernels.fsc import shell_average, shell_indices
 from firn.kernels.grid import FourierDisc
 from firn.kernels.mask import soft_disc
 
+CTF_COLUMNS = ("defocus_u", "defocus_v", "defocus_angle", "voltage_kv", "cs_mm", "phase_shift", "amplitude_contrast")
+
 
 @dataclass(frozen=True)
 class Optics:
-    """CTF parameters, each `(n,)`: Å, degrees, kV, mm."""
+    """CTF parameters, each `(n,)`: Å, degrees, kV, mm; even: symmetric Zernike coefficients `(n, k)` in rad, or none."""
 
     defocus_u: Tensor
     defocus_v: Tensor
@@ -28,11 +30,17 @@ class Optics:
     cs_mm: Tensor
     phase_shift: Tensor
     amplitude_contrast: Tensor
+    even: Tensor | None = None
 
     def at(self, rows: Tensor, points: Tensor, pixel_size: float, side: int) -> Tensor:
         """CTF `(b, m)` of some images at points yx in units of 1/side."""
-        values = (getattr(self, name)[rows] for name in self.__dataclass_fields__)
-        return ctf_2d(points / (side * pixel_size), *(value.to(points.device) for value in values))
+        return torch.sin(self.phase(rows, points, pixel_size, side))
+
+    def phase(self, rows: Tensor, points: Tensor, pixel_size: float, side: int) -> Tensor:
+        """The angle `(b, m)` whose sine the CTF is, in rad."""
+        values = {name: getattr(self, name)[rows].to(points.device) for name in CTF_COLUMNS}
+        even = None if self.even is None else self.even[rows].to(points.device)
+        return aberrated_phase(points / (side * pixel_size), even, **values)
 
 
 @dataclass(frozen=True)

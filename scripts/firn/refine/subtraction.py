@@ -45,10 +45,10 @@ def grey_factor(prepared: Complex[Tensor, "d d h"], batches: Iterable[PosedImage
     return cross / power
 
 
-def subtracted(prepared: Complex[Tensor, "d d h"], batch: PosedImages, disc: FourierDisc, factor: float) -> Float[Tensor, "b n n"]:
-    """Images less what the map contributes to them."""
+def contributed(prepared: Complex[Tensor, "d d h"], batch: PosedImages, disc: FourierDisc, factor: float) -> Float[Tensor, "b n n"]:
+    """What a map contributes to images."""
     side = batch.images.shape[-1]
     back = shift_phases(disc.points / side, -batch.shifts)
     spectra = torch.zeros(len(batch), side * (side // 2 + 1), dtype=prepared.dtype, device=batch.images.device)
     spectra[:, disc.index] = factor * modelled(prepared, batch, disc) * back
-    return batch.images - irfft2(spectra.reshape(len(batch), side, -1), (side, side))
+    return irfft2(spectra.reshape(len(batch), side, -1), (side, side))

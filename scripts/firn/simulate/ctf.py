@@ -6,9 +6,11 @@ chi = pi lambda z s^2 - pi/2 Cs lambda^3 s^4 + phase_shift + asin(A), z = (u + v
 Source: Mindell & Grigorieff, J. Struct. Biol. 142, 334 (2003); Rohou & Grigorieff, J. Struct. Biol. 192, 216 (2015).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from firn.simulate.aberrations import Aberrations, even_phase
 
 ELECTRON_REST_KV = 510.99895
 PLANCK_C_KV = 12.398420
@@ -16,13 +18,14 @@ PLANCK_C_KV = 12.398420
 
 @dataclass(frozen=True)
 class Optics:
-    """The microscope: kV, mm, fraction, Å per pixel, and the B-factor (Å²) of the envelope exp(-B s² / 4)."""
+    """The microscope: kV, mm, fraction, Å per pixel, the B-factor (Å²) of the envelope exp(-B s² / 4), and its misalignments."""
 
     voltage_kv: float = 300.0
     cs_mm: float = 2.7
     amplitude_contrast: float = 0.1
     pixel_size: float = 1.0
     b_factor: float = 0.0
+    aberrations: Aberrations = field(default_factory=Aberrations)
 
     @property
     def wavelength(self) -> float:
@@ -54,6 +57,8 @@ def contrast_transfer(
     lam = optics.wavelength
     constant = np.deg2rad(phase_shift) + np.arcsin(optics.amplitude_contrast)
     chi = np.pi * lam * defocus_s2 - (0.5 * np.pi * optics.cs_mm * 1e7 * lam**3) * s2**2 + constant
+    if optics.aberrations.tetrafoil[0]:
+        chi = chi - even_phase(fy, fx, lam, optics.aberrations)
     return np.sin(chi).astype(np.float32)
 
 

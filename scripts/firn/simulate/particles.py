@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
+from firn.simulate.aberrations import aberrated
 from firn.simulate.ctf import Optics
 from firn.simulate.euler import euler_to_matrix, matrix_to_euler, random_matrices
 from firn.simulate.micrograph import imaged
@@ -51,16 +52,23 @@ def draw_defocus(
 
 
 def signal_images(poses: Poses, specimens: list[Specimen], box: int, optics: Optics, generator: np.random.Generator) -> np.ndarray:
-    """Noise-free images `(n, y, x)` float32, protein white, of mean power 1 within the largest specimen's circle."""
+    """Noise-free images `(n, y, x)` float32, protein white, of mean power 1 within the largest specimen's circle.
+
+    With uneven magnification they are cut from images of twice the side, since what the CTF carries beyond a box cannot be stretched in it.
+    """
     images = np.empty((len(poses.angles), box, box), dtype=np.float32)
     radius = max(specimen.radius for specimen in specimens)
+    canvas = box if optics.aberrations.evenly_magnified else 2 * box
+    start = canvas // 2 - box // 2
     for index, number in enumerate(poses.class_numbers):
         shift = (-float(poses.origins[index, 0]), -float(poses.origins[index, 1]))
         if number > len(specimens):
-            projection = _junk(specimens, radius, box, optics.pixel_size, generator)
+            projection = _junk(specimens, radius, canvas, optics.pixel_size, generator)
         else:
-            projection = project(specimens[number - 1], euler_to_matrix(*poses.angles[index]), box, optics.pixel_size, shift)
-        images[index] = -imaged(projection, optics, tuple(poses.defocus[index]))
+            projection = project(specimens[number - 1], euler_to_matrix(*poses.angles[index]), canvas, optics.pixel_size, shift)
+        image = -imaged(projection, optics, tuple(poses.defocus[index]))
+        image = aberrated(image, optics.pixel_size, optics.wavelength, optics.cs_mm, optics.aberrations)
+        images[index] = image[start : start + box, start : start + box]
     real = poses.class_numbers <= len(specimens)
     inside = circle(box, min(radius / optics.pixel_size, box / 2 - 1))
     power = float(np.mean(images[real][:, inside] ** 2)) if real.any() else 1.0
