@@ -23,9 +23,10 @@ def test_a_calm_session_raises_nothing() -> None:
         (replace(CALM, disk=((10_000.0, 3e9),)), "disk", "3.0 GB"),
         (replace(CALM, disk=((6_400.0, 200e9), (10_000.0, 100e9))), "disk_soon", "1.0 hours"),
         (replace(CALM, tries={"movies/0004": 3}), "stuck", "movies/0004"),
+        (replace(CALM, waits={"movies/0004": 3.0, "movies/0003": 17.0}), "not_started", "movies/0003 waits for 17 minutes"),
         (replace(CALM, control_fault="live/control.yaml: state: no"), "control", "last valid settings stay"),
     ],
-    ids=["silence", "failures", "disk", "disk soon", "stuck", "control"],
+    ids=["silence", "failures", "disk", "disk soon", "stuck", "not started", "control"],
 )
 def test_each_fault_raises_its_own_alarm(facts: Facts, key: str, says: str) -> None:
     found = find_alarms(facts, Alarms())
@@ -43,6 +44,26 @@ def test_only_the_last_exposures_count_for_failures() -> None:
 
 def test_a_few_failures_at_the_start_are_no_alarm() -> None:
     assert find_alarms(replace(CALM, recent=((1.0, 3, 1),)), Alarms()) == {}
+
+
+def test_one_bad_movie_among_the_first_is_no_alarm() -> None:
+    assert find_alarms(replace(CALM, recent=((1.0, 12, 1),)), Alarms()) == {}
+
+
+def test_an_alarm_at_its_limit_does_not_come_and_go() -> None:
+    recent = [(float(number), int(number % 17 > 0), int(number % 17 == 0)) for number in range(400)]
+    active: dict[str, str] = {}
+    came = 0
+    for count in range(1, len(recent)):
+        found = find_alarms(replace(CALM, recent=tuple(recent[:count]), active=active), Alarms())
+        came += len(found.keys() - active.keys())
+        active = found
+    assert came == 1
+    assert "failures" in active
+
+
+def test_a_batch_that_was_started_a_while_ago_is_no_alarm() -> None:
+    assert find_alarms(replace(CALM, waits={"movies/0003": 14.0}), Alarms()) == {}
 
 
 def test_a_disk_that_is_not_filling_is_never_full() -> None:

@@ -1,6 +1,7 @@
 """What one tick does with files, results, failures and decisions, without Snakemake."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,18 @@ def test_a_refused_file_that_changes_is_looked_at_again(run_folder: Path, monkey
     files = json.loads(layout.batch_file("movies", "0001").read_text())["files"]
     assert [entry["path"] for entry in files] == ["raw/a.tif", "raw/b.tif", "raw/c.tif"]
     assert not list(Path("live/refused/movies").iterdir())
+
+
+def test_a_batch_that_is_not_started_raises_an_alarm_until_it_is(run_folder: Path) -> None:
+    land(*"abc")
+    turn()
+    path = layout.batch_file("movies", "0001")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cut": time.time() - 1000}))
+    land(*"def")
+    turn()
+    assert "movies/0001 waits for 17 minutes" in session()["alarms"]["not_started"]
+    layout.log_file("movies", "0001").parent.mkdir(parents=True)
+    layout.log_file("movies", "0001").touch()
+    land(*"ghi")
+    turn()
+    assert "not_started" not in session()["alarms"]

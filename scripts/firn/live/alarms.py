@@ -7,7 +7,7 @@ from typing import Any
 from firn.live.control import Alarms
 
 RECENT = 50
-FEWEST = 10
+FEWEST, FEWEST_FAILED = 10, 3
 STUCK_TRIES = 3
 SAMPLES = 60
 SAMPLE_S = 60.0
@@ -19,7 +19,7 @@ CALMER = 0.6
 class Facts:
     """What alarms are drawn from. recent: (time, exposures that went well, that failed); disk: (time, bytes free).
 
-    active: keys of the alarms that hold; trends: alarms found elsewhere, by key.
+    waits: minutes that batches wait for their first job to begin; active: keys of the alarms that hold; trends: alarms found elsewhere, by key.
     """
 
     now: float
@@ -29,6 +29,7 @@ class Facts:
     disk: tuple[tuple[float, float], ...]
     tries: Mapping[str, int]
     control_fault: str = ""
+    waits: Mapping[str, float] = field(default_factory=dict)
     active: Collection[str] = ()
     trends: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,13 +42,20 @@ def find_alarms(facts: Facts, limits: Alarms) -> dict[str, str]:
         found["no_new_files"] = f"No new file for {silent:.0f} minutes"
     failed, total = failure_share(facts.recent)
     held = "failures" in facts.active
-    if total >= FEWEST and 100 * failed > limits.failure_percent * (CALMER if held else 1) * total:
+    if (
+        total >= FEWEST
+        and failed >= (1 if held else FEWEST_FAILED)
+        and 100 * failed > limits.failure_percent * (CALMER if held else 1) * total
+    ):
         than = "" if 100 * failed <= limits.failure_percent * total else f", more than {limits.failure_percent:g} %"
         found["failures"] = f"{failed} of the last {total} exposures failed{than}"
     found |= _disk_alarms(facts, limits)
     stuck = sorted(batch for batch, number in facts.tries.items() if number >= STUCK_TRIES)
     if stuck:
         found["stuck"] = f"Batch {stuck[0]} failed {facts.tries[stuck[0]]} times; is something wrong with the machine? Its log tells more"
+    late = max(facts.waits, key=lambda batch: facts.waits[batch], default=None)
+    if late is not None and facts.waits[late] > limits.not_started_min:
+        found["not_started"] = f"Batch {late} waits for {facts.waits[late]:.0f} minutes to be started; is the queue full?"
     if facts.control_fault:
         found["control"] = f"{facts.control_fault}; the last valid settings stay"
     return found | dict(facts.trends)

@@ -30,7 +30,9 @@ class Alarms(Strict):
     no_new_min: float = Field(default=10, gt=0)
     """Minutes without a new file."""
     failure_percent: float = Field(default=5, gt=0, le=100)
-    """Percent of the last 50 exposures that failed."""
+    """Percent of the last 50 exposures that failed, if three or more did."""
+    not_started_min: float = Field(default=15, gt=0)
+    """Minutes that a batch may wait for its first job, as in the queue of a cluster."""
     disk_free_gb: float = Field(default=10, ge=0)
     """GB free on the run folder's disk, below which no new batch is started either."""
     disk_full_h: float = Field(default=6, ge=0)

@@ -80,6 +80,11 @@ def round_folder(job: str, name: str) -> Path:
     return Path("results") / job / "rounds" / name
 
 
+def log_file(job: str, batch: str) -> Path:
+    """Log of a batch of a job, which is there from its start."""
+    return Path("logs") / job / "batches" / f"{batch}.log"
+
+
 def read_json(path: Path, default: Any) -> Any:
     """Content of a JSON file, or the default where there is none or it is damaged."""
     try:

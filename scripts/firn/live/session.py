@@ -133,8 +133,27 @@ class Session:
         disk = tuple((float(when), float(free)) for when, free in self.memory["disk"])
         events = counters.recent(self.ledgers.values())
         return alarms.Facts(
-            now, state == "running", self.memory["last_found"], events, disk, tries, self.control_fault, self.active, trends
+            now,
+            state == "running",
+            self.memory["last_found"],
+            events,
+            disk,
+            tries,
+            self.control_fault,
+            self._waits(now),
+            self.active,
+            trends,
         )
+
+    def _waits(self, now: float) -> dict[str, float]:
+        """Minutes for which open batches wait for their import, whose log is written as it starts."""
+        waiting = [(root, batch) for root, ledger in self.ledgers.items() for batch, number in ledger.opened.items() if number == 0]
+        cut = {
+            f"{root}/{batch}": layout.read_json(layout.batch_file(root, batch), {}).get("cut", now)
+            for root, batch in waiting
+            if not layout.log_file(root, batch).exists()
+        }
+        return {name: (now - time) / 60 for name, time in cut.items()}
 
     def _summary(self, now: float, state: str) -> dict[str, Any]:
         ledgers = list(self.ledgers.values())

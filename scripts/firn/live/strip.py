@@ -17,9 +17,9 @@ from firn.live import layout
 from firn.live.points import LATEST
 from firn.runtime.atomic import write_json
 
-KEPT = 24
-LONGEST_PX = 420
-QUALITY = 72
+KEPT = 16
+LONGEST_PX = 384
+QUALITY = 60
 MOST_PICKS = 600
 FROM_MICROGRAPHS = 3
 """Pictures made of a batch whose job left no thumbnails; reading whole micrographs takes time."""
