@@ -15,7 +15,7 @@ from firn.live import layout
 from firn.runtime.atomic import write_json, write_text
 
 MOST_TRIES = 3
-PAUSE_BETWEEN_TRIES_S = 10.0
+PAUSE_BETWEEN_TRIES_S = 30.0
 RESOLUTIONS = ("resolution_corrected", "best_resolution")
 COLUMNS = ("finished", "job", "role", "round", "state", "particles", "kept", "resolution", "seconds", "tries", "sentence", "folder")
 
