@@ -184,6 +184,26 @@ def test_a_lost_memory_plans_no_round_twice(run_folder: Path) -> None:
     assert [row["job"] for row in table()] == ["class2d"]
 
 
+def test_old_rounds_keep_all_but_their_particle_tables(run_folder: Path) -> None:
+    story: rounds.Rounds = {"class2d": []}
+    for number in range(1, 7):
+        state = "open" if number == 6 else "done"
+        inputs = {"templates": ["results/class2d/rounds/0001"]} if state == "open" else {}
+        entry = {"number": number, "role": "classify", "planned": 1.0, "particles": 9, "made": {}, "limits": {}}
+        rounds.write_plan(story, entry | {"job": "class2d", "inputs": inputs})
+        story["class2d"][-1]["state"] = state
+        for place in ("", "excluded"):
+            folder = layout.round_folder("class2d", f"{number:04d}") / place
+            folder.mkdir(parents=True)
+            (folder / "particles.star").touch()
+            (folder / "classes.mrcs").touch()
+    rounds.thin_out(story)
+    kept = sorted(path.parts[3] for path in Path("results").glob("class2d/rounds/*/excluded/particles.star"))
+    assert kept == ["0001", "0003", "0004", "0005", "0006"]
+    assert len(list(Path("results").rglob("particles.star"))) == 10
+    assert len(list(Path("results").rglob("classes.mrcs"))) == 12
+
+
 def test_streams_can_be_turned_off(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decide(streams={"enabled": False})
     land("a", "b")

@@ -6,7 +6,7 @@ from typing import Any
 
 from firn.live import layout
 from firn.live.batches import in_order
-from firn.live.rounds import refresh, write_plan, write_table
+from firn.live.rounds import refresh, thin_out, write_plan, write_table
 from firn.live.session import Session
 from firn.live.streams import Due, due_rounds
 
@@ -18,6 +18,7 @@ def tend_rounds(session: Session, now: float) -> bool:
     found = [refresh(job, entries[-1], now) for job, entries in session.rounds.items() if entries and entries[-1]["state"] == "open"]
     if "ended" in found:
         write_table(session.rounds)
+        thin_out(session.rounds)
     return _plan_due(session, now) or "again" in found
 
 

@@ -15,6 +15,8 @@ from firn.live import layout
 from firn.runtime.atomic import write_json, write_text
 
 MOST_TRIES = 3
+KEPT_TABLES = 3
+"""Latest rounds of a job whose particle tables stay."""
 PAUSE_BETWEEN_TRIES_S = 30.0
 RESOLUTIONS = ("resolution_corrected", "best_resolution")
 COLUMNS = ("finished", "job", "role", "round", "state", "particles", "kept", "resolution", "seconds", "tries", "sentence", "folder")
@@ -97,6 +99,25 @@ def open_rounds(rounds: Rounds) -> dict[str, dict[str, int]]:
 def last_done(entries: Iterable[Round]) -> Round | None:
     """The latest round that went well."""
     return next((entry for entry in reversed(list(entries)) if entry["state"] == "done"), None)
+
+
+def thin_out(rounds: Rounds) -> None:
+    """Remove the particle tables of old rounds that no open one reads, since all tables of a long session would fill the disk.
+
+    Maps, classes and figures stay; the plans still tell whose particles they were.
+    """
+    open_plans = [
+        layout.read_json(layout.round_file(job, name), {"inputs": {}}) for job, names in open_rounds(rounds).items() for name in names
+    ]
+    read = {Path(folder) for plan in open_plans for folders in plan["inputs"].values() for folder in folders}
+    for job, entries in rounds.items():
+        done = [entry for entry in entries if entry["state"] == "done"]
+        for entry in done[:-KEPT_TABLES]:
+            folder = layout.round_folder(job, round_name(entry["number"]))
+            if not entry.get("thin") and not any(folder in (path, *path.parents) for path in read):
+                for table in folder.rglob("particles.star"):
+                    table.unlink()
+                entry["thin"] = True
 
 
 def given_up(rounds: Rounds) -> dict[str, str]:
