@@ -36,8 +36,8 @@ def read_rounds() -> dict[str, list[dict[str, Any]]]:
     return jobs
 
 
-def resolutions(jobs: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, float]]]:
-    """Particles and resolution (Å) of the rounds of each map that is refined."""
+def resolutions(jobs: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Rounds of each map that is refined, with their particles and resolution (Å)."""
     return {
         name: [entry for entry in rounds if entry["particles"] and entry["resolution"]]
         for name, rounds in jobs.items()

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from firn.errors import InputError
@@ -18,6 +19,7 @@ from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
 from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
 from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
+from firn.live.views import views_sentence
 from firn.runtime.atomic import write_json, write_text
 
 TELL_S = 10.0
@@ -51,6 +53,7 @@ class Session:
             "last_found": now,
             "disk": [],
             "backlog": [],
+            "views": {},
             "alarms": {},
             "control": Control().model_dump(),
             "quiet_since": now,
@@ -127,6 +130,12 @@ class Session:
         maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in resolutions(read_rounds()).items()}
         found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | given_up(self.rounds)
         return {key: sentence for key, sentence in found.items() if sentence}
+
+    def _views(self, job: str, folder: str) -> str:
+        """The alarm about the views of a round, which is found out once."""
+        if self.memory["views"].get(job, [None])[0] != folder:
+            self.memory["views"][job] = [folder, views_sentence(job, Path(folder))]
+        return str(self.memory["views"][job][1])
 
     def _facts(self, now: float, state: str, trends: dict[str, str]) -> alarms.Facts:
         tries = {f"{root}/{batch}": number for root, ledger in self.ledgers.items() for batch, number in ledger.opened.items()}

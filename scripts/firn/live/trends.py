@@ -5,8 +5,9 @@ as the measure. An alarm that holds goes only when the numbers are well back, so
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from firn.live.points import ATTRIBUTES, Points
 
@@ -86,7 +87,7 @@ def backlog_alarm(samples: Sequence[tuple[float, float]], found_per_hour: float,
     return f"{grown}: {found_per_hour:.0f} movies come per hour, {ready_per_hour:.0f} are finished; {more:.1f} times as many workers more would keep up"
 
 
-def resolution_alarm(rounds: Sequence[dict[str, float]]) -> str:
+def resolution_alarm(rounds: Sequence[Mapping[str, Any]]) -> str:
     """A sentence when twice the particles brought no better map. rounds: particles and resolution (Å) of one map, in order."""
     if not rounds:
         return ""
