@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.aberrations import load_corrected, particle_optics
 from firn.formats.mrc import read_shape, write_stack
-from firn.formats.particles import load_images, read_particles
+from firn.formats.particles import read_particles
 from firn.formats.tables import image_names, split_image_names, write_table
-from firn.kernels.ctf import ctf_2d
 from firn.kernels.fourier import frequencies2, irfft2, resize_images, rfft2, shift_phases
 from firn.kernels.rotate2d import HalfDisc, half_disc
 from firn.refine.class2d import Assignment, Plan, State
@@ -28,7 +28,6 @@ from firn.runtime.params import JobParams, Kind, Lane, slot
 FEWEST_PARTICLES = 20
 FEWEST_PER_CLASS = 10
 CACHE_BYTES = 4 * 2**30
-CTF_COLUMNS = ("defocus_u", "defocus_v", "defocus_angle", "voltage_kv", "cs_mm", "phase_shift", "amplitude_contrast")
 
 
 class ClassificationParams(JobParams):
@@ -120,15 +119,14 @@ class ParticleDiscs:
         self.mask = soft_circle(box_px, radius_px, edge_px, device)
         self.background = soft_circle(box_px, radius_px, 1.0, device) < 0.5
         self.half = torch.as_tensor(_halves(table), device=device)
-        self.frequencies = disc.points / (box_px * pixel_size)
-        self.ctf_values = torch.as_tensor(table[list(CTF_COLUMNS)].to_numpy(float), device=device)
+        self.optics = particle_optics(table)
         fits = len(table) * len(disc.points) * 8 <= CACHE_BYTES
         self.cache = torch.zeros(len(table), len(disc.points), dtype=torch.complex64, device=device) if fits else None
         self.cached = torch.zeros(len(table), dtype=torch.bool, device=device)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(masked spectra divided by the box side, CTFs), each `(len(rows), points)`."""
-        ctf = ctf_2d(self.frequencies, *self.ctf_values[rows].unbind(-1))
+        ctf = self.optics.at(rows.cpu(), self.disc.points, self.pixel_size, self.box_px)
         if self.cache is None:
             return self._load(rows), ctf
         missing = rows[~self.cached[rows]]
@@ -139,8 +137,7 @@ class ParticleDiscs:
 
     def _load(self, rows: Tensor) -> Tensor:
         part = self.table.iloc[rows.cpu().numpy()]
-        images = torch.as_tensor(load_images(part), device=self.device)
-        images = _normalised(_centred(images, part, self.pixel_size), self.background) * self.mask
+        images = _normalised(_centred(load_corrected(part, self.device), part, self.pixel_size), self.background) * self.mask
         return rfft2(images).flatten(1)[:, self.disc.layout] / self.box_px
 
 

@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.aberrations import iterate_corrected
 from firn.formats.mrc import read_shape, write_volume
-from firn.formats.particles import iterate_images, read_particles
+from firn.formats.particles import read_particles
 from firn.formats.tables import split_image_names, write_table
 from firn.kernels.fourier import resize_volumes
 from firn.kernels.rotation import matrix_angles
@@ -165,9 +166,9 @@ def _observations(
     """All particles on the working disc, and the noise outside them."""
     parts, powers, seen = [], [], 0
     total = -(-len(table) // IMAGES_AT_ONCE)
-    for rows, images in job.over(iterate_images(table, IMAGES_AT_ONCE), "stacks of images", total):
+    for rows, images in job.over(iterate_corrected(table, IMAGES_AT_ONCE), "stacks of images", total):
         part = table.iloc[rows]
-        batch = torch.as_tensor(images, device=job.device)
+        batch = images.to(job.device)
         parts.append(observe(batch, pixel_size, _ctf_columns(part, job.device), _origins(part, job.device), geometry))
         if seen < NOISE_PARTICLES:
             powers.append(solvent_power(batch, diameter / pixel_size, geometry) * len(rows))
