@@ -7,6 +7,6 @@ from firn.live.layout import read_json
 from firn.runtime.entry import log_to
 from firn.runtime.round_try import make_round
 
-os.nice(5)
+os.nice(2)
 log_to(Path(snakemake.log[0]))
 make_round(read_json(Path(snakemake.input.plan), None), Path(snakemake.output.json), snakemake.threads)
