@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from firn.kernels.fourier import hermitian_weights, plain_irfft2
+from firn.kernels.fourier import hermitian_weights
 
 PSEUDO_COUNT = 1.0
 
@@ -68,13 +68,13 @@ def correlation_step(
     reach: largest step (y, x) in pixels of the spectra's grid. smoothing: correlations are averaged over so many frames on
     either side (triangular weights), which finds the peak of frames too weak to have one of their own.
     """
-    shape = (spectra.shape[1], 2 * (spectra.shape[2] - 1))
     moved = move(spectra, shifts, band)
-    total = moved.sum(dim=0)
-    windows = torch.stack([_central(plain_irfft2((total - frame) * frame.conj() * weights, shape), reach) for frame in moved])
-    peaks = _subpixel_peaks(_smooth_over_frames(windows, smoothing)) - torch.tensor(reach, device=spectra.device)
-    pixel = torch.tensor([1 / (2 * band.ky.abs().max()), 1 / (2 * band.kx.max())], device=spectra.device)
-    return peaks * pixel
+    products = moved.sum(dim=0) - moved
+    products *= moved.conj_physical_()
+    products *= weights * band.share
+    pixel = torch.stack((1 / (2 * band.ky.abs().max()), 1 / (2 * band.kx.max())))
+    windows = _windows(products, band, pixel, reach)
+    return (_subpixel_peaks(_smooth_over_frames(windows, smoothing)) - torch.tensor(reach, device=spectra.device)) * pixel
 
 
 def ring_signal(
@@ -180,7 +180,10 @@ def evidence_precisions(
 
 
 def _weighted_sum(penalties: Sequence[Tensor], precisions: Tensor) -> Tensor:
-    return torch.stack([float(value) * penalty for value, penalty in zip(precisions, penalties, strict=True)]).sum(dim=0)
+    total = torch.zeros_like(penalties[0])
+    for value, penalty in zip(precisions.tolist(), penalties, strict=True):
+        total.add_(penalty, alpha=value)
+    return total
 
 
 def _inverse(matrix: Tensor, ridge: float) -> Tensor:
@@ -193,9 +196,12 @@ def _unit(angle: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def _central(correlation: Float[Tensor, "y x"], reach: tuple[int, int]) -> Tensor:
-    rolled = torch.roll(correlation, reach, dims=(0, 1))
-    return rolled[: 2 * reach[0] + 1, : 2 * reach[1] + 1]
+def _windows(spectra: Complex[Tensor, "f y x"], band: Band, pixel: Float[Tensor, "2"], reach: tuple[int, int]) -> Float[Tensor, "f wy wx"]:
+    """Images about their origin, so many pixels either way: two products of matrices, since little of each image is wanted."""
+    steps_y, steps_x = (torch.arange(-side, side + 1, device=spectra.device) * size for side, size in zip(reach, pixel, strict=True))
+    rows = _unit(2 * torch.pi * steps_y[:, None] * band.ky)
+    columns = _unit(2 * torch.pi * band.kx[:, None] * steps_x)
+    return torch.matmul(rows, torch.matmul(spectra, columns)).real
 
 
 def _smooth_over_frames(windows: Float[Tensor, "f y x"], smoothing: int) -> Tensor:

@@ -15,6 +15,7 @@ from firn.kernels import motion as kernel
 INFORMATION_SHARE = 0.99
 CONVERGED_PX = 0.04
 MARGIN = 1.0
+WORTH_CROPPING = 0.95
 LOWEST_RING = 2
 LARGEST_STEP = 4.0
 
@@ -127,8 +128,8 @@ class Fit:
         self.noise_weights = self.weights / noise.float()[rings]
 
     def _crop(self, radius: float) -> None:
-        """Drop frequencies far beyond those that tell anything."""
-        if 0 < radius < float(self.band.kx[-1]):
+        """Drop frequencies far beyond those that tell anything, where that is worth a copy."""
+        if 0 < radius < WORTH_CROPPING * float(self.band.kx[-1]):
             rows, columns, self.band = kernel.crop_band(self.band, radius)
             self.spectra = self.spectra[:, :, rows, :columns].contiguous()
             self.own = self.own[:, rows, :columns].contiguous()
