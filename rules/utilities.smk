@@ -315,7 +315,7 @@ rule export_relion:
 
 
 rule export_cryosparc:
-    """Hand particles on to CryoSPARC."""
+    """Hand exposures and particles on to CryoSPARC."""
     input:
         job_inputs,
     output:

@@ -45,6 +45,35 @@ def export() -> dict:
     return json.loads(Path("results/out/job.json").read_text())
 
 
+def test_exposures_have_the_ids_that_their_particles_name():
+    micrographs = [f"results/motion/m {number}.mrc" for number in range(2)]
+    rows = {"exposure_id": ["e1", "e2"], "micrograph": micrographs, "micrograph_plain": micrographs, "defocus_u": 2e4, "defocus_v": 1.9e4}
+    scope = {"defocus_angle": 45.0, "ctf_fit_resolution": 3.5, "voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
+    more = {"micrograph_pixel_size": 1.5, "dose_per_frame": 1.2, "frames": 40, "thumbnail": "x.png"}
+    write_table("results/motion/exposures.star", pd.DataFrame(rows | scope | more), "exposures")
+    settings, inputs = {"particles": "stack", "exposures": "motion"}, {"particles": ["results/stack"], "exposures": ["results/motion"]}
+    with open_job(export_cryosparc.Params, settings, inputs, Path("results/out"), "out", threads=1) as job:
+        export_cryosparc.run(job)
+    fields, particles = read_cs(PROJECT / "exposures.cs"), read_cs(FILE)
+    assert set(particles["location/micrograph_uid"]) == set(fields["uid"])
+    assert fields["micrograph_blob/shape"].tolist() == [[200, 300]] * 2
+    assert fields["mscope_params/total_dose_e_per_A2"] == pytest.approx([48.0, 48.0])
+    assert fields["ctf/ctf_fit_to_A"] == pytest.approx([3.5, 3.5])
+    assert list(fields["firn/thumbnail"]) == [b"x.png"] * 2
+    group = yaml.safe_load((PROJECT / "exposures.csg").read_text())
+    assert group["group"]["type"] == "exposure"
+    assert group["results"]["micrograph_blob_non_dw"]["type"] == "exposure.micrograph_blob"
+    assert (PROJECT / fields["micrograph_blob/path"][0].decode()).is_file()
+
+
+def test_nothing_to_hand_on_is_refused():
+    with (
+        pytest.raises(InputError, match="give exposures or particles"),
+        open_job(export_cryosparc.Params, {}, {}, Path("results/out"), "out"),
+    ):
+        pass
+
+
 def bring_back(**settings: object) -> tuple[pd.DataFrame, dict]:
     with open_job(import_particles.Params, {"file": str(FILE), **settings}, {}, Path("results/back"), "back", threads=1) as job:
         import_particles.run(job)

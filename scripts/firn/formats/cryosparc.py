@@ -1,4 +1,4 @@
-"""CryoSPARC's tables of particles: `.cs` files (one numpy structured array) and `.csg` files (which columns belong to a group of results).
+"""CryoSPARC's tables of particles and exposures: `.cs` files (one numpy structured array) and `.csg` files (which columns belong to a group of results).
 
 Conventions, as pyem's converter (https://github.com/asarnow/pyem) reads them: `pose` is the rotation vector of the matrix that takes image
 into volume coordinates, xyz, in radians; `shift` is RELION's origin in pixels of `psize_A`; `alignments2D/pose` is psi in radians;
@@ -39,7 +39,7 @@ NEUTRAL_0 = ("error", "error_min", "resid_pow", "slice_pow", "image_pow", "cross
 NEUTRAL_1 = ("alpha", "class_ess")
 """Fields of an alignment that CryoSPARC expects and firn has no numbers for."""
 STREAM = b"\x94CSDAT"
-SLOTS = ("blob", "ctf", "location", "alignments3D", "alignments2D")
+SLOTS = ("blob", "ctf", "location", "alignments3D", "alignments2D", "micrograph_blob", "micrograph_blob_non_dw", "mscope_params")
 Fields = dict[str, np.ndarray]
 
 
@@ -142,11 +142,32 @@ def euler_angles(vectors: np.ndarray) -> np.ndarray:
     return np.where(angles > 180, angles - 360, np.where(angles < -180, angles + 360, angles))
 
 
+def exposures_to_cs(table: pd.DataFrame, shapes: Mapping[str, tuple[int, int]]) -> Fields:
+    """Fields of a table of exposures with firn's names; their uids are those that their particles name. shapes: as of particles_to_cs."""
+    count = len(table)
+    fields: Fields = {"uid": np.array([_hash(name) for name in table["micrograph"]], dtype=np.uint64)}
+    done = {"micrograph", "micrograph_plain", "micrograph_pixel_size", *CTF}
+    for column, slot in (("micrograph", "micrograph_blob"), ("micrograph_plain", "micrograph_blob_non_dw")):
+        if column in table.columns and set(table[column]) <= set(shapes):
+            fields |= {f"{slot}/{name}": values for name, values in _image_fields(table, column, shapes).items()}
+    doses = table["dose_per_frame"] * table["frames"] if {"dose_per_frame", "frames"} <= set(table.columns) else pd.Series(np.zeros(count))
+    scope = {"accel_kv": table["voltage_kv"], "cs_mm": table["cs_mm"], "total_dose_e_per_A2": doses}
+    fields |= {f"mscope_params/{name}": values.to_numpy(dtype=np.float32) for name, values in scope.items()}
+    fields |= {f"mscope_params/{name}": np.zeros(count, dtype=np.uint32) for name in ("phase_plate", "neg_stain")}
+    if {"defocus_u", "defocus_v", "defocus_angle"} <= set(table.columns):
+        fields |= _ctf_fields(table)
+        quality = {"ctf_score": "ctf/cross_corr_ctffind4", "ctf_fit_resolution": "ctf/ctf_fit_to_A"}
+        fields |= {field: table[name].to_numpy(dtype=np.float32) for name, field in quality.items() if name in table.columns}
+    return fields | {OWN + name: _plain(table[name]) for name in table.columns if name not in done}
+
+
 def write_group(path: str | os.PathLike, name: str, file: str, fields: Fields) -> None:
     """The `.csg` file by which CryoSPARC imports a table as a group of results."""
+    kind = "exposure" if "micrograph_blob/path" in fields else "particle"
     slots = [slot for slot in SLOTS if any(field.startswith(f"{slot}/") for field in fields)]
-    results = {slot: {"metafile": f">{file}", "num_items": len(fields["uid"]), "type": f"particle.{slot}"} for slot in slots}
-    group = {"description": "", "name": name, "title": name, "type": "particle"}
+    types = {slot: f"{kind}.{slot.removesuffix('_non_dw')}" for slot in slots}
+    results = {slot: {"metafile": f">{file}", "num_items": len(fields["uid"]), "type": types[slot]} for slot in slots}
+    group = {"description": "", "name": name, "title": name, "type": kind}
     Path(path).write_text(yaml.safe_dump({"group": group, "results": results, "version": "v4.0.0"}, sort_keys=False), encoding="utf-8")
 
 
@@ -172,6 +193,19 @@ def _blob_fields(table: pd.DataFrame) -> Fields:
         "blob/psize_A": table["image_pixel_size"].to_numpy(dtype=np.float32),
         "blob/sign": np.ones(len(table), dtype=np.float32),
         "blob/import_sig": np.zeros(len(table), dtype=np.uint64),
+    }
+
+
+def _image_fields(table: pd.DataFrame, column: str, shapes: Mapping[str, tuple[int, int]]) -> Fields:
+    count = len(table)
+    return {
+        "path": np.array([str(name).encode() for name in table[column]]),
+        "idx": np.zeros(count, dtype=np.uint32),
+        "shape": np.array([shapes[name] for name in table[column]], dtype=np.uint32),
+        "psize_A": table["micrograph_pixel_size"].to_numpy(dtype=np.float32),
+        "format": np.array([b"MRC/1"] * count),
+        "is_background_subtracted": np.zeros(count, dtype=np.uint32),
+        "import_sig": np.zeros(count, dtype=np.uint64),
     }
 
 
