@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CONF = Path("/etc/slurm/slurm.conf")
@@ -46,6 +46,7 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 MinJobAge=300
 KillWait=2
+JobRequeue=0
 OverTimeLimit=0
 SlurmctldTimeout=10
 SlurmdTimeout=10
@@ -82,6 +83,25 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
             LOCK.unlink(missing_ok=True)
 
 
+def lose_node(folder: Path) -> None:
+    """The machine of the cluster dies with all that runs on it."""
+    below = [int((folder / "slurmd.pid").read_text())]
+    steps = subprocess.run(["pgrep", "-x", "slurmstepd"], capture_output=True, text=True, check=False).stdout.split()
+    below += [int(pid) for pid in steps]
+    for pid in below:
+        below += [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    for pid in dict.fromkeys(below):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _wait_for_state("down")
+
+
+def mend_node() -> None:
+    """The machine is back."""
+    subprocess.run(["/usr/sbin/slurmd"], check=True)
+    _wait_for_state("idle", "mixed", "allocated")
+
+
 def queue() -> list[str]:
     """Jobs that run or wait: name, partition, state, devices."""
     return subprocess.run(["squeue", "-h", "-o", "%j %P %T %b"], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -104,10 +124,16 @@ def _start(folder: Path) -> None:
     _start_munged(folder)
     for program in ("slurmctld", "slurmd"):
         subprocess.run([f"/usr/sbin/{program}"], check=True)
-    end = time.monotonic() + 30
-    while (state := subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=False).stdout.split()) != ["idle"]:
+    _wait_for_state("idle")
+
+
+def _wait_for_state(*wanted: str) -> None:
+    end = time.monotonic() + 60
+    while (
+        state := subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=False).stdout.strip().rstrip("*")
+    ) not in wanted:
         if time.monotonic() > end:
-            raise TimeoutError(f"Slurm's node is {state}: {(folder / 'slurmd.log').read_text()[-2000:]}")
+            raise TimeoutError(f"Slurm's node is {state}, not {' or '.join(wanted)}")
         time.sleep(0.2)
 
 

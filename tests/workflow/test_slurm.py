@@ -3,16 +3,20 @@
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from firn.formats.tables import read_table
+from firn.simulate.write_movie import write_tiff_movie
 from workflow.session import ROOT, run, start, write_session
-from workflow.slurm_cluster import finished, queue, slurm_cluster, why_not
+from workflow.slurm_cluster import finished, lose_node, mend_node, queue, slurm_cluster, why_not
 
 PROFILE = ("--profile", str(ROOT / "profiles/slurm"), "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=1", re.DOTALL)
@@ -20,11 +24,12 @@ slurm = pytest.mark.slurm
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if reason := why_not():
         pytest.skip(reason)
-    with slurm_cluster(tmp_path_factory.mktemp("slurm")):
-        yield
+    folder = tmp_path_factory.mktemp("slurm")
+    with slurm_cluster(folder):
+        yield folder
 
 
 def simulation() -> dict[str, dict[str, Any]]:
@@ -55,7 +60,7 @@ def test_every_rule_with_a_device_has_a_partition_with_one() -> None:
 
 
 @slurm
-def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_one_is_used(cluster: None, tmp_path: Path) -> None:
+def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_one_is_used(cluster: Path, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for path in sorted((ROOT / "demo/empiar-10146").glob("*.mrc"))[:1]:
         (tmp_path / "raw" / path.name).symlink_to(path)
@@ -78,7 +83,7 @@ def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_o
 
 
 @slurm
-def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: None, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: Path, tmp_path: Path) -> None:
     write_session(tmp_path, simulation())
     session = start(tmp_path, *PROFILE)
     wait_for(lambda: any("RUNNING" in line for line in queue()))
@@ -92,7 +97,7 @@ def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: None, 
 
 
 @slurm
-def test_a_job_that_slurm_ends_is_made_again_by_the_next_run(cluster: None, tmp_path: Path) -> None:
+def test_a_job_that_slurm_ends_is_made_again_by_the_next_run(cluster: Path, tmp_path: Path) -> None:
     write_session(tmp_path, simulation())
     session = start(tmp_path, *PROFILE)
     wait_for(lambda: any("RUNNING" in line for line in queue()))
@@ -102,3 +107,34 @@ def test_a_job_that_slurm_ends_is_made_again_by_the_next_run(cluster: None, tmp_
     assert not (tmp_path / "results/sim/job.json").exists()
     code, text = run(tmp_path, *PROFILE)
     assert code == 0, text[-5000:]
+
+
+@slurm
+@pytest.mark.slow
+def test_a_live_session_outlives_the_loss_of_a_node(cluster: Path, tmp_path: Path) -> None:
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text(
+        yaml.safe_dump(profile | {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10})
+    )
+    movies = {"type": "import_movies", "files": "raw/*.tif", "pixel_size": 2.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 1.0}
+    write_session(tmp_path, {"movies": movies, "motion": {"type": "patch_motion", "exposures": "movies"}})
+    control = {"settle_s": 0.3, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
+    for folder in ("live", "raw"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "live/control.yaml").write_text(yaml.safe_dump(control))
+    for number in range(2):
+        frames = np.random.default_rng(number).poisson(3, (4, 64, 64)).astype(np.uint8)
+        write_tiff_movie(tmp_path / f"raw/{number}.tif", frames)
+    (tmp_path / "live/end").touch()
+    command = [sys.executable, str(ROOT / "scripts/live.py"), ".", "--profile", "profile", "--configfile", "session.yaml"]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as session:
+        try:
+            wait_for((tmp_path / "results/motion/batches/.0001.partial").exists)
+            lose_node(cluster)
+            mend_node()
+            assert session.wait(300) == 0, (tmp_path / "log").read_text()[-5000:]
+        finally:
+            session.terminate()
+    assert len(read_table(tmp_path / "results/motion/exposures.star", "exposures")) == 2
+    assert queue() == []

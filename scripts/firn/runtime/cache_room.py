@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,8 @@ class Room:
         """Names of the copies that running jobs use; the lists of jobs that are gone are removed."""
         for path in self._jobs.iterdir():
             if path == self._list or _is_locked(path):
-                yield from path.read_text().split()
+                with suppress(FileNotFoundError):
+                    yield from path.read_text().split()
             else:
                 path.unlink(missing_ok=True)
 
