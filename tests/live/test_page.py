@@ -162,6 +162,20 @@ def test_the_latest_exposures_come_first_and_old_ones_go():
     assert [entry["name"] for entry in entries if not entry["picture"]] == ["41"]
 
 
+def test_how_one_exposure_of_the_last_batch_was_fitted_is_shown_small():
+    leave_results("0001", [1, 2], thumbnails=True)
+    folder = layout.result_file("prep", "0001").parent
+    (folder / "figures").mkdir()
+    for name in ("motion_a", "ctf_a", "ctf_b", "picks_a"):
+        Image.fromarray(np.zeros((1500, 2000, 3), dtype=np.uint8)).save(folder / f"figures/{name}.png")
+    figures = [{"file": f"figures/{name}.png", "title": name, "caption": ""} for name in ("picks_a", "ctf_a", "ctf_b", "motion_a")]
+    (folder / "job.json").write_text(json.dumps({"figures": figures}))
+    strip.show_batch(["prep"], "0001", [outcome(1), outcome(2)])
+    data, _ = told(written(summary(), Points([], [])))
+    assert [fit["title"] for fit in data["fits"]] == ["motion_a", "ctf_a"]
+    assert seen(data["fits"][0]["picture"]).shape == (750, 1000, 3)
+
+
 def leave_round(number: int, particles: int, resolution: float, figure: bool = True) -> str:
     folder = Path(f"results/map/rounds/{number:04d}")
     (folder / "figures").mkdir(parents=True)

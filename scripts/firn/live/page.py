@@ -13,7 +13,7 @@ from typing import Any
 
 from firn.live import layout
 from firn.live.control import Limits
-from firn.live.points import ATTRIBUTES, LATEST, Points, as_script
+from firn.live.points import ATTRIBUTES, FITS, LATEST, Points, as_script
 from firn.live.round_cards import read_rounds, round_cards
 from firn.runtime.atomic import write_text
 
@@ -37,6 +37,7 @@ def write_page(summary: Mapping[str, Any], points: Points, limits: Mapping[str, 
         ],
         "columns": points.columns,
         "latest": layout.read_json(LATEST, []),
+        "fits": layout.read_json(FITS, []),
         "alarm_log": _last_lines(layout.ALARM_LOG),
         "decision_log": _last_lines(layout.DECISION_LOG),
         "streams": round_cards(read_rounds(), numbers["particles"], summary["rates"]["particles_per_hour"]),

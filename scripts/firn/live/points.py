@@ -14,7 +14,7 @@ from typing import Any
 from firn.live import layout
 from firn.runtime.atomic import write_text
 
-POINTS, LATEST = layout.LIVE / "points.jsonl", layout.LIVE / "latest.json"
+POINTS, LATEST, FITS = layout.LIVE / "points.jsonl", layout.LIVE / "latest.json", layout.LIVE / "latest_fits.json"
 VERDICTS = ("accepted", "rejected", "failed")
 DIGITS = 5
 STAGE = "seconds_"

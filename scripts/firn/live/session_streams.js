@@ -45,24 +45,35 @@ function drawStreams() {
   return cards.length ? make("section", {}, make("h2", {}, "Classes and maps so far"), make("div", { class: "streams" }, ...cards)) : null;
 }
 
+function drawFigure(figure) {
+  const image = () => make("img", { src: figure.picture, alt: figure.title });
+  const shown = image();
+  shown.addEventListener("click", () => openLarge(make("figure", { class: "figure" }, image())));
+  return make("figure", { class: "figure" }, shown, make("figcaption", { class: "quiet" }, make("b", {}, figure.title), ` ${figure.caption}`));
+}
+
+function drawFits() {
+  if (!told.fits.length) return null;
+  return make("section", {}, make("h2", {}, "Latest motion and CTF"), make("div", { class: "plots wide" }, ...told.fits.map(fit => make("div", { class: "card" }, drawFigure(fit)))));
+}
+
 const KINDS = { classify: "2D classes", select: "Selected 2D classes", initial: "First map", refine: "Map" };
 function drawStream(stream) {
   const last = stream.rounds.at(-1), better = stream.role === "refine" ? "" : " best class";
   const heading = [`round ${spoken(last.round)}`, last.particles ? `${spoken(last.particles)} particles` : null, last.kept ? `${spoken(last.kept)} selected` : null,
     last.resolution ? `${last.resolution.toFixed(2)} Å${better}` : null, last.finished ? clock(last.finished) : null];
   const card = make("article", { class: `card stream ${stream.role === "refine" ? "wide" : ""}` }, make("div", { class: "title" }, make("h3", {}, KINDS[stream.role] + (stream.name === KINDS[stream.role].toLowerCase() ? "" : ` · ${words(stream.name)}`)), make("p", { class: "quiet" }, heading.filter(Boolean).join(" · "))));
-  for (const figure of stream.figures) {
-    const image = make("img", { src: figure.picture, alt: figure.title, on: { click: () => openLarge(make("figure", { class: "figure" }, make("img", { src: figure.picture, alt: figure.title }))) } });
-    card.append(make("figure", { class: "figure" }, image, make("figcaption", { class: "quiet" }, make("b", {}, figure.title), ` ${figure.caption}`)));
-  }
+  card.append(...stream.figures.map(drawFigure));
   if (stream.role === "refine" && stream.rounds.filter(round => round.resolution && round.particles).length > 1) card.append(drawGrowth(stream));
   if (stream.forecast) card.append(drawForecast(stream));
   return card;
 }
 
 function drawGrowth(stream) {
-  const shown = stream.rounds.filter(round => round.resolution && round.particles).map(round => [round.particles, round.resolution]);
-  return chart("Resolution against particles", "Å", shown, null, value => spoken(value), value => spoken(value));
+  const good = stream.rounds.filter(round => round.resolution && round.particles);
+  const number = value => spoken(value);
+  return make("div", {}, chart("Resolution against particles", "Å", good.map(round => [round.particles, round.resolution]), null, number, number),
+    chart("Resolution against time", "Å", good.map(round => [round.finished, round.resolution]), null, clock, number, timeSteps));
 }
 
 function drawForecast(stream) {
@@ -75,14 +86,14 @@ function drawForecast(stream) {
   return plot;
 }
 
-function chart(title, note, shown, fit, xText, yText) {
+function chart(title, note, shown, fit, xText, yText, xSteps = steps) {
   const canvas = make("canvas", { role: "img", "aria-label": title });
   later(canvas, () => {
     const [pen, width, height] = paper(canvas), box = { left: 52, right: width - 12, top: 8, bottom: height - 20 };
     const xs = shown.map(one => one[0]), ys = shown.map(one => one[1]), wide = Math.max(...xs) - Math.min(...xs) || 1, tall = Math.max(...ys) - Math.min(...ys) || 1;
     const low = [Math.min(...xs) - 0.06 * wide, Math.min(...ys) - 0.15 * tall], high = [Math.max(...xs) + 0.06 * wide, Math.max(...ys) + 0.15 * tall];
     const x = value => box.left + (value - low[0]) / (high[0] - low[0]) * (box.right - box.left), y = value => box.bottom - (value - low[1]) / (high[1] - low[1]) * (box.bottom - box.top);
-    frame(pen, box, x, y, steps(low[0], high[0], width / 90), steps(low[1], high[1], 4), xText, yText);
+    frame(pen, box, x, y, xSteps(low[0], high[0], width / 90), steps(low[1], high[1], 4), xText, yText);
     const places = shown.map(([a, b]) => [x(a), y(b)]);
     line(pen, fit ? [low[0], high[0]].map(value => [x(value), y(fit(value))]) : places, colour(fit ? "bad" : "work"), 1.6, fit ? [6, 4] : []);
     pen.fillStyle = colour("accent");
@@ -137,7 +148,7 @@ function drawLog(title, entries, text) {
 
 function drawAll() {
   const pace = [drawPace(), drawStages()].filter(Boolean);
-  const parts = [drawAlarms(), drawTop(), drawStrip(), drawStreams(), drawPlots(),
+  const parts = [drawAlarms(), drawTop(), drawStrip(), drawStreams(), drawPlots(), drawFits(),
     pace.length ? make("section", {}, make("h2", {}, "Pace"), make("div", { class: "plots" }, ...pace)) : null, drawLists()];
   document.getElementById("page").replaceChildren(...parts.filter(Boolean));
 }

@@ -1,4 +1,4 @@
-"""The latest exposures for people to look at: small pictures with picks, kept in `live/latest.json`."""
+"""The latest exposures for people to look at: small pictures with picks, and how motion and CTF of one were fitted."""
 
 import base64
 import io
@@ -14,9 +14,12 @@ from firn.errors import ExposureError, InputError
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table
 from firn.live import layout
-from firn.live.points import LATEST
+from firn.live.points import FITS, LATEST
 from firn.runtime.atomic import write_json
 
+FITTED = ("motion", "ctf")
+"""Beginnings of the names of figures of which one each is shown."""
+FIT_PX = 1000
 KEPT = 16
 LONGEST_PX = 384
 QUALITY = 60
@@ -40,6 +43,9 @@ def show_batch(jobs: Iterable[str], batch: str, outcomes: Iterable[Mapping[str, 
     names = {entry["name"] for entry in fresh}
     before = [entry for entry in layout.read_json(LATEST, []) if entry["name"] not in names]
     write_json(LATEST, [*fresh, *before][:KEPT])
+    fits = [fit for fit in (_fit(tables, name) for name in FITTED) if fit]
+    if fits:
+        write_json(FITS, fits)
 
 
 def _by_exposure(folders: Iterable[Path], kind: str) -> dict[str, pd.DataFrame]:
@@ -70,6 +76,17 @@ def _seen(row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, An
     return entry
 
 
+def _fit(folders: Iterable[Path], name: str) -> dict[str, str]:
+    """The first figure of the last job whose name begins so, as a small picture with its title and caption; nothing where there is none."""
+    for folder in reversed(list(folders)):
+        for figure in layout.read_json(folder / "job.json", {}).get("figures", []):
+            if Path(figure["file"]).name.startswith(f"{name}_"):
+                with Image.open(folder / figure["file"]) as picture:
+                    shown = _as_uri(picture.convert("RGB"), FIT_PX)
+                return {"title": figure["title"], "caption": figure["caption"], "picture": shown}
+    return {}
+
+
 def _thumbnail(row: pd.Series) -> Image.Image | None:
     """The picture that a job left; row 0 of a micrograph is the lowest, as in every figure."""
     try:
@@ -94,8 +111,8 @@ def _reduced(row: pd.Series) -> Image.Image | None:
     return Image.fromarray((255 * grey[::-1]).astype(np.uint8))
 
 
-def _as_uri(image: Image.Image) -> str:
-    image.thumbnail((LONGEST_PX, LONGEST_PX))
+def _as_uri(image: Image.Image, longest: int = LONGEST_PX) -> str:
+    image.thumbnail((longest, longest))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
