@@ -170,9 +170,10 @@ def test_how_one_exposure_of_the_last_batch_was_fitted_is_shown_small():
         Image.fromarray(np.zeros((1500, 2000, 3), dtype=np.uint8)).save(folder / f"figures/{name}.png")
     figures = [{"file": f"figures/{name}.png", "title": name, "caption": ""} for name in ("picks_a", "ctf_a", "ctf_b", "motion_a")]
     (folder / "job.json").write_text(json.dumps({"figures": figures}))
+    (folder / "figures/ctf_a.png").write_bytes(b"no picture")
     strip.show_batch(["prep"], "0001", [outcome(1), outcome(2)])
     data, _ = told(written(summary(), Points([], [])))
-    assert [fit["title"] for fit in data["fits"]] == ["motion_a", "ctf_a"]
+    assert [fit["title"] for fit in data["fits"]] == ["motion_a", "ctf_b"]
     assert seen(data["fits"][0]["picture"]).shape == (750, 1000, 3)
 
 

@@ -77,12 +77,15 @@ def _seen(row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, An
 
 
 def _fit(folders: Iterable[Path], name: str) -> dict[str, str]:
-    """The first figure of the last job whose name begins so, as a small picture with its title and caption; nothing where there is none."""
+    """The first figure of the last job whose name begins so, as a small picture with its title and caption; nothing where there is none to read."""
     for folder in reversed(list(folders)):
         for figure in layout.read_json(folder / "job.json", {}).get("figures", []):
             if Path(figure["file"]).name.startswith(f"{name}_"):
-                with Image.open(folder / figure["file"]) as picture:
-                    shown = _as_uri(picture.convert("RGB"), FIT_PX)
+                try:
+                    with Image.open(folder / figure["file"]) as picture:
+                        shown = _as_uri(picture.convert("RGB"), FIT_PX)
+                except OSError:
+                    continue
                 return {"title": figure["title"], "caption": figure["caption"], "picture": shown}
     return {}
 
