@@ -98,7 +98,7 @@ def _pair(panels: np.ndarray, series: dict[str, pd.Series], label: str, floor: f
     if floor is not None:
         panels[0].set_ylim(bottom=floor)
     if len(series) > 1:
-        panels[0].legend()
+        panels[0].legend(loc="upper right")
 
 
 def _histogram(panel: Axes, values: np.ndarray, label: str) -> None:
@@ -107,7 +107,7 @@ def _histogram(panel: Axes, values: np.ndarray, label: str) -> None:
         return
     panel.hist(values, bins=int(np.clip(np.sqrt(len(values)) * 2, 8, 60)), color=BLUE, alpha=0.85)
     panel.axvline(float(np.median(values)), color=GREY, linestyle="--", label=f"median {np.median(values):.3g}")
-    panel.legend()
+    panel.legend(loc="upper right")
 
 
 PICKED = (
