@@ -20,7 +20,7 @@ from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
 from firn.live import layout, page, strip
 from firn.live.control import Limits
-from firn.live.points import LATEST, Points, as_script
+from firn.live.points import FITS, LATEST, Points, as_script
 from firn.live.round_cards import ROUNDS, read_rounds, round_cards
 from firn.report.thumbnails import write_thumbnail
 
@@ -204,10 +204,19 @@ def test_a_session_without_rounds_shows_none():
     assert round_cards(read_rounds(), 0, 0.0) == []
 
 
+MEASURE = (
+    """<script>setTimeout(() => { document.title = `beyond ${document.documentElement.scrollWidth - innerWidth > 0}`; }, 500);</script>"""
+)
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_a_browser_draws_the_page_without_a_fault(run_folder: Path):
+def test_a_browser_draws_the_page_on_a_narrow_screen_without_a_fault(run_folder: Path):
     layout.append_line(layout.ALARM_LOG, alarm="disk", event="raised", sentence="full")
-    written(summary(alarms={"disk": "The disk is full"}), some_points(*(f"movie_{number}" for number in range(30))))
+    leave_results("0001", [1, 2], thumbnails=True)
+    strip.show_batch(["prep"], "0001", [outcome(1), outcome(2)])
+    FITS.write_text(json.dumps([{"title": "a_long_name_" * 20, "caption": "", "picture": ""}]))
+    text = written(summary(alarms={"disk": "The disk is full"}), some_points(*(f"movie_{number}" for number in range(30))))
+    page.PAGE.write_text(text + MEASURE)
     command = [
         "chromium",
         "--headless",
@@ -221,4 +230,5 @@ def test_a_browser_draws_the_page_without_a_fault(run_folder: Path):
     assert "The disk is full" in drawn.stdout
     assert "CTF fit resolution" in drawn.stdout
     assert "Movies over time" in drawn.stdout
+    assert "<title>beyond false</title>" in drawn.stdout
     assert "Uncaught" not in drawn.stderr
