@@ -110,6 +110,22 @@ def test_images_are_found_from_the_folder(monkeypatch, particles: pd.DataFrame):
     np.testing.assert_array_equal(load_images(pd.DataFrame({"image": names})), expected)
 
 
+def test_a_group_in_several_files_is_brought_in_whole():
+    export()
+    fields, group = read_cs(FILE), yaml.safe_load((PROJECT / "particles.csg").read_text())
+    slots = {slot: {name: values for name, values in fields.items() if name.startswith(f"{slot}/")} for slot in ("blob", "ctf")}
+    for slot, own in slots.items():
+        write_cs(PROJECT / f"{slot}.cs", {"uid": fields["uid"]} | own)
+    group["results"] = {slot: {"metafile": f">{slot}.cs"} for slot in slots}
+    (PROJECT / "parts.csg").write_text(yaml.safe_dump(group))
+    found, _ = bring_back(file=str(PROJECT / "parts.csg"))
+    assert len(found) == 30
+    for text in ("results: [1, 2]", "results: {}", "{", "a: b", "results: {blob: {metafile: '>gone.cs'}}"):
+        (PROJECT / "parts.csg").write_text(text)
+        with pytest.raises(InputError, match=r"parts\.csg|gone\.cs"):
+            bring_back(file=str(PROJECT / "parts.csg"))
+
+
 def test_dark_protein_becomes_white(particles: pd.DataFrame):
     export()
     fields = read_cs(FILE)

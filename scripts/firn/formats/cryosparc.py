@@ -73,6 +73,21 @@ def read_cs(path: str | os.PathLike) -> Fields:
     return {name: rows[name] for name in rows.dtype.names}
 
 
+def read_csg(path: str | os.PathLike) -> Fields:
+    """Fields of all files that a `.csg` file names, matched by uid; raises InputError when it is damaged or a file is missing."""
+    try:
+        results = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["results"]
+        names = list(dict.fromkeys(str(entry["metafile"]).removeprefix(">") for entry in results.values()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read as a .csg file ({' '.join(str(error).split())[:200]})") from error
+    if not names:
+        raise InputError(f"{path}: names no file of results")
+    fields, *others = [read_cs(Path(path).parent / name) for name in names]
+    for name, other in zip(names[1:], others, strict=True):
+        fields = join_cs(fields, other, Path(path).parent / name)
+    return fields
+
+
 def join_cs(first: Fields, other: Fields, path: str | os.PathLike) -> Fields:
     """The fields of the first file with those that only a passthrough file has, matched by uid; raises InputError when one lacks a particle."""
     places = pd.Series(np.arange(len(other["uid"])), index=other["uid"])

@@ -13,7 +13,7 @@ import pandas as pd
 
 from firn.errors import InputError
 from firn.formats import ids
-from firn.formats.cryosparc import join_cs, particles_from_cs, read_cs
+from firn.formats.cryosparc import join_cs, particles_from_cs, read_cs, read_csg
 from firn.formats.mrc import read_shape
 from firn.formats.tables import OPTICS, read_table, split_image_names
 
@@ -40,6 +40,8 @@ def read_foreign(
 
 
 def _read(path: str | os.PathLike, passthrough: str | None) -> pd.DataFrame:
+    if Path(path).suffix == ".csg":
+        return particles_from_cs(read_csg(path), path)
     if Path(path).suffix != ".cs":
         return read_table(path, "particles", needs=("image", "defocus_u", "defocus_v", "defocus_angle"))
     fields = read_cs(path)

@@ -22,7 +22,7 @@ PER_STACK = 10_000
 
 
 class Params(JobParams):
-    """Import particles from a RELION 3.0, 3.1 or later STAR file, or a CryoSPARC `.cs` file, and its image stacks.
+    """Import particles from a RELION 3.0, 3.1 or later STAR file, or a CryoSPARC `.cs` or `.csg` file, and its image stacks.
 
     Images are linked, not copied, and must show protein white, as RELION extracts them; only where a `.cs` file says that protein is dark are
     they written anew. Half-sets are kept where the file has them.
@@ -33,7 +33,7 @@ class Params(JobParams):
     offers: ClassVar[tuple[Kind, ...]] = ("particles",)
 
     file: str
-    """STAR or `.cs` file with the particles."""
+    """STAR, `.cs` or `.csg` file with the particles."""
     passthrough: str | None = None
     """Second `.cs` file of the same job, with the columns that the first lacks."""
     folder: str | None = None
