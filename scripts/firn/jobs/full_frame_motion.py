@@ -1,11 +1,15 @@
 """Correct gain, defects and drift of movies, each frame moved as a whole, and sum their frames, plain and dose-weighted."""
 
+from typing import ClassVar
+
 from firn.families.motion import MotionParams, correct_batch
 from firn.runtime.job import Job
 
 
 class Params(MotionParams):
     """Align the frames of movies as a whole, without local motion, and sum them with weights for their dose."""
+
+    revision: ClassVar[int] = 2
 
 
 def run(job: Job[Params]) -> None:
