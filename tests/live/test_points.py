@@ -67,6 +67,13 @@ def test_a_line_that_is_still_being_written_waits_for_the_next_time():
     assert len(points.read_points().lines) == 2
 
 
+def test_nothing_is_added_to_a_line_cut_short():
+    write_exposures([row(1), row(2)])
+    layout.EXPOSURES.write_bytes(layout.EXPOSURES.read_bytes()[:-15])
+    assert not append_exposures([row(3)])
+    assert len(points.read_points().lines) == 1
+
+
 def test_damaged_memory_is_made_again():
     write_exposures([row(1)])
     expected = points.read_points()

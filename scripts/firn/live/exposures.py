@@ -32,8 +32,8 @@ def write_exposures(rows: list[Row]) -> None:
 
 
 def append_exposures(rows: list[Row]) -> bool:
-    """Add exposures to the table; False, and nothing written, when it is missing or lacks a column."""
-    if not layout.EXPOSURES.exists():
+    """Add exposures to the table; False, and nothing written, when it is missing, lacks a column, or ends in a line cut short."""
+    if not layout.EXPOSURES.exists() or not _is_whole():
         return False
     with layout.EXPOSURES.open(encoding="utf-8", newline="") as stream:
         columns = next(csv.reader(stream), [])[len(FIXED) :]
@@ -42,6 +42,12 @@ def append_exposures(rows: list[Row]) -> bool:
     with layout.EXPOSURES.open("a", encoding="utf-8") as stream:
         stream.write(_lines(_values(row, columns) for row in rows))
     return True
+
+
+def _is_whole() -> bool:
+    with layout.EXPOSURES.open("rb") as stream:
+        stream.seek(max(layout.EXPOSURES.stat().st_size - 1, 0))
+        return stream.read() == b"\n"
 
 
 def write_decisions(control: Control) -> None:
