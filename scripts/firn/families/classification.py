@@ -14,6 +14,7 @@ from torch import Tensor
 
 from firn.errors import InputError
 from firn.families.aberrations import load_corrected, particle_optics
+from firn.families.memory_needs import classification_2d_needs
 from firn.formats.mrc import read_shape, write_stack
 from firn.formats.particles import read_particles
 from firn.formats.tables import image_names, split_image_names, write_table
@@ -23,6 +24,7 @@ from firn.refine.class2d import Assignment, Plan, State
 from firn.refine.class2d_average import resolved_shell, soft_circle
 from firn.report.classes import draw_convergence, draw_mosaic, draw_sizes
 from firn.runtime.job import Job
+from firn.runtime.memory_room import expect
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
 FEWEST_PARTICLES = 20
@@ -94,6 +96,7 @@ def read_inputs(job: Job[P]) -> Inputs:
     table = read_particles(job.input("particles", "particles.star"))
     box_px, pixel_size = _check(job, table)
     plan = _plan(job, len(table), box_px, pixel_size)
+    expect(job, classification_2d_needs(len(table), len(plan.disc.points), plan.classes, box_px, CACHE_BYTES))
     particles = ParticleDiscs(table, plan.disc, box_px, pixel_size, plan.mask_radius_px, plan.mask_edge_px, job.device)
     return Inputs(table, particles, plan, pixel_size)
 

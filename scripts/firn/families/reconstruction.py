@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.memory_needs import reconstruction_needs
 from firn.families.posed_particles import given_poses, load_posed
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
@@ -24,10 +25,11 @@ from firn.kernels.box import mirror
 from firn.kernels.fsc import fsc, resolution_at
 from firn.kernels.rotation import euler_matrices, matrix_angles
 from firn.kernels.symmetry import symmetry_matrices
-from firn.refine.given_poses import Backprojection, GivenPoses, mirrored_rotations, predicted_memory
+from firn.refine.given_poses import Backprojection, GivenPoses, mirrored_rotations
 from firn.refine.maximisation import falling, filtered_map, full_correlation
 from firn.refine.validation import automatic_mask, corrected_curves, spherical_mask
 from firn.runtime.job import Job
+from firn.runtime.memory_room import expect
 from firn.runtime.params import JobParams, Lane, slot
 
 BATCH = 128
@@ -88,7 +90,7 @@ def reconstruct_table(job: Job[P], table: pd.DataFrame, folder: Path) -> Reconst
     side, pixel_size = common_box(table)
     poses, angles = given_poses(table, pixel_size), read_angles(table, "particles")
     radius = _radius(job, side, pixel_size)
-    job.progress.note(particles=len(table), box=side, memory_mb=round(predicted_memory(side, 2) / 2**20))
+    expect(job, reconstruction_needs(len(table), side, radius))
     sums = _back_project(job, table, poses, side, radius)
     if job.params.flip_hand:
         angles = matrix_angles(mirrored_rotations(euler_matrices(torch.tensor(angles)))).numpy()

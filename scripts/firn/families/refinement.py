@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.families.aberrations import load_corrected, particle_optics
+from firn.families.aberrations import iterate_corrected, particle_optics
+from firn.families.memory_needs import refinement_needs
 from firn.formats.particles import common_box, read_particles
 from firn.formats.poses import read_shifts, with_halves
 from firn.formats.volumes import read_like, read_volume
@@ -22,11 +23,14 @@ from firn.kernels.project import crop_volume, pad_volume
 from firn.refine.state import Particles, Settings
 from firn.refine.validation import MASK_RESOLUTION, molecule_mask
 from firn.runtime.job import Job
+from firn.runtime.memory_room import expect
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
 FEWEST_PER_HALF = 20
 WINDOW = (0.85, 0.99)
 EDGE = 10.0
+READ = 512
+"""Images read at a time."""
 """Å. Width of the soft edge of the particle's disc."""
 
 
@@ -106,6 +110,7 @@ def read_inputs(job: Job[P]) -> Inputs:
     table = halved_table(job)
     side, pixel_size = common_box(table)
     settings = replace(search_settings(job, side, pixel_size), particle_scale=job.params.particle_scale)
+    expect(job, refinement_needs(len(table), side, settings))
     start = volume_in_box(job.input("volume", "map.mrc"), side, pixel_size)
     return Inputs(table, particles_of(table, pixel_size, job.params.group_noise), settings, start)
 
@@ -114,11 +119,13 @@ def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool, box_
     """Images, optics, half-sets and noise groups (exposures) of a table; box_px: crop them in Fourier space to this side."""
     grouped = group_noise and "exposure_id" in table.columns
     groups = pd.factorize(table["exposure_id"])[0] if grouped else np.zeros(len(table), dtype=np.int64)
-    half, images = torch.tensor(table["half"].to_numpy(np.int64)), load_corrected(table)
-    side = images.shape[-1]
-    if box_px is not None and box_px < side:
-        images = torch.cat([resize_images(part, (box_px, box_px)) for part in images.split(256)])
-    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / images.shape[-1])
+    side = common_box(table)[0]
+    box = side if box_px is None else min(side, box_px)
+    images = torch.empty(len(table), box, box)
+    for rows, part in iterate_corrected(table, READ):
+        images[torch.as_tensor(rows)] = resize_images(part, (box, box))
+    half = torch.tensor(table["half"].to_numpy(np.int64))
+    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / box)
 
 
 def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:

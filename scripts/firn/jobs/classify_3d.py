@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.memory_needs import classification_3d_needs
 from firn.families.posed_particles import given_poses, load_posed, read_posed
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
@@ -30,6 +31,7 @@ from firn.refine.validation import MASK_RESOLUTION, molecule_mask
 from firn.report.ab_initio import draw_volumes
 from firn.report.classes_3d import draw_class_fsc, draw_coordinates, draw_course, draw_differences
 from firn.runtime.job import Job
+from firn.runtime.memory_room import expect
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
 BATCH = 256
@@ -111,7 +113,7 @@ def _radius(job: Job[Params], count: int, side: int, pixel_size: float) -> float
     if p.initial_resolution < p.resolution:
         raise InputError(f"job {job.name}: initial_resolution {p.initial_resolution:g} Å is finer than resolution {p.resolution:g} Å")
     radius = min((side - 1) / 2, side * pixel_size / p.resolution)
-    job.progress.note(particles=count, box=side, memory_mb=round(count * math.pi / 2 * radius**2 * 12 / 2**20))
+    expect(job, classification_3d_needs(count, radius, classes, min(fast_size(2 * math.ceil(radius) + 4), side)))
     return radius
 
 

@@ -17,8 +17,6 @@ from firn.kernels.spectrum import cropped_side
 from firn.refine.state import Optics, on_disc
 
 FLUSH_POINTS = 2**23
-BYTES_PER_VOXEL = 12
-"""Of an accumulator: a complex sum and a weight."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,3 @@ def mirrored_rotations(rotations: Tensor) -> Tensor:
     """Rotations that fit the map mirrored in z (kernels.box.mirror) as well as the given ones fit the map: M R M."""
     flip = torch.tensor([-1.0, 1.0, 1.0], dtype=rotations.dtype, device=rotations.device)
     return rotations * flip[:, None] * flip
-
-
-def predicted_memory(side: int, maps: int) -> int:
-    """Bytes that reconstruction of several maps of a side needs: their sums, one spreading buffer, and one padded map in the making."""
-    padded = (2 * side) ** 2 * (side + 1)
-    return padded * (BYTES_PER_VOXEL * maps + 3 * 4 + 4 * 8)

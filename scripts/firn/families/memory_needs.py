@@ -1,0 +1,104 @@
+"""Bytes that particle jobs need, from the number of particles N, their box n, the number of maps or classes K, the Fourier radius and symmetry.
+
+Images lie in memory as float32, however they are stored. A half spectrum of a volume of side n, padded to d = 2 n, has d² (d / 2 + 1) numbers;
+a map in the making holds several of them, as counted in PER_NUMBER. Work that is done in batches of a fixed size is a constant.
+"""
+
+import math
+
+from firn.kernels.spectrum import cropped_side
+from firn.kernels.symmetry import symmetry_matrices
+from firn.refine.expectation import TABLE_POINTS
+from firn.refine.schedule import search_levels
+from firn.refine.state import Settings
+from firn.runtime.memory_room import Part
+
+PROGRAM = 390e6
+"""Python with torch, and what it has read before it works."""
+ROW = 1500
+"""Of a table, per particle, while it is read, changed and written."""
+ACCUMULATOR = 12
+"""Of a Fourier sum, per number: complex sum and weight."""
+PER_NUMBER = 92
+"""Of one map in the making, per number of its padded half spectrum, besides the sums: shells and points of the layout (32), weights and their
+selections (12), spectrum, its copies and the padded volume (48)."""
+BATCHES = 130e6
+"""Slices that wait to be added up, and images on their way."""
+SEARCH = 200e6
+"""Of a pose search: scores and projections of one batch."""
+TOUCHED = 0.6
+"""Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations."""
+CLASSES_2D = 270e6
+"""Of 2D classification: scores and rotated references of one batch."""
+INITIAL = 500e6
+"""Of ab-initio reconstruction: scores, projections and slices of one batch."""
+
+
+def padded_numbers(side: int, radius: float | None = None) -> float:
+    """Numbers of the half spectrum of a padded volume, as far as a Fourier radius (units of 1/side) needs it."""
+    d = 2 * side if radius is None else cropped_side(radius, 2, side)
+    return float(d * d * (d // 2 + 1))
+
+
+def disc_points(radius: float) -> float:
+    """Points of half a Fourier disc."""
+    return math.pi / 2 * radius**2
+
+
+def common_parts(count: int) -> list[Part]:
+    """What every job holds."""
+    return [Part("the program", PROGRAM, on_device=False), Part(f"a table of {count:,} rows", ROW * count, on_device=False)]
+
+
+def images_part(count: int, side: int) -> Part:
+    """All particle images at once."""
+    return Part(f"{count:,} particles of {side} px", 4.0 * count * side**2, on_device=False)
+
+
+def maps_part(side: int, sums: int, radius: float | None = None) -> Part:
+    """Fourier sums of several maps up to a radius, and one map in the making at the full box."""
+    size = sums * ACCUMULATOR * padded_numbers(side, radius) + PER_NUMBER * padded_numbers(side)
+    return Part(f"{sums} maps of {side} px", size)
+
+
+def reconstruction_needs(count: int, side: int, radius: float) -> list[Part]:
+    """Two half maps from known poses; images are read in batches."""
+    return [*common_parts(count), maps_part(side, 2, radius), Part("batches", BATCHES)]
+
+
+def refinement_needs(count: int, side: int, settings: Settings, maps: int = 2) -> list[Part]:
+    """Pose search and half maps of one structure; with maps = 2 K, of K structures."""
+    tables = Part("tables of projections", TOUCHED * search_tables(side, settings))
+    return [*common_parts(count), images_part(count, side), maps_part(side, maps), tables, Part("batches", SEARCH)]
+
+
+def search_tables(side: int, settings: Settings) -> float:
+    """Projections by orientation that are kept for all batches, and slices added up by orientation, at the radius where they are largest."""
+    operators, most = len(symmetry_matrices(settings.group)), 0.0
+    first, last = settings.initial_radius, max(settings.max_radius, settings.initial_radius)
+    for step in range(12):
+        levels = search_levels(side, settings.diameter, first + (last - first) * step / 11, 2)
+        sizes = [72 * 8**level.order / operators * disc_points(level.radius) for level in levels]
+        kept = next((number for number, size in enumerate(sizes) if size > TABLE_POINTS), len(sizes))
+        slices = min(sizes[-1] * 1.3, TABLE_POINTS) if kept == len(sizes) else 0.0
+        most = max(most, 12 * (sum(sizes[:kept]) + slices))
+    return most
+
+
+def classification_2d_needs(count: int, points: int, classes: int, side: int, cache: float) -> list[Part]:
+    """Spectra on a disc of so many points, kept when they are fewer bytes than the cache holds, and class averages."""
+    spectra = Part(f"{count:,} spectra of {points} points", 8.0 * count * points if 8.0 * count * points <= cache else 0.0)
+    averages = Part(f"{classes} classes", classes * (2 * 8 * points * 8 + 4 * 8 * side**2))
+    return [*common_parts(count), spectra, averages, Part("batches", CLASSES_2D)]
+
+
+def classification_3d_needs(count: int, radius: float, classes: int, work: int) -> list[Part]:
+    """Spectra and CTFs on a disc, kept, and two half maps of each class at the working box."""
+    spectra = Part(f"{count:,} spectra of {disc_points(radius):.0f} points", 12.0 * count * disc_points(radius), on_device=False)
+    return [*common_parts(count), spectra, maps_part(work, 2 * classes), Part("batches", BATCHES)]
+
+
+def initial_needs(count: int, points: int, classes: int, work: int) -> list[Part]:
+    """Spectra and CTFs on a disc, twice while they are joined, and the classes' maps at the working box."""
+    spectra = Part(f"{count:,} spectra of {points} points", 24.0 * count * points)
+    return [*common_parts(count), spectra, maps_part(work, 2 * classes), Part("batches", INITIAL)]
