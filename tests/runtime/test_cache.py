@@ -353,11 +353,17 @@ class Params(JobParams):
     """Particles."""
 
 
-def run_job() -> np.ndarray:
+class TableParams(Params):
+    """A job for tests that looks at no image."""
+
+    reads_images: ClassVar[bool] = False
+
+
+def run_job(params_class: type[Params] = Params) -> np.ndarray:
     table = pd.DataFrame({"image": image_names("a.mrcs", COUNT)[::2]})
     Path("results/up").mkdir(parents=True, exist_ok=True)
     write_table("results/up/particles.star", table, "particles")
-    with open_job(Params, {"particles": "up"}, {"particles": ["results/up"]}, Path("results/job"), "job") as job:
+    with open_job(params_class, {"particles": "up"}, {"particles": ["results/up"]}, Path("results/job"), "job") as job:
         images = load_images(table)
         Path("in_use").write_text(str(len(list(Path("ssd").rglob("jobs/*")))))
     assert job.warnings == json.loads(Path("results/job/job.json").read_text())["warnings"]
@@ -369,6 +375,8 @@ def test_a_job_reads_through_the_cache_when_the_variable_is_set_and_only_then(st
     assert not Path("ssd").exists()
     monkeypatch.setenv("FIRN_CACHE", str(tmp_path / "ssd"))
     monkeypatch.setenv("FIRN_CACHE_RESERVE_GB", "0")
+    assert np.array_equal(run_job(TableParams), without)
+    assert not list(Path("ssd").rglob("*.stack"))
     assert np.array_equal(run_job(), without)
     (copy,) = Path("ssd").rglob("*.stack")
     assert copy.stat().st_blocks * 512 >= COUNT // 2 * IMAGE

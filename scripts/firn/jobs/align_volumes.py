@@ -33,6 +33,7 @@ class Params(JobParams):
 
     stage: ClassVar[str] = "utilities"
     lane: ClassVar[Lane] = "reconstruct"
+    reads_images: ClassVar[bool] = False
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
     volume: str = slot("volume")
     """Map to move."""

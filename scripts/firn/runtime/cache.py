@@ -187,7 +187,7 @@ def cached_reading(params_class: type[JobParams], inputs: Mapping[str, Sequence[
         yield
         return
     try:
-        if params_class.lane in FILLING_LANES:
+        if params_class.lane in FILLING_LANES and params_class.reads_images:
             cache.fill(images_wanted(params_class, inputs))
         with reading_through(cache.read):
             yield

@@ -24,6 +24,8 @@ class JobParams(BaseModel):
     lane: ClassVar[Lane] = "cpu"
     scatter: ClassVar[bool] = False
     """One job per batch of exposures, gathered afterwards."""
+    reads_images: ClassVar[bool] = True
+    """Whether the images of particles are read, or their table alone."""
     revision: ClassVar[int] = 1
     """Raised when the numbers the job makes change, so that older results are made again."""
     offers: ClassVar[tuple[Kind, ...]] = ()
