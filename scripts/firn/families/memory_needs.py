@@ -30,7 +30,7 @@ TOUCHED = 0.6
 """Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations."""
 CLASSES_2D = 270e6
 """Of 2D classification: scores and rotated references of one batch."""
-INITIAL = 500e6
+INITIAL = 700e6
 """Of ab-initio reconstruction: scores, projections and slices of one batch."""
 
 

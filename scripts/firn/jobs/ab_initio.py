@@ -10,6 +10,7 @@ from torch import Tensor
 
 from firn.errors import InputError
 from firn.families.aberrations import iterate_corrected
+from firn.families.memory_needs import initial_needs
 from firn.formats.mrc import read_shape, write_volume
 from firn.formats.particles import read_particles
 from firn.formats.tables import split_image_names, write_table
@@ -21,6 +22,7 @@ from firn.refine.ab_initio_course import Course, Result, reconstruct_ab_initio
 from firn.refine.initial_data import CtfColumns, Geometry, Observations, observe, solvent_power, working_geometry
 from firn.report.ab_initio import draw_fractions, draw_history, draw_progress, draw_volumes
 from firn.runtime.job import Job
+from firn.runtime.memory_room import expect
 from firn.runtime.params import JobParams, slot
 
 FEWEST_PARTICLES = 50
@@ -80,6 +82,7 @@ def run(job: Job[Params]) -> None:
     box_px, pixel_size = _check(job, table)
     diameter = params.particle_diameter or 0.7 * box_px * pixel_size
     geometry = working_geometry(box_px, pixel_size, params.max_resolution, device=job.device)
+    expect(job, initial_needs(len(table), len(geometry.disc.points), params.classes, geometry.n))
     observations, noise = _observations(job, table, pixel_size, diameter, geometry)
     engine = AbInitio(observations, noise, geometry, _settings(params, diameter), job.generator())
     result, history, snapshots = _reconstruct(job, engine)

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.memory_needs import refinement_needs
 from firn.families.refinement import SearchParams, halved_table, origins_of, particles_of, search_settings, volume_in_box
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
@@ -21,6 +22,7 @@ from firn.refine.heterogeneous import Heterogeneous, Online, Sorting
 from firn.report.ab_initio import draw_fractions, draw_volumes
 from firn.report.heterogeneous import Passage, draw_class_curves, draw_passage, draw_sorting
 from firn.runtime.job import Job
+from firn.runtime.memory_room import expect
 from firn.runtime.params import Kind, slot
 
 ALIKE = 0.999
@@ -56,7 +58,10 @@ class Params(SearchParams):
 def run(job: Job[Params]) -> None:
     """Read, iterate, write each class and the figures."""
     table = halved_table(job)
-    particles = particles_of(table, common_box(table)[1], job.params.group_noise, job.params.box_px)
+    side, pixel_size = common_box(table)
+    box, maps = min(side, job.params.box_px), 2 * len(_start_files(job))
+    expect(job, refinement_needs(len(table), box, search_settings(job, box, pixel_size * side / box), maps))
+    particles = particles_of(table, pixel_size, job.params.group_noise, job.params.box_px)
     settings = search_settings(job, particles.side, particles.pixel_size)
     starts = [volume_in_box(path, particles.side, particles.pixel_size) for path in _start_files(job)]
     refinement = Heterogeneous(particles, starts, settings, _online(job, starts), job.over, job.generator("batches"))
