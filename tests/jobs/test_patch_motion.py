@@ -55,6 +55,14 @@ def correct(movies: list[str], gain: str | None = None, **settings: Any) -> Job:
     return job
 
 
+@pytest.mark.parametrize("f_crop", [1.0, 0.5])
+def test_the_dose_is_what_is_counted_per_frame_and_square_angstrom(f_crop: float) -> None:
+    movie = np.random.default_rng(3).poisson(4.5, (FRAMES, SIDE, SIDE)).astype(np.uint8)
+    correct([write_movie("m.tif", movie)], f_crop=f_crop)
+    row = read_table(HOME / "exposures.star", "exposures").iloc[0]
+    assert row["dose_counted"] == pytest.approx(movie.mean() / PIXEL**2, rel=1e-3)
+
+
 def test_a_movie_becomes_micrographs_motion_and_statistics() -> None:
     job = correct([write_movie("m.tif", counted_movie(4.0, 0.0))])
     row = read_table(HOME / "exposures.star", "exposures").iloc[0]

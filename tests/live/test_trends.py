@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from firn.live.points import Points, as_script
-from firn.live.trends import attribute_alarms, backlog_alarm, picks_alarm, resolution_alarm
+from firn.live.trends import attribute_alarms, backlog_alarm, dose_alarm, picks_alarm, resolution_alarm
 
 HALF_HOUR = [(60.0 * minute, 0.0) for minute in range(31)]
 
@@ -75,6 +75,17 @@ def test_next_to_no_picks_are_told():
     )
     assert "0 picks" in picks_alarm([0] * 20, held=False)
     assert picks_alarm([300] * 60 + list(range(230, 250)), held=False) == ""
+
+
+def test_a_dose_that_changes_by_a_tenth_is_told():
+    doses = [1.0, 1.02] * 40
+    assert dose_alarm([*doses, *[0.8] * 20], held=False).startswith(
+        "The dose has changed by -21 %: 0.8 e/Å² are counted per frame, 1.01 before"
+    )
+    assert "+19 %" in dose_alarm([*doses, *[1.2] * 20], held=False)
+    assert dose_alarm([*doses, *[0.93] * 20], held=False) == ""
+    assert dose_alarm([*doses, *[0.93] * 20], held=True) != ""
+    assert attribute_alarms(points(dose_counted=[*doses, *[0.5] * 20]), ()).keys() == {"dose"}
 
 
 def test_picks_at_their_limit_are_told():

@@ -199,7 +199,8 @@ def write_exposure(
     if figure:
         _draw(job, row, corrected, pixel_size)
     size = {"width_px": sums.plain.shape[1], "height_px": sums.plain.shape[0], "micrograph_pixel_size": round(pixel_size, 6)}
-    return updated | size | motion_lengths(corrected.motion.shifts.cpu().numpy(), corrected.doses)
+    counted = float(sums.plain.mean()) / (len(corrected.doses) * float(row["movie_pixel_size"]) ** 2)
+    return updated | size | {"dose_counted": round(counted, 5)} | motion_lengths(corrected.motion.shifts.cpu().numpy(), corrected.doses)
 
 
 def motion_lengths(shifts: np.ndarray, doses: np.ndarray) -> dict[str, float]:

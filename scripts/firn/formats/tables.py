@@ -35,6 +35,7 @@ NAMES = {
     "width_px": "firnWidthPx",
     "height_px": "firnHeightPx",
     "dose_per_frame": "rlnMicrographDoseRate",
+    "dose_counted": "firnDoseCounted",
     "pre_exposure": "rlnMicrographPreExposure",
     "beam_shift_x": "firnBeamShiftX",
     "beam_shift_y": "firnBeamShiftY",

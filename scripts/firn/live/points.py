@@ -42,6 +42,7 @@ ATTRIBUTES = (
     Attribute("pick_score", "Median pick score"),
     Attribute("ctf_score", "CTF score"),
     Attribute("phase_shift", "Phase shift", "°"),
+    Attribute("dose_counted", "Counted dose per frame", "e/Å²"),
     Attribute("junk_fraction", "Junk area", "%", 100.0),
 )
 

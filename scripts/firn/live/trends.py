@@ -22,6 +22,8 @@ FEW_PICKS = 0.1
 """Part of the usual picks."""
 AT_MOST = 0.5
 """Share of exposures with the very same, highest count that tells of a limit on picks."""
+DOSE_CHANGE, DOSE_CALMER = 0.1, 0.07
+"""Part by which the counted dose may change."""
 GROWTH_S, LEAST_BACKLOG = 1800.0, 10
 SAMPLED = 0.9
 DOUBLED, BETTER = 2.0, 0.02
@@ -36,8 +38,11 @@ def attribute_alarms(points: Points, active: Collection[str]) -> dict[str, str]:
         sentence = jump(values, attribute.label, attribute.unit, attribute.column in active)
         if sentence:
             found[attribute.column] = sentence
-    sentence = picks_alarm([int(count) for count in points.last("picks", NEW + BEFORE)], "picks" in active)
-    return found | ({"picks": sentence} if sentence else {})
+    others = {
+        "picks": picks_alarm([int(count) for count in points.last("picks", NEW + BEFORE)], "picks" in active),
+        "dose": dose_alarm(points.last("dose_counted", NEW + BEFORE), "dose" in active),
+    }
+    return found | {key: sentence for key, sentence in others.items() if sentence}
 
 
 def jump(values: Sequence[float], label: str, unit: str, held: bool) -> str:
@@ -65,6 +70,17 @@ def picks_alarm(counts: Sequence[int], held: bool) -> str:
     if max(new) > 1 and full >= AT_MOST * NEW:
         return f"{full} of the last {NEW} micrographs have exactly {max(new)} picks, the most that is allowed; is the limit too low?"
     return ""
+
+
+def dose_alarm(doses: Sequence[float], held: bool) -> str:
+    """A sentence when the latest exposures have another dose than those before, as a drifting beam gives; nothing otherwise."""
+    new, before = list(doses[-NEW:]), list(doses[:-NEW])
+    if len(before) < FEWEST or median(before) <= 0:
+        return ""
+    usual, now = median(before), median(new)
+    if abs(now - usual) <= (DOSE_CALMER if held else DOSE_CHANGE) * usual:
+        return ""
+    return f"The dose has changed by {100 * (now / usual - 1):+.0f} %: {now:.3g} e/Å² are counted per frame, {usual:.3g} before; is the beam centred?"
 
 
 def backlog_alarm(samples: Sequence[tuple[float, float]], found_per_hour: float, ready_per_hour: float, held: bool) -> str:
