@@ -8,8 +8,16 @@ from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.rotation import rotation_distance
 from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.symmetry import symmetrize_volume, symmetry_matrices
-from firn.refine.ab_initio import AbInitio, Settings
-from firn.refine.ab_initio_course import Course, final_schedule, reconstruct_ab_initio, starting_schedule
+from firn.refine.ab_initio import AbInitio, Settings, State
+from firn.refine.ab_initio_course import (
+    Course,
+    final_schedule,
+    gathered,
+    joint_evidence,
+    promising,
+    reconstruct_ab_initio,
+    starting_schedule,
+)
 from firn.refine.initial_data import Observations, observe, solvent_power, solvent_sphere, working_geometry
 from firn.refine.initial_model import blend, centring_move, degree_parts, free_axes, gather_slices, moved, opposites, random_volume, solve
 from firn.refine.initial_search import Search, Slices, project_grid, rank_grid, search_grid, search_near
@@ -230,3 +238,27 @@ def test_angular_degrees_of_a_quadrupole_are_found_and_turned_round() -> None:
     name, turned = opposites(shell + quadrupole)[0]
     assert name == "degree 2"
     assert float((turned - (shell - quadrupole)).norm() / quadrupole.norm()) < 0.25
+
+
+def test_species_that_two_starts_found_are_put_together():
+    """One start explains particles of kind 0 and 1 in one class each and kind 2 badly; the other kind 2 alone."""
+    kinds = torch.arange(30) % 3
+    explained = [[(0,), (1,), ()], [(2,), (), ()]]
+    logs = [torch.stack([10.0 * sum(kinds == kind for kind in own) * torch.ones(30) for own in start], dim=1) for start in explained]
+    best, *others = promising(logs, 3)
+    assert set(best) == {0, 1, 3}
+    assert others == [[0, 1, 2], [3, 4, 5]]
+    assert joint_evidence(torch.cat(logs, dim=1)[:, best]) > max(map(joint_evidence, logs))
+
+
+def test_one_class_goes_on_with_the_better_starts_in_order():
+    logs = [torch.full((4, 1), value) for value in (1.0, 3.0, 2.0)]
+    assert promising(logs, 2) == [[1], [2]]
+
+
+def test_a_gathered_state_takes_each_class_from_its_start():
+    states = [State([torch.full((2, 2, 2), float(2 * s + k)) for k in (0, 1)], torch.full((3,), float(s)), [None, None]) for s in (0, 1)]
+    state = gathered(states, [3, 0])
+    assert [float(volume.mean()) for volume in state.volumes] == [3.0, 0.0]
+    assert torch.equal(state.noise, torch.full((3,), 0.5))
+    assert state.fitted

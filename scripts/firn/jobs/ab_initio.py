@@ -39,6 +39,7 @@ class Params(JobParams):
 
     stage = "initial"
     lane = "reconstruct"
+    revision = 2
     offers = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     particles: str = slot("particles")
@@ -54,7 +55,7 @@ class Params(JobParams):
     max_resolution: float = Field(12.0, gt=0)
     """Å. Finest detail used; coarser where the box is larger than 32 such lengths."""
     initial_iterations: int = Field(30, ge=1)
-    """Iterations of each start."""
+    """Iterations of each start; one in ten, the last ones, sees a final_minibatch."""
     final_iterations: int = Field(24, ge=1)
     """Iterations of the best start with growing resolution, before the passes over all particles."""
     initial_minibatch: int = Field(90, ge=10)
@@ -64,7 +65,8 @@ class Params(JobParams):
     starts: int = Field(5, ge=1)
     """Random starts, compared at low resolution."""
     grown: int = Field(2, ge=1)
-    """How many of the best starts grow to full resolution, where they are compared again."""
+    """How many of the best starts grow to full resolution, where they are compared again; of several classes, the best set out of all
+    starts is the first."""
     class_similarity: float = Field(0.1, ge=0, le=1)
     """How alike classes are taken to be at first: the share of each particle that goes to all classes alike; falls to 0."""
     max_shift: float = Field(15.0, ge=0)

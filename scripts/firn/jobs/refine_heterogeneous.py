@@ -25,9 +25,6 @@ from firn.runtime.job import Job
 from firn.runtime.memory_room import expect
 from firn.runtime.params import Kind, slot
 
-ALIKE = 0.999
-"""Starting volumes that correlate better than this are copies of each other."""
-
 
 class Params(SearchParams):
     """Refine several volumes together, giving each particle to those that explain it: parts species, conformations, and junk.
@@ -35,10 +32,12 @@ class Params(SearchParams):
     Works in a small box, so that many particles are sorted in a short time; refine each class in the full box afterwards.
     """
 
+    revision: ClassVar[int] = 2
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     volumes: list[str] = slot("volume", many=True)
-    """Maps to start from; a job with several classes stands for all of them. Bad ones are useful: they take the junk."""
+    """Maps to start from; a job with several classes stands for all of them. Bad ones are useful: they take the junk. A map given
+    several times parts into as many classes by chance, which takes more iterations."""
     initial_lowpass: float = Field(20.0, gt=0)
     """Å. Low-pass filter of the starting maps."""
     box_px: int = Field(128, ge=16)
@@ -85,10 +84,6 @@ def _start_files(job: Job[Params]) -> list[Path]:
 
 def _online(job: Job[Params], starts: list[Tensor]) -> Online:
     params = job.params
-    alike = torch.corrcoef(torch.stack([start.flatten() for start in starts])) - torch.eye(len(starts))
-    if float(alike.max()) > ALIKE:
-        first, second = sorted(divmod(int(alike.argmax()), len(starts)))
-        raise InputError(f"job {job.name}: volumes {first + 1} and {second + 1} are the same map, and copies do not part; leave one out")
     return Online(
         batch=params.batch_per_class * len(starts),
         rate=params.learning_rate,

@@ -129,18 +129,18 @@ class AbInitio:
         self._update_noise(state, outcome.residual / len(rows))
         return outcome.found
 
-    def evidence(self, state: State, rows: Tensor, resolution: float) -> float:
-        """Mean log-likelihood of some particles under a state, all states with the same noise."""
+    def class_evidence(self, state: State, rows: Tensor, resolution: float) -> Tensor:
+        """Log-likelihood `(b, k)` of some particles under each class of a state, all states with the same noise."""
         fair = State(state.volumes, self.floor, fitted=True)
         points, disc = self._disc(resolution)
         rotations, _ = self.grid(resolution)
         projections = project_grid(self._cropped([prepare_volume(volume) for volume in state.volumes], disc), rotations, disc)
         search = self._search(fair, disc, self._shifts(resolution), 0.0)
         found = rank_grid(self.observations.pick(rows, points), projections, rotations, search)
-        return float(found.log_likelihood.mean())
+        return found.log_likelihood[:, None] + (found.class_posterior.clamp(min=1e-30) * len(state.volumes)).log()
 
     def fine_evidence(self, state: State, rows: Tensor, resolution: float) -> float:
-        """As evidence, with the fine search, for resolutions beyond the coarse grid's."""
+        """Mean log-likelihood of some particles, all states with the same noise, for resolutions beyond the coarse grid's too."""
         fair = State(state.volumes, self.floor, fitted=True)
         return float(self._expect(fair, Batch(resolution, len(rows), 1.0, 0.0), rows)[1].found.log_likelihood.mean())
 

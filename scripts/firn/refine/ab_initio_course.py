@@ -21,6 +21,8 @@ from firn.refine.initial_search import Found
 FULL_PASSES = 2
 SCORING_PARTICLES = 300
 OPPOSITE_ITERATIONS = 8
+LARGE_BATCHES = 10
+"""One in so many iterations of a start, the last ones, sees a large batch."""
 KEPT_EVERY = 5
 """Iterations of one series between two states that are kept."""
 Note = Callable[[dict[str, float | int | str]], None]
@@ -129,16 +131,18 @@ def reconstruct_ab_initio(course: Course) -> Result:
     """Run the starts, grow the better ones, end with full passes over all particles with the best."""
     engine, settings, rows = course.engine, course.engine.settings, course.rows
     middle, finest = middle_resolution(settings), settings.max_resolution
-    starts, evidences = [], []
+    starts = []
     for number in range(1, settings.starts + 1):
         starts.append(state := course.series(f"start {number}", engine.fresh, starting_schedule(settings)))
         course.snapshot(f"start {number}", state.volumes)
-        evidences.append(course.evidence(f"start {number}, measured", partial(engine.evidence, state, rows, middle)))
-    chosen = sorted(range(len(starts)), key=evidences.__getitem__, reverse=True)[: settings.grown]
+    logs = [engine.class_evidence(state, rows, middle) for state in starts]
+    evidences = [joint_evidence(log) for log in logs]
+    for number, evidence in enumerate(evidences, start=1):
+        course.note({"step": f"start {number}, measured", "log_likelihood": evidence})
     grown, fine = [], []
-    for number in chosen:
-        grown.append(state := course.series(f"growing {number + 1}", starts[number].copy, final_schedule(settings)))
-        fine.append(course.evidence(f"start {number + 1}, grown", partial(engine.fine_evidence, state, rows, finest)))
+    for number, chosen in enumerate(promising(logs, settings.grown), start=1):
+        grown.append(state := course.series(f"growing {number}", partial(gathered, starts, chosen), final_schedule(settings)))
+        fine.append(course.evidence(f"growing {number}, measured", partial(engine.fine_evidence, state, rows, finest)))
     best = grown[max(range(len(grown)), key=fine.__getitem__)]
     course.snapshot("grown", best.volumes)
     if settings.classes == 1:
@@ -146,6 +150,42 @@ def reconstruct_ab_initio(course: Course) -> Result:
     state, found = course.full_passes(best)
     course.snapshot("final", state.volumes)
     return Result(state.volumes, found, evidences)
+
+
+def joint_evidence(logs: Tensor) -> float:
+    """Mean log-likelihood of particles under equally frequent classes, from that under each `(b, k)`."""
+    return float(logs.logsumexp(1).mean()) - math.log(logs.shape[1])
+
+
+def promising(logs: list[Tensor], count: int) -> list[list[int]]:
+    """Sets of classes to go on with, best first: of all starts' classes, numbered through, the best set, then the best starts' own.
+
+    logs: for each start, log-likelihoods `(b, k)` of the same particles. One start may find what another one misses, so classes are
+    exchanged between starts as long as that explains the particles better.
+    """
+    pool, classes = torch.cat(logs, dim=1), logs[0].shape[1]
+    own = [list(range(classes * start, classes * (start + 1))) for start in range(len(logs))]
+    own.sort(key=lambda members: joint_evidence(pool[:, members]), reverse=True)
+    best = max((_exchanged(pool, members) for members in own), key=lambda members: joint_evidence(pool[:, members]))
+    return ([best] + [members for members in own if set(members) != set(best)])[:count]
+
+
+def _exchanged(pool: Tensor, members: list[int]) -> list[int]:
+    """Classes of a pool `(b, m)`, one replaced at a time, as long as the joint evidence grows."""
+    while True:
+        others = [number for number in range(pool.shape[1]) if number not in members]
+        changed = [[*members[:place], number, *members[place + 1 :]] for place in range(len(members)) for number in others]
+        best = max([members, *changed], key=lambda candidate: joint_evidence(pool[:, candidate]))
+        if best == members:
+            return members
+        members = best
+
+
+def gathered(starts: list[State], chosen: list[int]) -> State:
+    """A state of classes of several starts, numbered through."""
+    places = [divmod(number, len(starts[0].volumes)) for number in chosen]
+    noise = torch.stack([starts[start].noise for start, _ in places]).mean(0)
+    return State([starts[s].volumes[k] for s, k in places], noise, [starts[s].sums[k] for s, k in places], fitted=True)
 
 
 def _right_signs(course: Course, state: State) -> State:
@@ -172,25 +212,30 @@ def middle_resolution(settings: Settings) -> float:
 
 
 def starting_schedule(settings: Settings) -> list[Batch]:
-    """Initial resolution for half of the iterations, then finer to the middle one, linearly in frequency."""
+    """Initial resolution for half of the iterations, then finer to the middle one, linearly in frequency, and classes less alike.
+
+    The last batches are large, so that starts are compared by what they found, not by the noise of a few images.
+    """
     count = settings.initial_iterations
     batches = []
     for number in range(count):
-        resolution = _between(settings.initial_resolution, middle_resolution(settings), 2 * number / count - 1)
+        later = max(2 * number / count - 1, 0.0)
+        resolution = _between(settings.initial_resolution, middle_resolution(settings), later)
+        particles = settings.initial_minibatch if number < count - count // LARGE_BATCHES else settings.final_minibatch
         share = max(0.4, 1 / math.sqrt(number + 1))
-        batches.append(Batch(resolution, settings.initial_minibatch, share, settings.class_similarity))
+        batches.append(Batch(resolution, particles, share, settings.class_similarity * (1 - later)))
     return batches
 
 
 def final_schedule(settings: Settings) -> list[Batch]:
-    """Resolution grows over two thirds of the iterations, batches over all; similarity of classes is given up in the first third."""
+    """Resolution grows over two thirds of the iterations, batches over all."""
     count = settings.final_iterations
     batches = []
     for number in range(count):
         progress = number / max(count - 1, 1)
         resolution = _between(middle_resolution(settings), settings.max_resolution, 1.5 * progress)
         particles = round(settings.initial_minibatch + progress * (settings.final_minibatch - settings.initial_minibatch))
-        batches.append(Batch(resolution, particles, 0.4, settings.class_similarity * max(0.0, 1 - 3 * progress)))
+        batches.append(Batch(resolution, particles, 0.4, 0.0))
     return batches
 
 

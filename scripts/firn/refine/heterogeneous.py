@@ -1,8 +1,11 @@
 """Heterogeneous refinement: several volumes refined together, each particle shared among them by its likelihood under each.
 
 All classes are searched on the same grids, up to the same Fourier radius and with the same noise, so that their evidences compare.
-Iterations see a batch of particles, whose sums are blended into running ones (online EM); the last ones see all. The half-sets stay
-apart from the first iteration on. Source: Punjani et al., Nat. Methods 14, 290 (2017); Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
+Iterations see a batch of particles, whose sums are blended into running ones (online EM); the last ones see all. The half-sets are
+sorted by references that agree up to the resolution of the start, so that a class is the same species in both, and stay apart beyond
+(Scheres & Chen, Nat. Methods 9, 853, 2012). Classes that start from one map part by chance: at first each particle goes to one of
+them, whichever (Scheres, J. Struct. Biol. 180, 519, 2012), and evidence counts for little until the classes differ by more than the
+noise of their own particles (annealing: Ueda & Nakano, Neural Netw. 11, 271, 1998). Source: Punjani et al., Nat. Methods 14, 290 (2017); Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
 """
 
 from collections.abc import Iterator
@@ -26,6 +29,10 @@ from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise
 
 LEAST_SHARE = 1e-3
 """Smaller shares of a particle are not back-projected."""
+ALIKE = 0.999
+"""Starting volumes that correlate better than this are copies of each other."""
+ANNEALED, WARMTH = 7, 0.6
+"""With copies, evidence counts in full from this iteration on, and by this factor less in each one before."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Heterogeneous:
         self.operators = symmetry_matrices(settings.group).float().to(settings.device)
         self.sphere = soft_sphere(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
+        self._copies = torch.corrcoef(torch.stack([start.flatten() for start in starts])) > ALIKE
         noises = [first_noise(particles, settings, half) for half in (1, 2)]
         self.models = [[HalfModel(self._start(start), noise) for start in starts] for noise in noises]
         self.sums: list[list[Sums | None]] = [[None] * len(starts) for _ in noises]
@@ -160,7 +168,8 @@ class Heterogeneous:
         former, passes = self.result, self.online.full_passes
         if former is not None and former.full:
             return former.full + 1
-        settled = former is not None and former.changed < self.online.settled and number > FIRST_LOCAL
+        first = ANNEALED if self._has_copies else FIRST_LOCAL
+        settled = former is not None and former.changed < self.online.settled and number > first
         return 1 if settled or number > iterations - passes else 0
 
     def _draw(self) -> Tensor:
@@ -203,7 +212,8 @@ class Heterogeneous:
         """Search all classes, share the particles out, back-project and remember."""
         groups = self.particles.group[rows].to(self.settings.device)
         found = [self._search(rows, groups, searcher, poses) for searcher, poses in zip(searchers, self.poses, strict=True)]
-        shares = self._shares(torch.stack([posterior.evidence for posterior, _, _ in found], dim=1))
+        evidence = torch.stack([posterior.evidence for posterior, _, _ in found], dim=1)
+        shares = self._shares(self._annealed(evidence))
         for which, (posterior, spectra, masked) in enumerate(found):
             reference, accumulator = searchers[which].references[-1], accumulators[which]
             kept = torch.nonzero(shares[:, which] > LEAST_SHARE).squeeze(-1)
@@ -229,6 +239,24 @@ class Heterogeneous:
             return torch.nn.functional.one_hot(evidence.argmax(1), self.count).to(evidence.dtype)
         return torch.softmax(evidence, dim=1)
 
+    def _annealed(self, evidence: Tensor) -> Tensor:
+        """Evidence `(b, k)` as far as it counts while copies part."""
+        if not self._has_copies:
+            return evidence
+        if self.result is None:
+            return evidence + self._parting(len(evidence)).to(evidence)
+        return evidence * min(1.0, WARMTH ** (ANNEALED - self.result.number - 1))
+
+    @property
+    def _has_copies(self) -> bool:
+        return int(self._copies.sum()) > self.count
+
+    def _parting(self, count: int) -> Tensor:
+        """Log weights `(b, k)` that leave each particle one of every set of copies."""
+        draws = torch.rand(count, self.count, generator=self._chance)
+        best = torch.where(self._copies, draws[:, None], -1.0).amax(-1)
+        return torch.where(draws < best, -torch.inf, 0.0)
+
     def _ctf(self, rows: Tensor, points: Tensor) -> Tensor:
         return self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
 
@@ -237,7 +265,7 @@ class Heterogeneous:
         course, side = self.course, self.particles.side
         found = [self._half_maps(which, radius) for which in range(self.count)]
         for which, halves in enumerate(found):
-            self._refer(which, wiener(halves)[0])
+            self._refer(which, halves)
         classes = [ClassMaps(part.maps, combined_map(part), part.curve, crossing(part.curve.tolist())) for part in found]
         best = max(part.resolved for part in classes)
         course.searched = min(radius, self.settings.max_radius, best + SHELLS_BEYOND)
@@ -253,9 +281,11 @@ class Heterogeneous:
         maps = unfiltered_map(first, self.particles.side, radius), unfiltered_map(second, self.particles.side, radius)
         return HalfMaps((first, second), maps, radius, correlation_within(maps, self.sphere, radius))
 
-    def _refer(self, which: int, references: tuple[Tensor, Tensor]) -> None:
+    def _refer(self, which: int, halves: HalfMaps) -> None:
+        references, common = wiener(halves)
         for models, reference in zip(self.models, references, strict=True):
-            models[which].volume, models[which].scaled = reference * self.sphere, True
+            joined = reference + low_pass_volume(common - reference, 1.0, self.particles.side / self.settings.initial_radius)
+            models[which].volume, models[which].scaled = joined * self.sphere, True
 
 
 def _rows_of(posterior: Posterior, rows: Tensor) -> Posterior:

@@ -27,6 +27,8 @@ LOG_NOTHING = -60.0
 """Log-probabilities below this count as this: exponentials stay in the range that processors handle fast."""
 LEAST_PROBABILITY = 2e-3
 """Fine poses less probable than this are not back-projected."""
+LEAST_COLUMN = 1e-6
+"""Grid rotations of which no particle at hand is more probable than this are not back-projected."""
 
 
 class Search(NamedTuple):
@@ -90,8 +92,10 @@ def search_grid(
     sums, weights = columns.new_zeros(columns.shape), columns.new_zeros(powers.shape)
     found = []
     for rows, ctf_power, posterior, batch_found in _grid_batches(observations, columns, powers, rotations, classes, search):
-        sums += posterior.flatten(0, 1).T @ rows.flatten(0, 1)
-        weights += posterior.sum(1).T @ ctf_power
+        marginal = posterior.sum(1)
+        kept = (marginal.amax(0) > LEAST_COLUMN).nonzero()[:, 0]
+        sums[kept] += posterior[..., kept].flatten(0, 1).T @ rows.flatten(0, 1)
+        weights[kept] += marginal[:, kept].T @ ctf_power
         found.append(batch_found)
     slices = Slices(
         torch.arange(classes, device=sums.device).repeat_interleave(count),

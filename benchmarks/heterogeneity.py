@@ -1,0 +1,191 @@
+"""A mixture of three species with false picks: ab-initio from several seeds, then heterogeneous refinement from several starts.
+
+    python benchmarks/heterogeneity.py --models a.cif b.cif c.cif --snr 0.1 --seeds 5 --starts ab_initio truth copies --relion
+
+Prints one line per run: species found (classes of different species whose map correlates with the truth beyond --found Å), share of
+true particles in the class of their species after the best permutation, classes of the false picks, and CPU seconds of one thread.
+--relion adds RELION's Class3D from the same low-passed truths.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from firn.formats.mrc import read_mrc
+from firn.formats.tables import read_table
+from firn.jobs import ab_initio, refine_heterogeneous, simulate_particles
+from firn.kernels.align_volumes import align, place
+from firn.kernels.fourier import resize_volumes
+from firn.kernels.fsc import fsc, resolution_at
+from firn.kernels.mask import soft_sphere
+from firn.runtime.entry import open_job
+
+RELION = (
+    "relion_refine --o relion/run --i results/stack/particles.star --ref relion/starts.star --ini_high 30 --ctf --flatten_solvent "
+    "--zero_mask --oversampling 1 --healpix_order 2 --offset_range 5 --offset_step 2 --norm --scale --pad 2 --tau2_fudge 4 --pool 10 "
+    "--dont_combine_weights_via_disc --firstiter_cc --j 1"
+)
+QUICK = {"starts": 3, "grown": 1, "final_iterations": 12, "max_resolution": 15.0}
+STACK = ["results/stack"]
+
+
+def main() -> None:
+    """Simulate once, sort in every way asked for, one line each."""
+    options = parse()
+    options.models = [str(Path(model).resolve()) if Path(model).exists() else model for model in options.models]
+    options.out.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.out)
+    if not Path("results/stack/job.json").exists():
+        simulate(options)
+    for seed in range(1, options.seeds + 1):
+        report(options, f"ab_initio_{seed}", class_tables, lambda name, seed=seed: run_ab_initio(options, name, seed))
+    for start in options.starts:
+        report(options, f"sorted_{start}", sorted_table, lambda name, start=start: run_sorting(options, name, starts(options, start)))
+    if options.relion and shutil.which("relion_refine"):
+        report(options, "relion", relion_table, lambda name: run_relion(options))
+
+
+def parse() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, kind, default in (
+        ("particles", int, 900), ("seed", int, 11), ("snr", float, 0.1), ("junk", float, 0.12), ("box-px", int, 64), ("radius", float, 90.0),
+        ("pixel-size", float, 4.0), ("diameter", float, 200.0), ("seeds", int, 5), ("classes", int, 3), ("found", float, 30.0),
+        ("sorting-box", int, 64), ("iterations", int, 30),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    parser.add_argument("--models", nargs="+", default=["phantom"] * 3, help="phantom, or PDB or mmCIF files")
+    parser.add_argument("--starts", nargs="*", default=["truth", "copies"], choices=["ab_initio", "truth", "copies"])
+    parser.add_argument("--quick", action="store_true", help="a third of the work of the defaults")
+    parser.add_argument("--relion", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/heterogeneity"))
+    return parser.parse_args()
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """The mixture in results/stack, and its species one by one in results/species_<k>/map.mrc."""
+    settings = {
+        "models": options.models, "particles": options.particles, "box_px": options.box_px, "pixel_size": options.pixel_size,
+        "snr": options.snr, "junk": options.junk, "seed": options.seed, "phantom_radius": options.radius,
+    }  # fmt: skip
+    with open_job(simulate_particles.Params, settings, {}, Path("results/stack"), "stack", threads=1) as job:
+        simulate_particles.run(job)
+    for number in range(1, len(options.models) + 1):
+        folder = Path(f"results/species_{number}")
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(f"results/stack/truth/model_{number}.mrc", folder / "map.mrc")
+
+
+def starts(options: argparse.Namespace, kind: str) -> list[str]:
+    """Folders of the maps to sort by."""
+    if kind == "ab_initio":
+        return ["results/ab_initio_1"]
+    numbers = range(1, len(options.models) + 1)
+    return [f"results/species_{number if kind == 'truth' else 1}" for number in numbers]
+
+
+def run_ab_initio(options: argparse.Namespace, name: str, seed: int) -> None:
+    """Ab-initio reconstruction of some classes."""
+    settings = {"particles": "stack", "classes": options.classes, "particle_diameter": options.diameter, "seed": seed}
+    settings |= QUICK if options.quick else {}
+    with open_job(ab_initio.Params, settings, {"particles": STACK}, Path(f"results/{name}"), name, threads=1) as job:
+        ab_initio.run(job)
+
+
+def run_sorting(options: argparse.Namespace, name: str, volumes: list[str]) -> None:
+    """Heterogeneous refinement from some maps."""
+    settings = {
+        "particles": "stack", "volumes": volumes, "particle_diameter": options.diameter, "initial_lowpass": 30.0,
+        "box_px": options.sorting_box, "iterations": options.iterations,
+    }  # fmt: skip
+    inputs = {"particles": STACK, "volumes": volumes}
+    with open_job(refine_heterogeneous.Params, settings, inputs, Path(f"results/{name}"), name, threads=1) as job:
+        refine_heterogeneous.run(job)
+
+
+def run_relion(options: argparse.Namespace) -> None:
+    """RELION's 3D classification from the low-passed species."""
+    Path("relion").mkdir(exist_ok=True)
+    maps = "".join(f"results/species_{number}/map.mrc\n" for number in range(1, len(options.models) + 1))
+    Path("relion/starts.star").write_text(f"data_\n\nloop_\n_rlnReferenceImage\n{maps}")
+    command = [*RELION.split(), "--K", str(len(options.models)), "--iter", "25", "--particle_diameter", str(options.diameter)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def class_tables(name: str) -> pd.DataFrame:
+    """Particles of all classes of an ab-initio reconstruction."""
+    return pd.concat([read_table(path, "particles") for path in sorted(Path("results", name).glob("class_*/particles.star"))])
+
+
+def sorted_table(name: str) -> pd.DataFrame:
+    """Particles of a heterogeneous refinement."""
+    return read_table(f"results/{name}/all_particles.star", "particles")
+
+
+def relion_table(name: str) -> pd.DataFrame:
+    """Particles of RELION's last iteration."""
+    return read_table(f"{name}/run_it025_data.star", "particles")
+
+
+def report(options: argparse.Namespace, name: str, table_of: Callable[[str], pd.DataFrame], run: Callable[[str], None]) -> None:
+    """Run and print one line."""
+    before = cpu_seconds()
+    run(name)
+    seconds = cpu_seconds() - before
+    counts = confusion(table_of(name), len(options.models))
+    species, classes = linear_sum_assignment(-counts[:-1])
+    accuracy = counts[species, classes].sum() / counts[:-1].sum()
+    line = f"{name:16s} accuracy {accuracy:.3f}   false picks per class {' '.join(map(str, counts[-1]))}   CPU {seconds:.0f} s"
+    if name != "relion":
+        reached = [agreement(options, f"results/{name}/class_{k + 1}/map.mrc", s) for s, k in zip(species, classes, strict=True)]
+        found = sum(resolution <= options.found for resolution in reached)
+        line += f"   species found {found} of {len(options.models)} ({' '.join(f'{resolution:.0f}' for resolution in reached)} Å)"
+    print(line, flush=True)
+
+
+def cpu_seconds() -> float:
+    """User and system time so far, children included."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def confusion(found: pd.DataFrame, species: int) -> np.ndarray:
+    """Particles `(species + 1, classes)`, false picks last."""
+    truth = read_table("results/stack/truth/particles.star", "particles").set_index("image").loc[found["image"], "class_number"].to_numpy()
+    number = found["class_number"].to_numpy()
+    counts = np.zeros((species + 1, max(species, number.max())), dtype=int)
+    np.add.at(counts, (truth - 1, number - 1), 1)
+    return counts
+
+
+def agreement(options: argparse.Namespace, path: str, species: int) -> float:
+    """Å where the correlation with a species falls to 0.5 after alignment, best of both hands."""
+    volume, pixel_size = read_mrc(path)
+    found, truth = torch.tensor(volume), torch.tensor(read_mrc(f"results/species_{species + 1}/map.mrc")[0])
+    if len(found) < len(truth):
+        truth = resize_volumes(truth, len(found))
+    n = len(truth)
+    ball = soft_sphere(n, options.diameter / 2 / pixel_size, 3.0)
+    reached = []
+    for hand in (found, torch.roll(found.flip(0), 1 - n % 2, 0)):
+        placement = align(hand, truth, n * pixel_size / 15)
+        aligned = place(hand, placement.rotation, placement.shift)
+        reached.append(resolution_at(fsc(aligned * ball, truth * ball), 0.5, pixel_size, n))
+    return min(reached)
+
+
+if __name__ == "__main__":
+    main()
