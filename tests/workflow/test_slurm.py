@@ -1,5 +1,6 @@
 """Sessions on a real Slurm: three partitions, one for each lane; jobs that die; cancellation."""
 
+import json
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from workflow.slurm_cluster import finished, lose_node, mend_node, queue, slurm_
 
 PROFILE = ("--profile", str(ROOT / "profiles/slurm"), "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=1", re.DOTALL)
+FEW = {"initial_iterations": 8, "final_iterations": 4, "starts": 2, "grown": 1}
 slurm = pytest.mark.slurm
 
 
@@ -33,7 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def simulation() -> dict[str, dict[str, Any]]:
-    return {"sim": {"type": "simulate_particles", "particles": 60, "box_px": 32, "pixel_size": 6.0}}
+    return {"sim": {"type": "simulate_particles", "particles": 100, "box_px": 32, "pixel_size": 6.0}}
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
@@ -97,16 +99,19 @@ def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: Path, 
 
 
 @slurm
-def test_a_job_that_slurm_ends_is_made_again_by_the_next_run(cluster: Path, tmp_path: Path) -> None:
-    write_session(tmp_path, simulation())
+def test_a_job_that_slurm_ends_goes_on_in_the_next_run(cluster: Path, tmp_path: Path) -> None:
+    write_session(tmp_path, simulation() | {"first": {"type": "ab_initio", "particles": "sim", **FEW}})
     session = start(tmp_path, *PROFILE)
-    wait_for(lambda: any("RUNNING" in line for line in queue()))
+    wait_for(lambda: list(tmp_path.glob("results/.first.state/*.pt")))
     subprocess.run(["scancel", "--user", "root"], check=True)
     text, _ = session.communicate(timeout=120)
     assert session.returncode != 0, text
-    assert not (tmp_path / "results/sim/job.json").exists()
+    assert not (tmp_path / "results/first/job.json").exists()
     code, text = run(tmp_path, *PROFILE)
     assert code == 0, text[-5000:]
+    steps = [json.loads(line) for line in (tmp_path / "logs/first.jsonl").read_text().splitlines()]
+    iterations = [(step["step"], step["iteration"]) for step in steps if "iteration" in step]
+    assert len(iterations) - len(set(iterations)) <= 1
 
 
 @slurm
