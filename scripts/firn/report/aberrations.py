@@ -32,7 +32,8 @@ def draw_phases(path: Path, points: np.ndarray, panels: list[Panel], odd: bool) 
         measured, fitted = (_plane(points, values, odd) for values in (panel.measured, np.exp(1j * panel.fitted)))
         inside = np.abs(fitted) > 0
         smooth = gaussian_filter(measured.real, SMOOTHING) + 1j * gaussian_filter(measured.imag, SMOOTHING)
-        reach = min(180.0, max(15.0, 1.3 * float(np.quantile(np.abs(np.degrees(panel.fitted)), 0.98))))
+        seen = float(np.quantile(np.abs(np.degrees(np.angle(smooth[inside]))), 0.9))
+        reach = min(180.0, max(15.0, seen, 1.3 * float(np.quantile(np.abs(np.degrees(panel.fitted)), 0.98))))
         pair = axes[number // columns, 2 * (number % columns) : 2 * (number % columns) + 2]
         for axis, values, name in zip(pair, (smooth, fitted), ("measured", "fitted"), strict=True):
             degrees = np.where(inside, np.degrees(np.angle(values)), np.nan)
