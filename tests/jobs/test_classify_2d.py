@@ -9,6 +9,7 @@ from false_picks import BOX, PIXEL_SIZE, classify, write_particles
 from firn.errors import InputError
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table
+from firn.refine import class2d
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,30 @@ def test_few_particles_get_fewer_classes_and_a_warning(tmp_path: Path, monkeypat
     job = classify(classes=50, iterations=1, final_iterations=1)
     assert any("2 are used" in sentence for sentence in job.warnings)
     assert len(read_table("results/class2d/classes.star", "classes")) <= 2
+
+
+@pytest.mark.parametrize("cut", [(3,), (2, 6)])
+def test_a_run_killed_in_an_iteration_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: tuple[int, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_particles(Path("results/stack"), 40, 10)
+    settings = {"classes": 3, "iterations": 4, "final_iterations": 2, "batch_per_class": 6}
+    classify(**settings)
+    whole, table = read_mrc("results/class2d/classes.mrcs")[0], read_table("results/class2d/particles.star", "particles")
+    iterate, steps = class2d.iterate, []
+
+    def interrupted(*arguments):
+        steps.append(arguments[-1])
+        if len(steps) in cut:
+            raise KeyboardInterrupt
+        return iterate(*arguments)
+
+    monkeypatch.setattr(class2d, "iterate", interrupted)
+    for _ in cut:
+        with pytest.raises(KeyboardInterrupt):
+            classify(**settings)
+    classify(**settings)
+    assert len(steps) == 6 + len(cut)
+    assert np.array_equal(read_mrc("results/class2d/classes.mrcs")[0], whole)
+    assert read_table("results/class2d/particles.star", "particles").equals(table)

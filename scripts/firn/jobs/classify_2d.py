@@ -14,8 +14,9 @@ class Params(ClassificationParams):
 
 
 def run(job: Job[Params]) -> None:
-    """Classify, and write particles.star, classes.star, classes.mrcs and the figures."""
-    inputs = read_inputs(job)
-    total = job.params.iterations + job.params.final_iterations
-    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), job.over(range(total), "iterations", total))
+    """Classify, and write particles.star, classes.star, classes.mrcs and the figures; goes on where a run cut short was."""
+    inputs, former = read_inputs(job), job.checkpoint.load()
+    left = range(0 if former is None else former["done"], job.params.iterations + job.params.final_iterations)
+    steps = job.over(left, "iterations", len(left))
+    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), steps, keep=job.checkpoint.save, former=former)
     write_results(job, inputs, state, assignment)

@@ -9,9 +9,9 @@ Punjani et al., Nat. Methods 14, 290 (2017).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -41,6 +41,7 @@ PARTICLES_AT_ONCE = 256
 TWIN = 0.5
 SAMPLE = 2000
 """Particles from which the first noise spectrum is estimated."""
+Keep = Callable[[dict[str, Any]], None]
 
 
 class Particles(Protocol):
@@ -157,17 +158,27 @@ class Assignment:
 
 
 def classify(
-    particles: Particles, plan: Plan, generator: torch.Generator, steps: Iterable[int], start: State | None = None
+    particles: Particles,
+    plan: Plan,
+    generator: torch.Generator,
+    steps: Iterable[int],
+    start: State | None = None,
+    keep: Keep | None = None,
+    former: dict[str, Any] | None = None,
 ) -> tuple[State, Assignment]:
     """Run the iterations counted by `steps`, `0 ... iterations + final_iterations - 1`; the last ones are full passes.
 
-    start: go on from there, else from averages of random subsets. Returns the final state, whose averages are those of the assignment.
-    Draws from the generator only.
+    start: go on from there, else from averages of random subsets. keep gets, after each iteration, all that the next ones depend on
+    (`done`: iterations done); former: what a run cut short gave to keep last, with the steps that are left. Returns the final state,
+    whose averages are those of the assignment. Draws from the generator only.
     """
     count, device = len(particles.half), plan.disc.points.device
-    assignment = Assignment.empty(count, device)
-    state = start or initial_state(particles, plan, generator)
-    queue = torch.empty(0, dtype=torch.long)
+    if former is None:
+        state, assignment = start or initial_state(particles, plan, generator), Assignment.empty(count, device)
+        queue = torch.empty(0, dtype=torch.long)
+    else:
+        state, assignment, queue = _unpacked(former, device)
+        generator.set_state(former["chance"])
     for step in steps:
         final = step >= plan.iterations
         size = count if final else min(plan.batch_size, count)
@@ -175,7 +186,31 @@ def classify(
             queue = torch.cat((queue, torch.randperm(count, generator=generator)))
         rows, queue = queue[:size].sort().values, queue[size:]
         state = iterate(particles, plan, state, rows.to(device), assignment, step)
+        if keep is not None:
+            keep(_packed(state, assignment) | {"queue": queue, "chance": generator.get_state(), "done": step + 1})
     return replace(state, averages=with_unresolved(state.averages, state.sums, plan.mask(), state.radius)), assignment
+
+
+def _packed(state: State, assignment: Assignment) -> dict[str, Any]:
+    """Tensors and numbers alone."""
+    return {
+        "sums": vars(state.sums),
+        "noise": state.noise,
+        "averages": vars(state.averages),
+        "radius": state.radius,
+        "steps": [tuple(step) for step in state.steps],
+        "assignment": vars(assignment),
+    }
+
+
+def _unpacked(kept: dict[str, Any], device: torch.device) -> tuple[State, Assignment, Tensor]:
+    """(state, assignment, queue) of what was packed."""
+    sums, averages, assignment = (
+        {name: value.to(device) for name, value in kept[part].items()} for part in ("sums", "averages", "assignment")
+    )
+    steps = [Step(*step) for step in kept["steps"]]
+    state = State(ClassSums(**sums), kept["noise"].to(device), Averages(**averages), kept["radius"], steps)
+    return state, Assignment(**assignment), kept["queue"]
 
 
 def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:
@@ -235,9 +270,7 @@ def initial_state(particles: Particles, plan: Plan, generator: torch.Generator) 
     return State(sums, noise, average(sums, plan.mask(), radius, use_frc=False), radius)
 
 
-def continued_state(
-    particles: Particles, plan: Plan, generator: torch.Generator, images: Float[Tensor, "c n n"], radius: int
-) -> State:
+def continued_state(particles: Particles, plan: Plan, generator: torch.Generator, images: Float[Tensor, "c n n"], radius: int) -> State:
     """Start from former averages `images`, largest class first, in the plan's side and the engine's grey values.
 
     Classes beyond them are made by moving the largest apart in two, by chance: by a share TWIN of an image of the same power.
