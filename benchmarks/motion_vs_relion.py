@@ -1,7 +1,7 @@
 """Motion correction by firn and by RELION's own on the same simulated movies: residuals, what is left of the signal, and times.
 
 Usage: python benchmarks/motion_vs_relion.py [--models phantom model.pdb ...] [--tilts 0 25] [--movies 2] [--seed 7] [--threads 1] ...
-Prints one line per molecule and tilt, then the ratios.
+Prints one line per molecule and tilt, each with the next seed, then the ratios.
 * Residuals are RMS distances in pixels over a raster of points and all frames, the mean over frames removed: of the drift alone, and of
   drift and local motion. Beside them stands what no estimator can better that knows nothing of the path (the Cramer-Rao bound for one
   shift per frame, from the power of the signal and the noise of the counts), and the same for one that knows how smooth it is.
@@ -82,7 +82,7 @@ def main() -> None:
                 folder = Path(args.folder or scratch).resolve() / f"{Path(model).name.split('.')[0]}_{tilt:g}"
                 folder.mkdir(parents=True, exist_ok=True)
                 with chdir(folder):
-                    rows.append({"molecule": folder.name, **compare(args, model, tilt)})
+                    rows.append({"molecule": folder.name, **compare(args, model, tilt, args.seed + len(rows))})
                 print_line(rows[-1], header=len(rows) == 1)
     conclude(pd.DataFrame(rows))
 
@@ -102,10 +102,10 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def compare(args: argparse.Namespace, model: str, tilt: float) -> dict[str, float]:
+def compare(args: argparse.Namespace, model: str, tilt: float, seed: int) -> dict[str, float]:
     """Numbers of one molecule and tilt: results of both programs on all movies."""
     if not Path("results/sim/job.json").exists():
-        simulate(args, model, tilt)
+        simulate(args, model, tilt, seed)
     seconds = {"firn": run_firn(args.threads)}
     if shutil.which("relion_run_motioncorr"):
         seconds["relion"] = run_relion(args)
@@ -140,10 +140,10 @@ def conclude(rows: pd.DataFrame) -> None:
         print("times faster than RELION in CPU seconds:", {what: round(float(value), 2) for what, value in speed.items()})
 
 
-def simulate(args: argparse.Namespace, model: str, tilt: float) -> None:
+def simulate(args: argparse.Namespace, model: str, tilt: float, seed: int) -> None:
     """Movies with truth in results/sim, and each exposure had nothing moved in results/sim/truth/still."""
     settings = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name, _, _ in SIZES}
-    settings |= {"dirty": 0, "model": model, "tilt": tilt, "tilt_min": tilt}
+    settings |= {"dirty": 0, "model": model, "tilt": tilt, "tilt_min": tilt, "seed": seed}
     with open_job(simulate_movies.Params, settings, {}, Path("results/sim"), "sim", threads=1) as job:
         simulate_movies.run(job)
         p = job.params
