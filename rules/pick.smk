@@ -53,6 +53,37 @@ rule template_picker:
         "../scripts/template_picker.py"
 
 
+rule blob_picker_tuner:
+    """Find the diameters for blob_picker from a few micrographs."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/blob_picker_tuner.rst",
+            category="Picking",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("blob_picker_tuner"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/blob_picker_tuner.py"
+
+
 rule junk_detector:
     """Find junk in the micrographs of one batch."""
     input:

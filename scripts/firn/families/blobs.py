@@ -1,4 +1,6 @@
-"""Picking blobs in one micrograph: what blob_picker and the fused worker share."""
+"""Picking blobs in one micrograph: what blob_picker, its tuner and the fused worker share."""
+
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -15,13 +17,9 @@ FINEST, BLUR = 20.0, 0.25
 """Low-pass of blobs when not given: Å at least, and diameters; a blob knows nothing of a particle's inside."""
 
 
-class BlobParams(PickingParams):
-    """Parameters of blob picking."""
+class BlobShapeParams(PickingParams):
+    """Parameters of blob picking other than the diameters."""
 
-    min_diameter: float = Field(gt=0)
-    """Å. Smallest diameter of a particle."""
-    max_diameter: float = Field(gt=0)
-    """Å. Largest diameter of a particle."""
     circle: bool = True
     """Try balls of several diameters between the two."""
     ellipse: bool = False
@@ -34,24 +32,49 @@ class BlobParams(PickingParams):
     """Smallest distance between picks, in smallest diameters."""
 
     @model_validator(mode="after")
-    def _check(self) -> "BlobParams":
-        if self.max_diameter < self.min_diameter:
-            raise ValueError(f"max_diameter ({self.max_diameter:g} Å) is smaller than min_diameter ({self.min_diameter:g} Å)")
+    def _check_shapes(self) -> Self:
         if not (self.circle or self.ellipse or self.ring):
             raise ValueError("one of circle, ellipse and ring must be true")
         return self
+
+
+class BlobParams(BlobShapeParams):
+    """Parameters of blob picking."""
+
+    min_diameter: float = Field(gt=0)
+    """Å. Smallest diameter of a particle."""
+    max_diameter: float = Field(gt=0)
+    """Å. Largest diameter of a particle."""
+
+    @model_validator(mode="after")
+    def _check_diameters(self) -> Self:
+        check_order(self.min_diameter, self.max_diameter)
+        return self
+
+    @classmethod
+    def of(cls, given: BlobShapeParams, min_diameter: float, max_diameter: float) -> "BlobParams":
+        """The given parameters with these diameters in Å."""
+        shared = {name: getattr(given, name) for name in BlobShapeParams.model_fields}
+        return cls(**shared, min_diameter=min_diameter, max_diameter=max_diameter)
+
+
+def check_order(min_diameter: float, max_diameter: float) -> None:
+    """Raise ValueError when the diameters are in the wrong order."""
+    if max_diameter < min_diameter:
+        raise ValueError(f"max_diameter ({max_diameter:g} Å) is smaller than min_diameter ({min_diameter:g} Å)")
 
 
 def pick_blobs(micrograph: np.ndarray, row: Row, params: BlobParams, device: torch.device) -> pd.DataFrame:
     """Table of all maxima in a micrograph `(y, x)`."""
     low_pass = params.low_pass or max(FINEST, BLUR * params.max_diameter)
     reduced = reduce_exposure(micrograph, row, low_pass, params.max_diameter, device)
-    shapes = _shapes(params, template_box(params.max_diameter, reduced.pixel_size), reduced.pixel_size, device)
+    shapes = blob_shapes(params, template_box(params.max_diameter, reduced.pixel_size), reduced.pixel_size, device)
     distances = params.separation * params.min_diameter, params.edge * params.min_diameter
     return _table(pick_shapes(reduced, shapes, row, params, low_pass, params.max_diameter, distances, white=False), shapes, row)
 
 
-def _shapes(params: BlobParams, box: int, pixel_size: float, device: torch.device) -> list[Shape]:
+def blob_shapes(params: BlobParams, box: int, pixel_size: float, device: torch.device) -> list[Shape]:
+    """Shapes of all diameters and kinds to look for, in boxes of one side, before filters and CTF."""
     low, high = params.min_diameter, params.max_diameter
     diameters = np.geomspace(low, high, 1 + int(np.ceil(np.log(high / low) / np.log(STEP) - 1e-9)))
     upright = torch.zeros(1, device=device)

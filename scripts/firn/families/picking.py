@@ -89,13 +89,18 @@ def pick_shapes(
 
     white: match where the noise has equal power at all frequencies, for shapes that are known in detail.
     """
-    device = reduced.image.device
     box = template_box(diameter, reduced.pixel_size)
-    ctf = ctf_values(row) if params.use_ctf else None
-    factors = template_factors(box, reduced.pixel_size, low_pass, diameter, ctf, device)
+    factors = filters_of(row, params, box, reduced.pixel_size, low_pass, diameter, reduced.image.device)
     clean = clean_pixels(reduced, diameter, params.refuse_rims)
     matched, factors = whiten(reduced, factors, low_pass, diameter) if white else (reduced, factors)
     return pick(matched, shapes, clean, factors, *distances, params.max_picks)
+
+
+def filters_of(
+    row: Row, params: PickingParams, box: int, pixel_size: float, low_pass: float, diameter: float, device: torch.device
+) -> torch.Tensor:
+    """Factors `(box, box // 2 + 1)` on spectra of what is looked for in a micrograph: its filters, and its CTF if it is known and used."""
+    return template_factors(box, pixel_size, low_pass, diameter, ctf_values(row) if params.use_ctf else None, device)
 
 
 def table_of(picks: Picks, row: Row, **columns: np.ndarray) -> pd.DataFrame:

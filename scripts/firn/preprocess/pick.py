@@ -84,6 +84,11 @@ def pick(
     return Picks(places, score[at], power[at], shape, angle)
 
 
+def best_scores(reduced: Reduced, shapes: list[Shape], clean: Bool[Tensor, "y x"], factors: Float[Tensor, "n f"]) -> Float[Tensor, "y x"]:
+    """Best correlation (NCC) over shapes of one diameter laid on each pixel; arguments as in pick."""
+    return _Match.make(reduced, clean, shapes, factors).score
+
+
 def _alike(shapes: list[Shape]) -> list[list[int]]:
     """Numbers of the shapes of each diameter: these share a mask."""
     groups: dict[float, list[int]] = {}

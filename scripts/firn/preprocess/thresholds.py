@@ -33,12 +33,16 @@ DEFOCUS_RANGE = 1.1
 
 @dataclass(frozen=True)
 class PickLine:
-    """Picks with `per_score * score + per_log_power * ln(power) >= least` are particles; reason says where the line came from."""
+    """Picks with `per_score * score + per_log_power * ln(power) >= least` are particles; reason says where the line came from.
+
+    separation: how far apart the two parts are (Ashman's D), 0 when the picks do not fall into two clear parts.
+    """
 
     per_score: float
     per_log_power: float
     least: float
     reason: str
+    separation: float = 0.0
 
     def passes(self, score: Tensor, power: Tensor) -> Tensor:
         """Whether each pick lies on the particles' side."""
@@ -70,7 +74,7 @@ def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLi
     low, high = fit.means[:, 0].tolist()
     reason = f"the picks fall into two parts, with correlations around {low:.2f} and {high:.2f} (separation {found.separation:.1f})"
     per_score, per_log_power = (*found.direction.tolist(), 0.0)[:2]
-    return PickLine(per_score, per_log_power, found.level, reason)
+    return PickLine(per_score, per_log_power, found.level, reason, found.separation)
 
 
 def calibrate_power(

@@ -69,6 +69,36 @@ def draw_thresholds(
     save(figure, path)
 
 
+def draw_scale(
+    path: Path,
+    separated: dict[float, float] | None,
+    matched: dict[float, float],
+    found: float,
+    profiles: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """Over the diameter (Å): how well blobs tell particles from noise (if tried), how well they match; the average pick beside the ball.
+
+    profiles: distances from the centre (Å), profile of the average pick, profile of the ball.
+    """
+    figure, axes = new_figure(10.0, 3.4, columns=3 if separated else 2)
+    panels = [(separated, "separation of particles and noise"), (matched, "mean correlation with the particles")]
+    for axis, (merits, label) in zip(axes[0], [panel for panel in panels if panel[0]], strict=False):
+        diameters = np.array(list(merits or {}))
+        axis.plot(diameters, list((merits or {}).values()), "o-", color=BLUE)
+        axis.set(xscale="log", xlabel="diameter (Å)", ylabel=label)
+        axis.axvline(found, color=RED)
+        shown = diameters[:: max(1, len(diameters) // 5)]
+        axis.set_xticks(shown, [f"{diameter:.0f}" for diameter in shown])
+        axis.minorticks_off()
+        axis.set_title(f"{found:.0f} Å" if merits is matched else "")
+    last = axes[0, -1]
+    last.plot(profiles[0], profiles[1], "o-", color=BLUE, label="average pick")
+    last.plot(profiles[0], profiles[2], color=ORANGE, label="ball")
+    last.set(xlabel="distance from the centre (Å)", ylabel="density")
+    last.legend()
+    save(figure, path)
+
+
 def draw_counts(path: Path, counts: np.ndarray, odd: np.ndarray) -> None:
     """Picks kept in each exposure, in order; those far from the rest are marked."""
     figure, axes = new_figure(7.0, 3.2)

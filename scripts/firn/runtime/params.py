@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Lane = Literal["preprocess", "reconstruct", "auxiliary", "cpu"]
-Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume", "mask", "truth"]
+Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume", "mask", "truth", "blobs"]
 
 
 def slot(kind: Kind, *, optional: bool = False, many: bool = False) -> Any:
