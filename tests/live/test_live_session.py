@@ -125,3 +125,37 @@ def test_a_killed_session_goes_on_and_ends_with_the_tables_of_a_batch_run(tmp_pa
     verdicts = pd.read_csv(folder / "live" / "exposures.csv")
     assert sorted(verdicts["movie"]) == [f"raw/{name}.tif" for name in "abcde"]
     assert not list((folder / "results").rglob("*.partial"))
+
+
+def kill_one(folder: Path, script: bytes, process: subprocess.Popen[bytes]) -> None:
+    """Kill the first job seen in the folder that runs a script."""
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end and process.poll() is None:
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                found = (entry / "cwd").readlink() == folder and script in (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if found:
+                os.kill(int(entry.name), signal.SIGKILL)
+                return
+        time.sleep(0.02)
+    raise TimeoutError(f"no {script!r} ran")
+
+
+@pytest.mark.slow
+def test_later_batches_go_on_when_the_first_import_is_killed(tmp_path: Path) -> None:
+    write_session(tmp_path, {"movies": IMPORT | {"batch_size": 1}})
+    land(tmp_path, "a", "b", "c")
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "control.yaml").write_text(yaml.safe_dump(CONTROL))
+    supervisor = start(tmp_path)
+    try:
+        kill_one(tmp_path, b"import_batch", supervisor)
+        (tmp_path / "live" / "end").touch()
+        code = supervisor.wait(timeout=LIMIT_S)
+    finally:
+        supervisor.terminate()
+        supervisor.wait(timeout=30)
+    assert code == 0, (tmp_path / "live.log").read_text()[-3000:]
+    assert sorted(read_table(tmp_path / "results/movies/exposures.star", "exposures")["movie"]) == ["raw/a.tif", "raw/b.tif", "raw/c.tif"]

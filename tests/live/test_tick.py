@@ -13,7 +13,7 @@ import yaml
 
 from firn.formats.ids import exposure_id
 from firn.formats.tables import write_table
-from firn.live import layout, tick
+from firn.live import layout, targets, tick
 from firn.live.targets import live_targets, record_failure
 from firn.simulate.write_movie import write_tiff_movie
 
@@ -163,6 +163,23 @@ def test_a_failed_batch_is_tried_as_new_nodes(run_folder: Path) -> None:
     layout.END_MARK.touch()
     assert turn() == []
     assert session()["counters"]["accepted"] == 3
+
+
+def test_snakemake_starts_again_once_when_a_try_made_the_first_import(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(*"abcdef")
+    turn()
+    record_failure("results/movies/batches/0001/job.json")
+    assert turn()[0] == "live/tries/movies/0001/1.json"
+    on_sleep(monkeypatch, lambda: finish("0001"))
+    assert turn() == []
+    monkeypatch.setattr(targets, "STARTED", time.time())
+    assert live_targets(PLAN)[-3:-1] == ["results/movies/batches/0002/job.json", "results/motion/batches/0002/job.json"]
+    for batch in ("0001", "0002"):
+        layout.try_file("movies", batch, 1).parent.mkdir(parents=True)
+        layout.try_file("movies", batch, 1).write_text("{}")
+    finish("0002")
+    land("g", "h", "i")
+    assert turn()[0] == "results/movies/batches/0003/job.json"
 
 
 def test_a_pause_cuts_nothing_and_a_start_goes_on(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ class Session:
         opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
         remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
         write_text(layout.STATE, json.dumps(self.memory | {"alarms": self.active, "ledgers": remembered, "rounds": self.rounds}))
-        write_json(layout.OPEN, {"over": over, "batches": opened, "rounds": open_rounds(self.rounds)})
+        write_json(layout.OPEN, {"over": over, "time": time.time(), "batches": opened, "rounds": open_rounds(self.rounds)})
 
     def tell(self, now: float, state: str) -> None:
         """Refresh session.json and alarms.jsonl."""

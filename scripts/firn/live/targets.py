@@ -14,6 +14,8 @@ from firn.runtime.atomic import write_json
 RESULT = re.compile(r"results/([a-z][a-z0-9_]*)/batches/([0-9]+)/job\.json")
 ROUND = re.compile(r"live/rounds/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
 TRY = re.compile(r"live/tries/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
+STARTED = time.time()
+"""When this run of Snakemake began."""
 
 
 def live_targets(plan: Mapping[str, Mapping[str, Any]], streams: Collection[str] = ()) -> list[str]:
@@ -24,7 +26,8 @@ def live_targets(plan: Mapping[str, Mapping[str, Any]], streams: Collection[str]
     Finished work is not listed, so that the cost of a turn does not grow with the session.
     """
     opened = layout.read_json(layout.OPEN, {"over": "", "batches": {}})
-    if layout.ENDED.exists() or (opened["over"] == "stopped" and _is_stopped()):
+    leaving = opened["over"] == "again" and opened["time"] > STARTED
+    if layout.ENDED.exists() or leaving or (opened["over"] == "stopped" and _is_stopped()):
         return []
     targets = [
         target

@@ -52,7 +52,7 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path, streams: Sequence[dic
         if not done and not over:
             time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
     session.remember(over)
-    session.tell(time.time(), over or _state(session))
+    session.tell(time.time(), over if over in ("stopped", "ended") else _state(session))
     if over == "ended":
         for ledger in session.ledgers.values():
             ledger.close(time.time())
@@ -205,12 +205,29 @@ def _state(session: Session) -> str:
 
 
 def _over(session: Session, now: float) -> str:
-    """`stopped` or `ended` when there is no next tick, else nothing."""
+    """`stopped` or `ended` when there is no next tick, `again` when Snakemake must start again, else nothing."""
     if session.control.state == "stop":
         return "stopped"
+    if _is_held_back(session):
+        return "again"
     if is_collected(session, now) and not open_rounds(session.rounds):
         return "ended"
     return ""
+
+
+def _is_held_back(session: Session) -> bool:
+    """Whether batches wait for nothing, once per import: Snakemake holds back for good what needs a job that failed, whoever made it later.
+
+    All batches need the import of the first, which settles the gain.
+    """
+    released = session.memory.setdefault("released", [])
+    first = layout.FIRST_BATCH
+    held = [
+        root for root in session.ledgers
+        if root not in released and layout.failed_job_file(root, first).exists() and layout.result_file(root, first).exists()
+    ]  # fmt: skip
+    released += held
+    return bool(held)
 
 
 def _leave(token: Path) -> None:
