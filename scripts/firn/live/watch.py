@@ -5,6 +5,7 @@ recorded beside it or as most others have: a growing TIFF is at every frame a va
 """
 
 import glob
+import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -14,6 +15,8 @@ from pathlib import Path
 from firn.errors import ExposureError, InputError
 from firn.formats.movie import MovieHeader, read_header
 from firn.formats.sidecar import find_sidecars, read_sidecar
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a growing file is looked at again and again; what is wrong in the end is told once
 
 FEWEST_ALIKE = 3
 SHARE_ALIKE = 0.6
