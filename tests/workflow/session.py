@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local")]
+COMMAND = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
 
 
 def write_session(folder: Path, jobs: dict[str, dict[str, Any]], seed: int = 1) -> Path:
@@ -22,18 +22,19 @@ def write_session(folder: Path, jobs: dict[str, dict[str, Any]], seed: int = 1) 
     return path
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, profile: str = "local") -> subprocess.Popen[str]:
     """Snakemake in a process group of its own."""
-    command = [*COMMAND, "--directory", str(folder), "--configfile", str(folder / "session.yaml"), *arguments]
+    where = ["--profile", str(ROOT / "profiles" / profile), "--directory", str(folder), "--configfile", str(folder / "session.yaml")]
+    command = [*COMMAND, *where, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
 
 
-def run(folder: Path, *arguments: str, timeout: float = 600) -> tuple[int, str]:
+def run(folder: Path, *arguments: str, profile: str = "local", timeout: float = 600) -> tuple[int, str]:
     """(exit code, everything printed) of Snakemake on the folder's session."""
-    process = start(folder, *arguments)
+    process = start(folder, *arguments, profile=profile)
     text, _ = process.communicate(timeout=timeout)
     return process.returncode, text
 

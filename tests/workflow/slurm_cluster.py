@@ -19,7 +19,9 @@ GRES = Path("/etc/slurm/gres.conf")
 LOCK = Path("/tmp/firn-test-slurm.lock")
 DEVICES = 3
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
-TEXT = """
+MARK = "# made by a test"
+TEXT = """\
+{mark}
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
@@ -64,7 +66,7 @@ def why_not() -> str:
         return f"{', '.join(missing)} not installed"
     if os.getuid():
         return "only root can start Slurm"
-    return f"{CONF} exists: this machine has a Slurm of its own" if CONF.exists() and not LOCK.exists() else ""
+    return f"{CONF} exists: this machine has a Slurm of its own" if CONF.exists() and not CONF.read_text().startswith(MARK) else ""
 
 
 @contextmanager
@@ -72,15 +74,13 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
     """Slurm runs while the block does; one such block at a time on a machine."""
     with LOCK.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if CONF.exists():
+            _end(Path(CONF.read_text().partition("StateSaveLocation=")[2].partition("\n")[0]).parent)
         try:
             _start(folder)
             yield
         finally:
-            for name in ("slurmd", "slurmctld", "munged"):
-                _stop(folder / f"{name}.pid")
-            CONF.unlink(missing_ok=True)
-            GRES.unlink(missing_ok=True)
-            LOCK.unlink(missing_ok=True)
+            _end(folder)
 
 
 def lose_node(folder: Path) -> None:
@@ -117,7 +117,7 @@ def _start(folder: Path) -> None:
         (folder / part).mkdir(parents=True)
     host = socket.gethostname().split(".")[0]
     CONF.parent.mkdir(exist_ok=True)
-    CONF.write_text(TEXT.format(host=host, folder=folder, devices=DEVICES))
+    CONF.write_text(TEXT.format(host=host, folder=folder, devices=DEVICES, mark=MARK))
     for number in range(DEVICES):
         (folder / f"gpu{number}").touch()
     GRES.write_text(f"NodeName={host} Name=gpu File={folder}/gpu[0-{DEVICES - 1}]\n")
@@ -137,6 +137,14 @@ def _wait_for_state(*wanted: str) -> None:
         time.sleep(0.2)
 
 
+def _end(folder: Path) -> None:
+    """Stop what a cluster started, be it of a test that was killed."""
+    for name in ("slurmd", "slurmctld", "munged"):
+        _stop(folder / f"{name}.pid")
+    CONF.unlink(missing_ok=True)
+    GRES.unlink(missing_ok=True)
+
+
 def _start_munged(folder: Path) -> None:
     """Authentication with its socket where Slurm looks for it, unless it runs already."""
     if Path("/run/munge/munge.socket.2").exists() and subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode == 0:
@@ -149,12 +157,13 @@ def _start_munged(folder: Path) -> None:
 
 
 def _stop(pid_file: Path) -> None:
+    """End the program after which the file is named, if the number in it is still its own."""
     if not pid_file.exists():
         return
-    try:
-        os.kill(int(pid_file.read_text()), signal.SIGTERM)
-    except ProcessLookupError:
+    process = Path("/proc", pid_file.read_text().strip())
+    if not process.exists() or (process / "comm").read_text().strip() != pid_file.stem:
         return
+    os.kill(int(process.name), signal.SIGTERM)
     end = time.monotonic() + 10
-    while Path("/proc", pid_file.read_text().strip() if pid_file.exists() else "none").exists() and time.monotonic() < end:
+    while process.exists() and time.monotonic() < end:
         time.sleep(0.1)

@@ -19,10 +19,18 @@ from firn.simulate.write_movie import write_tiff_movie
 from workflow.session import ROOT, run, start, write_session
 from workflow.slurm_cluster import finished, lose_node, mend_node, queue, slurm_cluster, why_not
 
-PROFILE = ("--profile", str(ROOT / "profiles/slurm"), "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
-LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=1", re.DOTALL)
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
+LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=(?:1|lambda)", re.DOTALL)
 FEW = {"initial_iterations": 8, "final_iterations": 4, "starts": 2, "grown": 1}
 slurm = pytest.mark.slurm
+
+
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """What is started heeds an interrupt, even where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +78,7 @@ def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_o
     jobs = {"micrographs": micrographs, "ctf": {"type": "patch_ctf", "exposures": "micrographs"}, **simulation()}
     jobs["classes"] = {"type": "classify_2d", "particles": "sim", "classes": 2, "iterations": 2}
     write_session(tmp_path, jobs)
-    code, text = run(tmp_path, *PROFILE)
+    code, text = run(tmp_path, *QUICK, profile="slurm")
     assert code == 0, text[-5000:]
     assert (tmp_path / "results/classes/classes.mrcs").exists()
     assert (tmp_path / "results/report.html").exists()
@@ -85,29 +93,29 @@ def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_o
 
 
 @slurm
-def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: Path, heeds_ctrl_c: None, tmp_path: Path) -> None:
     write_session(tmp_path, simulation())
-    session = start(tmp_path, *PROFILE)
+    session = start(tmp_path, *QUICK, profile="slurm")
     wait_for(lambda: any("RUNNING" in line for line in queue()))
     session.send_signal(signal.SIGINT)
     text, _ = session.communicate(timeout=120)
     assert session.returncode != 0, text
     wait_for(lambda: queue() == [], 30)
     assert not list(tmp_path.glob("results/*/job.json"))
-    code, text = run(tmp_path, *PROFILE)
+    code, text = run(tmp_path, *QUICK, profile="slurm")
     assert code == 0, text[-5000:]
 
 
 @slurm
 def test_a_job_that_slurm_ends_goes_on_in_the_next_run(cluster: Path, tmp_path: Path) -> None:
     write_session(tmp_path, simulation() | {"first": {"type": "ab_initio", "particles": "sim", **FEW}})
-    session = start(tmp_path, *PROFILE)
+    session = start(tmp_path, *QUICK, profile="slurm")
     wait_for(lambda: list(tmp_path.glob("results/.first.state/*.pt")))
     subprocess.run(["scancel", "--user", "root"], check=True)
     text, _ = session.communicate(timeout=120)
     assert session.returncode != 0, text
     assert not (tmp_path / "results/first/job.json").exists()
-    code, text = run(tmp_path, *PROFILE)
+    code, text = run(tmp_path, *QUICK, profile="slurm")
     assert code == 0, text[-5000:]
     steps = [json.loads(line) for line in (tmp_path / "logs/first.jsonl").read_text().splitlines()]
     iterations = [(step["step"], step["iteration"]) for step in steps if "iteration" in step]
