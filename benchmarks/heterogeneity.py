@@ -39,6 +39,7 @@ RELION = (
     "--dont_combine_weights_via_disc --firstiter_cc --j 1"
 )
 QUICK = {"starts": 3, "grown": 1, "final_iterations": 12, "max_resolution": 15.0}
+RELION_ITERATIONS = 25
 STACK = ["results/stack"]
 
 
@@ -120,8 +121,8 @@ def run_relion(options: argparse.Namespace) -> None:
     """RELION's 3D classification from the low-passed species."""
     Path("relion").mkdir(exist_ok=True)
     maps = "".join(f"results/species_{number}/map.mrc\n" for number in range(1, len(options.models) + 1))
-    Path("relion/starts.star").write_text(f"data_\n\nloop_\n_rlnReferenceImage\n{maps}")
-    command = [*RELION.split(), "--K", str(len(options.models)), "--iter", "25", "--particle_diameter", str(options.diameter)]
+    Path("relion/starts.star").write_text(f"data_model_classes\n\nloop_\n_rlnReferenceImage\n{maps}")
+    command = [*RELION.split(), "--K", str(len(options.models)), "--iter", str(RELION_ITERATIONS), "--particle_diameter", str(options.diameter)]
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -137,7 +138,7 @@ def sorted_table(name: str) -> pd.DataFrame:
 
 def relion_table(name: str) -> pd.DataFrame:
     """Particles of RELION's last iteration."""
-    return read_table(f"{name}/run_it025_data.star", "particles")
+    return read_table(f"{name}/run_it{RELION_ITERATIONS:03d}_data.star", "particles")
 
 
 def report(options: argparse.Namespace, name: str, table_of: Callable[[str], pd.DataFrame], run: Callable[[str], None]) -> None:
