@@ -58,7 +58,7 @@ def written(content: dict[str, Any], points: Points, limits: dict[str, Limits] |
 
 def told(text: str) -> tuple[dict[str, Any], list[list[Any]]]:
     """What the page's script is given."""
-    found = re.search(r"^const told = (.*);$\n^const points = (\[.*?\]);$", text, re.M | re.S)
+    found = re.search(r"^let told = (.*);$\n^let points = (\[.*?\]);$", text, re.M | re.S)
     assert found
     return json.loads(found[1]), json.loads(found[2])
 
@@ -82,7 +82,7 @@ def test_no_name_of_a_file_is_markup_nor_a_place_of_the_page():
     text = written(summary(alarms={"control": EVIL}, reason="/*points*/ /*script*/"), some_points(EVIL, "/*told*/"))
     assert text.count("<script") == 1
     assert text.count("</script") == 1
-    assert "<img" not in text.split("<script>")[1].split("const told")[1].split("const VERDICTS")[0]
+    assert "<img" not in text.split("<script>")[1].split("let told")[1].split("const VERDICTS")[0]
     data, points = told(text)
     assert data["session"]["alarms"]["control"] == EVIL
     assert points[1][2] == "/*told*/"

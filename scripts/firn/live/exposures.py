@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,14 @@ def _is_whole() -> bool:
 def write_decisions(control: Control) -> None:
     """Hand decisions for curate_exposures; the file stays as it is when nothing changed, so that nothing runs again."""
     verdicts = dict.fromkeys(control.accept, "accept") | dict.fromkeys(control.reject, "reject")
-    text = "".join(f"{_quoted(name)}: {verdict}\n" for name, verdict in sorted(verdicts.items())) or "{}\n"
+    text = decisions_text(verdicts)
     if not layout.DECISIONS.exists() or layout.DECISIONS.read_text(encoding="utf-8") != text:
         write_text(layout.DECISIONS, text)
+
+
+def decisions_text(verdicts: Mapping[str, str]) -> str:
+    """A decisions file for curate_exposures: lines `'name': accept` or `'name': reject`, in the order of the names."""
+    return "".join(f"{_quoted(name)}: {verdict}\n" for name, verdict in sorted(verdicts.items())) or "{}\n"
 
 
 def _values(row: Row, columns: list[str]) -> list[Any]:

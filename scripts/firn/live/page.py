@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from firn.errors import InputError
 from firn.live import layout
 from firn.live.control import Limits
 from firn.live.points import ATTRIBUTES, FITS, LATEST, Points, as_script
@@ -19,9 +20,11 @@ from firn.runtime.atomic import write_text
 
 PAGE = layout.LIVE / "session.html"
 HERE = Path(__file__).parent
+SCRIPTS = ("session_page.js", "session_streams.js", "session_start.js")
 REFRESH_S = 15
 LAST_LINES = 12
 TAIL_BYTES = 40_000
+TOLD = (r"^(?:let|const) told = ([^\n]*);$", r"^(?:let|const) points = \[(.*?)\];$")
 
 
 def write_page(summary: Mapping[str, Any], points: Points, limits: Mapping[str, Limits]) -> None:
@@ -45,11 +48,23 @@ def write_page(summary: Mapping[str, Any], points: Points, limits: Mapping[str, 
     shell = (HERE / "session_page.html").read_text(encoding="utf-8")
     parts = {
         "style": (HERE / "session_page.css").read_text(encoding="utf-8"),
-        "script": "".join((HERE / name).read_text(encoding="utf-8") for name in ("session_page.js", "session_streams.js")),
+        "script": "".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
         "told": as_script(told),
         "points": "[" + ",\n".join(points.lines) + "]",
     }
     write_text(PAGE, re.sub(r"/\*(style|script|told|points)\*/", lambda place: parts[place[1]], shell))
+
+
+def read_page() -> tuple[dict[str, Any], list[str]]:
+    """What the page tells, and its exposures as lines of JSON; raises InputError where there is no page or it is damaged."""
+    try:
+        text = PAGE.read_text(encoding="utf-8")
+        told, points = (re.search(pattern, text, re.MULTILINE | re.DOTALL) for pattern in TOLD)
+        if not told or not points:
+            raise ValueError("lacks what it tells")
+        return json.loads(told[1]), [line for line in points[1].split(",\n") if line]
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{PAGE}: is no page of a session ({error})") from error
 
 
 def _attribute(attribute: Any, limits: Limits | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 const VERDICTS = ["accepted", "rejected", "failed"];
 const TIME = 0, READY = 1, NAME = 2, VERDICT = 3, REASON = 4, FIRST = 5;
 const HOUR = 3600;
-const now = told.updated_s;
+let now = told.updated_s;
+const hooks = {};
 const style = getComputedStyle(document.documentElement);
 const colour = name => style.getPropertyValue("--" + name).trim();
 const kept = { get: name => { try { return sessionStorage.getItem(name); } catch { return null; } },
@@ -11,6 +12,7 @@ function make(tag, given = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(given)) {
     if (name === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
+    else if (name === "style") element.style.cssText = value;
     else element.setAttribute(name, value);
   }
   element.append(...children.filter(child => child !== null && child !== undefined));
@@ -42,20 +44,19 @@ const median = values => values.length ? [...values].sort((a, b) => a - b)[value
 
 function drawHead() {
   document.title = `${told.name} · firn`;
-  const state = make("span", { class: `pill ${told.session.state}` }, told.session.state);
-  const times = make("p", { class: "times quiet" });
-  const tick = () => {
-    const age = Date.now() / 1000 - now, over = ["ended", "stopped"].includes(told.session.state);
-    const stale = age > 180 && !over;
-    state.textContent = stale ? "no sign of life" : told.session.state;
-    state.className = `pill ${stale ? "stale" : told.session.state}`;
-    const last = 60 * told.session.minutes_since_last_file + (over ? 0 : Math.max(0, age));
-    times.textContent = over ? `last written ${new Date(1000 * now).toLocaleString()}` : `last movie ${ago(last)} ago · page ${ago(age)} old`;
-  };
-  tick();
-  setInterval(tick, 1000);
-  document.getElementById("head").append(make("span", { class: "brand" }, "firn"), make("h1", {}, told.name), state,
-    make("span", { class: "quiet" }, told.session.reason), times);
+  document.getElementById("head").replaceChildren(make("span", { class: "brand" }, "firn"), make("h1", {}, told.name), make("span", { class: "pill" }),
+    make("span", { class: "quiet" }, told.session.reason), make("p", { class: "times quiet" }));
+  tickHead();
+}
+
+function tickHead() {
+  const [state, times] = document.querySelectorAll("#head .pill, #head .times");
+  const age = Date.now() / 1000 - now, over = ["ended", "stopped"].includes(told.session.state);
+  const stale = age > 180 && !over;
+  state.textContent = stale ? "no sign of life" : told.session.state;
+  state.className = `pill ${stale ? "stale" : told.session.state}`;
+  const last = 60 * told.session.minutes_since_last_file + (over ? 0 : Math.max(0, age));
+  times.textContent = over ? `last written ${new Date(1000 * now).toLocaleString()}` : `last movie ${ago(last)} ago · page ${ago(age)} old`;
 }
 
 function drawAlarms() {
@@ -147,6 +148,17 @@ function openLarge(...content) {
   dialog.showModal();
 }
 
+function drawFigure(figure) {
+  const image = () => make("img", { src: figure.picture, alt: figure.title });
+  const shown = image();
+  shown.addEventListener("click", () => openLarge(make("figure", { class: "figure" }, image())));
+  return make("figure", { class: "figure" }, shown, make("figcaption", { class: "quiet" }, make("b", {}, figure.title), ` ${figure.caption}`));
+}
+
+function listed(title, note, rows) {
+  return make("section", { class: "card" }, make("h3", {}, title, " ", make("span", { class: "quiet" }, note)), make("table", {}, ...rows.map(cells => make("tr", {}, ...cells.map(cell => make("td", {}, cell))))));
+}
+
 /* plots of attributes against time */
 
 function drawPlots() {
@@ -180,7 +192,9 @@ function drawAttribute(a) {
   later(canvas, draw);
   canvas.addEventListener("pointermove", event => point(event, canvas, shown, a));
   canvas.addEventListener("pointerleave", () => { document.getElementById("tip").hidden = true; });
-  return make("section", { class: "card plot" }, make("div", { class: "head" }, make("h3", {}, a.label, make("span", { class: "quiet" }, a.unit)), make("span", { class: "quiet" }, note)), canvas);
+  const card = make("section", { class: "card plot" }, make("div", { class: "head" }, make("h3", {}, a.label, make("span", { class: "quiet" }, a.unit)), make("span", { class: "quiet" }, note)), canvas);
+  hooks.attribute?.(card, canvas, a, limits);
+  return card;
 }
 
 const watcher = new ResizeObserver(entries => entries.forEach(entry => entry.target.redraw()));
@@ -246,7 +260,7 @@ function paintPoints(canvas, shown, limits, timed) {
   const [low, high] = reach(shown.map(one => one.y), limits), first = shown[0].x, last = Math.max(shown.at(-1).x, first + (timed ? 60 : 1));
   const x = value => box.left + (value - first) / (last - first) * (box.right - box.left - 6) + 3;
   const y = value => box.bottom - (Math.min(Math.max(value, low), high) - low) / (high - low) * (box.bottom - box.top);
-  canvas.places = { x, y };
+  canvas.places = { x, y, low, high, box };
   frame(pen, box, x, y, timed ? timeSteps(first, last, width / 90) : steps(first, last, width / 90), steps(low, high, 4), timed ? clockOrDay(last - first) : spoken, value => spoken(value));
   limits.forEach((limit, side) => {
     if (limit === null || limit <= low || limit >= high) return;

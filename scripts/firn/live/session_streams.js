@@ -45,13 +45,6 @@ function drawStreams() {
   return cards.length ? make("section", {}, make("h2", {}, "Classes and maps so far"), make("div", { class: "streams" }, ...cards)) : null;
 }
 
-function drawFigure(figure) {
-  const image = () => make("img", { src: figure.picture, alt: figure.title });
-  const shown = image();
-  shown.addEventListener("click", () => openLarge(make("figure", { class: "figure" }, image())));
-  return make("figure", { class: "figure" }, shown, make("figcaption", { class: "quiet" }, make("b", {}, figure.title), ` ${figure.caption}`));
-}
-
 function drawFits() {
   if (!told.fits.length) return null;
   return make("section", {}, make("h2", {}, "Latest motion and CTF"), make("div", { class: "plots wide" }, ...told.fits.map(fit => make("div", { class: "card" }, drawFigure(fit)))));
@@ -119,10 +112,6 @@ function plain(value) {
   return Object.entries(value).filter(([, one]) => one !== null).map(([key, one]) => Array.isArray(value) ? plain(one) : `${words(key)} ${plain(one)}`).join(", ") || "none";
 }
 
-function listed(title, note, rows) {
-  return make("section", { class: "card" }, make("h3", {}, title, " ", make("span", { class: "quiet" }, note)), make("table", {}, ...rows.map(cells => make("tr", {}, ...cells.map(cell => make("td", {}, cell))))));
-}
-
 function drawFailures() {
   const entry = (name, reason) => make("div", {}, make("div", { class: "quiet" }, name), reason);
   const codes = Object.entries(told.session.failures);
@@ -146,16 +135,37 @@ function drawLog(title, entries, text) {
   return entries.length ? listed(title, "newest first", entries.map(entry => [clock(entry.time), text(entry)])) : null;
 }
 
-function drawAll() {
+/* each part is drawn anew only when what it shows has changed, so that nothing moves under a reader's eyes */
+
+const judged = () => told.latest.map(entry => points.findLast(point => point[NAME] === entry.name));
+const PARTS = [
+  [drawAlarms, () => [told.session.alarms, told.alarm_log]],
+  [drawTop, () => [told.session, told.streams.map(stream => stream.rounds)]],
+  [drawStrip, () => [told.latest, judged()]],
+  [drawStreams, () => told.streams],
+  [drawPlots, () => [told.attributes, points.length, verdicts()]],
+  [drawFits, () => told.fits],
+  [drawPaceAndStages, () => [points.length, verdicts(), told.session.counters.found]],
+  [drawLists, () => [verdicts(), told.session.failures, told.session.last_refused, told.alarm_log, told.decision_log]],
+];
+const verdicts = () => points.map(point => point[VERDICT]).join("");
+
+function drawPaceAndStages() {
   const pace = [drawPace(), drawStages()].filter(Boolean);
-  const parts = [drawAlarms(), drawTop(), drawStrip(), drawStreams(), drawPlots(), drawFits(),
-    pace.length ? make("section", {}, make("h2", {}, "Pace"), make("div", { class: "plots" }, ...pace)) : null, drawLists()];
-  document.getElementById("page").replaceChildren(...parts.filter(Boolean));
+  return pace.length ? make("section", {}, make("h2", {}, "Pace"), make("div", { class: "plots" }, ...pace)) : null;
 }
 
-drawHead();
-drawAll();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-if (!["ended", "stopped"].includes(told.session.state)) setInterval(() => {
-  if (!document.hidden && !document.getElementById("large").open && document.getElementById("tip").hidden) location.reload();
-}, 1000 * told.refresh_s);
+const drawn = [];
+function drawAll(anew = true) {
+  const page = document.getElementById("page");
+  if (page.children.length !== PARTS.length || !drawn.length) page.replaceChildren(...PARTS.map(() => make("div", { class: "part" })));
+  PARTS.forEach(([draw, shown], number) => {
+    const content = JSON.stringify(shown());
+    if (!anew && drawn[number] === content) return;
+    drawn[number] = content;
+    const aside = page.children[number].querySelector(".strip")?.scrollLeft || 0;
+    page.children[number].replaceChildren(...[draw()].filter(Boolean));
+    if (aside) page.children[number].querySelector(".strip").scrollLeft = aside;
+  });
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());

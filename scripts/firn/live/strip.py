@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,19 @@ def show_batch(jobs: Iterable[str], batch: str, outcomes: Iterable[Mapping[str, 
         write_json(FITS, fits)
 
 
+def look_at(folders: Iterable[Path], exposure: str, may_read: Callable[[str], bool]) -> dict[str, Any]:
+    """The picture of one exposure with its picks, from the folders of its batch; empty where there is none that may be read."""
+    tables = list(folders)
+    rows = _by_exposure(tables, "exposures").get(exposure)
+    if rows is None or not all(may_read(str(rows.iloc[-1][name])) for name in ("thumbnail", "micrograph") if _is_text(rows.iloc[-1], name)):
+        return {}
+    return _seen(rows.iloc[-1], _by_exposure(tables, "picks").get(exposure), 0)
+
+
+def _is_text(row: pd.Series, name: str) -> bool:
+    return isinstance(row.get(name), str)
+
+
 def _by_exposure(folders: Iterable[Path], kind: str) -> dict[str, pd.DataFrame]:
     """Rows of each exposure from the last of the jobs that tells of it."""
     found: dict[str, pd.DataFrame] = {}
@@ -61,7 +74,7 @@ def _by_exposure(folders: Iterable[Path], kind: str) -> dict[str, pd.DataFrame]:
 
 def _seen(row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, Any]:
     """A picture of an exposure, and its picks: x from the left and y from the top, and their radius, in thousandths of the width."""
-    image = _thumbnail(row) if isinstance(row.get("thumbnail"), str) else _reduced(row) if made < FROM_MICROGRAPHS else None
+    image = _thumbnail(row) if _is_text(row, "thumbnail") else _reduced(row) if made < FROM_MICROGRAPHS else None
     if image is None:
         return {}
     width, height = float(row["width_px"]), float(row["height_px"])
@@ -100,7 +113,7 @@ def _thumbnail(row: pd.Series) -> Image.Image | None:
 
 
 def _reduced(row: pd.Series) -> Image.Image | None:
-    if not isinstance(row.get("micrograph"), str):
+    if not _is_text(row, "micrograph"):
         return None
     try:
         image = read_mrc(row["micrograph"])[0]

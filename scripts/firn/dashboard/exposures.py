@@ -1,0 +1,136 @@
+"""Exposures: the whole table as compact lists, and everything about one of them.
+
+The table is `live/exposures.csv`, or, where no live session was, the exposures.star of the job that tells most of them.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firn.dashboard.kept import Kept, tagged
+from firn.dashboard.places import RequestError, is_inside
+from firn.dashboard.server import Answer, as_json
+from firn.live import layout
+from firn.live.accept import names_of
+from firn.live.points import ATTRIBUTES, VERDICTS
+
+HAND_FILE = Path("decisions/exposures.yaml")
+"""Hand decisions where no live session is."""
+FIGURES = ("motion", "ctf", "picks")
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """answer: what the page is sent; rows: of the file, by exposure id; called: exposure id by each of its names."""
+
+    answer: Answer
+    rows: dict[str, dict[str, str]]
+    called: dict[str, str]
+
+
+class Exposures:
+    """The table, read again when it changes."""
+
+    def __init__(self) -> None:
+        self._live = Kept(lambda: _table(_csv_rows()), layout.EXPOSURES)
+        self._stars: tuple[Path, Kept[Table]] | None = None
+
+    def table(self) -> Table:
+        """The exposures as they are now."""
+        if layout.EXPOSURES.exists():
+            return self._live.value()
+        source = _fullest()
+        if source is None:
+            return _table([])
+        if self._stars is None or self._stars[0] != source:
+            self._stars = (source, Kept(lambda: _table(_star_rows(source)), source))
+        return self._stars[1].value()
+
+    def one(self, exposure: str, hand: dict[str, str]) -> Answer:
+        """All numbers of an exposure, its picture with picks, its figures, and what a hand decided."""
+        row = self.table().rows.get(exposure)
+        if row is None:
+            raise RequestError(404, "There is no such exposure.")
+        folders = _folders(row)
+        told = {"row": {name: value for name, value in row.items() if value}, "hand": hand.get(exposure, "none")}
+        return as_json(told | {"picture": _picture(folders, exposure), "figures": _figures(folders, exposure)})
+
+
+def _csv_rows() -> list[dict[str, str]]:
+    with layout.EXPOSURES.open(encoding="utf-8", newline="") as stream:
+        return [row for row in csv.DictReader(stream, restval="") if row.get("verdict") in VERDICTS]
+
+
+def _fullest() -> Path | None:
+    """The newest exposures.star among those with the most columns."""
+    found = [path for path in Path("results").glob("*/exposures.star") if is_inside(path.as_posix())]
+    sizes = {path: (path.parent / "rejected").is_dir() * 10**15 + path.stat().st_size for path in found}
+    return max(found, key=lambda path: sizes[path], default=None)
+
+
+def _star_rows(path: Path) -> list[dict[str, str]]:
+    from firn.formats.tables import read_table  # pandas, which takes a second to import
+
+    rows: list[dict[str, str]] = []
+    for place, verdict in ((path, "accepted"), (path.parent / "rejected" / path.name, "rejected")):
+        if place.exists():
+            table = read_table(place, "exposures").astype(str)
+            rows += [{str(key): value for key, value in row.items()} | {"verdict": verdict} for row in table.to_dict("records")]
+    for row in rows:
+        row["movie"] = row.get("movie") or row.get("micrograph", "")
+        row["reason"] = row.get("reason", "") if row["verdict"] != "accepted" else ""
+    return rows
+
+
+def _table(rows: list[dict[str, str]]) -> Table:
+    columns = [attribute for attribute in ATTRIBUTES if any(row.get(attribute.column) for row in rows)]
+    lists = [
+        [row["exposure_id"], Path(row["movie"]).stem, VERDICTS.index(row["verdict"]), row["reason"], _number(row.get("time_found", ""), 12)]
+        + [_number(row.get(attribute.column, ""), DIGITS) for attribute in columns]
+        for row in rows
+    ]
+    told = {"columns": [vars(attribute) for attribute in columns], "rows": lists}
+    called = {
+        name: row["exposure_id"] for row in rows for name in (names_of(row["exposure_id"], row["movie"]) if row["exposure_id"] else ())
+    }
+    answer = tagged(json.dumps(told, separators=(",", ":")).encode())
+    return Table(answer, {row["exposure_id"]: row for row in rows if row["exposure_id"]}, called)
+
+
+def _number(text: str, digits: int) -> float | None:
+    try:
+        value = float(f"{float(text):.{digits}g}")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _folders(row: dict[str, str]) -> list[Path]:
+    """Folders of the jobs that ran on the exposure's batch, the oldest first."""
+    batch = row.get("batch", "")
+    if not batch.isalnum():
+        return []
+    found = [path.parent for path in Path("results").glob(f"*/batches/{batch}/job.json") if is_inside(path.as_posix())]
+    return sorted(found, key=lambda folder: (folder / "job.json").stat().st_mtime)
+
+
+def _picture(folders: Iterable[Path], exposure: str) -> dict[str, Any]:
+    from firn.live.strip import look_at  # pandas and Pillow, which take a second to import
+
+    return look_at(list(folders), exposure, is_inside)
+
+
+def _figures(folders: Iterable[Path], exposure: str) -> list[dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        for figure in layout.read_json(folder / "job.json", {}).get("figures", []):
+            kind, _, rest = Path(figure["file"]).stem.partition("_")
+            path = (folder / figure["file"]).as_posix()
+            if kind in FIGURES and rest == exposure and is_inside(path):
+                found[kind] = {"title": figure["title"], "caption": figure["caption"], "file": path}
+    return [found[kind] for kind in FIGURES if kind in found]

@@ -1,0 +1,8 @@
+/* the page that stands alone reads itself again */
+
+drawHead();
+drawAll();
+setInterval(tickHead, 1000);
+if (!["ended", "stopped"].includes(told.session.state)) setInterval(() => {
+  if (!document.hidden && !document.getElementById("large").open && document.getElementById("tip").hidden) location.reload();
+}, 1000 * told.refresh_s);

@@ -1,0 +1,144 @@
+"""What the pages and their data tell of a run folder."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from firn.live import layout
+from served_run import Site, write_classes, write_live
+
+
+@pytest.mark.parametrize("page", ["", "exposures", "classes", "jobs"])
+def test_every_page_is_there_and_all_that_it_loads(site: Site, page: str) -> None:
+    text = site.get(f"/{page}").body.decode()
+    loaded = [part.split('"')[0] for part in text.replace("href=", "src=").split('src="')[1:]]
+    for address in (one for one in loaded if not one.startswith("data:")):
+        assert site.get(address).status == 200
+    assert "http://" not in text
+    assert "<script>" not in text
+
+
+def test_the_name_of_a_run_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from firn.dashboard.gate import Gate
+
+    folder = tmp_path / "<b>run & co"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    site = Site(Gate())
+    try:
+        assert b"<b>" not in site.get("/").body
+        assert site.get("/api/session").status == 404
+        assert site.get("/api/exposures").told["rows"] == []
+        assert site.get("/api/jobs").told["jobs"] == []
+    finally:
+        site.close()
+
+
+def test_what_was_read_before_is_not_sent_again(site: Site) -> None:
+    first = site.get("/api/exposures")
+    again = site.get("/api/exposures", **{"If-None-Match": first.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    write_live(5)
+    changed = site.get("/api/exposures", **{"If-None-Match": first.headers["etag"]})
+    assert len(changed.told["rows"]) == 5
+
+
+def test_only_new_points_are_sent_and_all_of_them_when_old_ones_changed(site: Site) -> None:
+    first = site.get("/api/points").told
+    assert (first["start"], first["count"], len(first["fresh"])) == (0, 3, 3)
+    known = f"/api/points?count=3&digest={first['digest']}"
+    assert site.get(known).told["fresh"] == []
+    page = layout.LIVE / "session.html"
+    text = page.read_text()
+    page.write_text(text.replace("];\n", ',\n[1,2,"shot_009",0,""]];\n', 1))
+    assert [point[2] for point in site.get(known).told["fresh"]] == ["shot_009"]
+    page.write_text(text.replace("shot_000", "shot_777"))
+    assert site.get(known).told["start"] == 0
+    for odd in ("count=-1", "count=x", "count=99&digest=" + first["digest"], "count=3&digest=no"):
+        assert site.get(f"/api/points?{odd}").told["start"] == 0
+
+
+def test_one_exposure_is_told_with_its_numbers_and_figures(site: Site) -> None:
+    told = site.get("/api/exposure?id=e001").told
+    assert told["row"]["movie"] == "raw/a b/shot_001.tif"
+    assert [figure["file"] for figure in told["figures"]] == ["results/pre/batches/0001/figures/ctf_e001.png"]
+    assert site.get("/file/" + told["figures"][0]["file"]).body.startswith(b"\x89PNG")
+    assert site.get("/api/exposure?id=nobody").status == 404
+
+
+def test_a_table_cannot_make_the_dashboard_read_a_picture_elsewhere(site: Site, run_folder: Path) -> None:
+    import pandas as pd
+
+    from firn.formats.tables import write_table
+
+    Image.new("L", (9, 9), 200).save(run_folder.parent / "outside.png")
+    row = {"exposure_id": ["e001"], "batch": ["0001"], "width_px": [9], "height_px": [9], "micrograph": ["m.mrc"]}
+    table = pd.DataFrame(
+        row | {"thumbnail": [str(run_folder.parent / "outside.png")], "optics_name": ["o"], "micrograph_pixel_size": [1.0]}
+    )
+    write_table(run_folder / "results" / "pre" / "batches" / "0001" / "exposures.star", table, "exposures")
+    assert site.get("/api/exposure?id=e001").told["picture"] == {}
+    figures = {
+        "job": "pre",
+        "type": "preprocess",
+        "settings": {},
+        "figures": [{"file": "../../../../../ctf_e001.png", "title": "", "caption": ""}],
+    }
+    (run_folder.parent / "ctf_e001.png").write_bytes(b"x")
+    (run_folder / "results" / "pre" / "batches" / "0001" / "job.json").write_text(json.dumps(figures))
+    assert site.get("/api/exposure?id=e001").told["figures"] == []
+
+
+def test_classes_are_told_with_their_tiles_in_the_order_of_the_table(site: Site, run_folder: Path) -> None:
+    write_classes(run_folder / "results" / "class2d", "classify_2d")
+    write_classes(run_folder / "results" / "keep", "select_2d", kept=[1, 3])
+    assert {one["folder"] for one in site.get("/api/classes").told} == {"results/class2d", "results/keep"}
+    told = site.get("/api/classes?of=results/keep").told
+    assert [one["class_count"] for one in told["classes"]] == [40, 30, 20, 10]
+    with Image.open(io.BytesIO(site.get("/api/tiles?of=results/keep").body)) as sheet:
+        tiles = np.asarray(sheet)
+    assert tiles.shape == (told["tile"], told["across"] * told["tile"])
+    assert (tiles[:, : 4 * told["tile"]].std() > 20) & (tiles[:, 4 * told["tile"] :].max() == 0)
+
+
+def test_a_bright_spot_high_in_a_class_is_drawn_high(site: Site, run_folder: Path) -> None:
+    from firn.formats.mrc import write_stack
+
+    write_classes(run_folder / "results" / "class2d", "classify_2d")
+    averages = np.zeros((4, 12, 12), np.float32)
+    averages[0, 9, 2] = 1
+    write_stack(run_folder / "results" / "class2d" / "classes.mrcs", averages, 3.0)
+    with Image.open(io.BytesIO(site.get("/api/tiles?of=results/class2d").body)) as sheet:
+        tile = np.asarray(sheet)[:160, :160]
+    row, column = np.unravel_index(tile.argmax(), tile.shape)
+    assert (row < 60) & (column < 60)
+
+
+def test_jobs_are_told_with_their_state(site: Site, run_folder: Path) -> None:
+    write_classes(run_folder / "results" / "class2d", "classify_2d")
+    (run_folder / "logs").mkdir()
+    (run_folder / "logs" / "map.log").write_text("working")
+    jobs = {job["name"]: job for job in site.get("/api/jobs").told["jobs"]}
+    assert {name: job["state"] for name, job in jobs.items()} == {"class2d": "done", "pre": "in parts", "map": "not finished"}
+    assert jobs["pre"]["settings"] == {"box": 9}
+    assert site.get("/file/" + jobs["map"]["logs"][0]).body == b"working"
+
+
+def test_a_damaged_file_is_one_sentence(site: Site, run_folder: Path) -> None:
+    (layout.LIVE / "session.html").write_text("cut short")
+    reply = site.get("/api/session")
+    assert (reply.status, "session.html" in reply.told["error"]) == (400, True)
+    (run_folder / "results" / "pre" / "batches" / "0001" / "job.json").write_text("{")
+    assert site.get("/api/jobs").status == 200
+    assert site.get("/api/exposure?id=e001").status == 200
+
+
+def test_long_answers_are_packed_for_those_who_can_unpack(site: Site) -> None:
+    plain, packed = site.get("/static/session_page.js"), site.get("/static/session_page.js", **{"Accept-Encoding": "gzip, br"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
