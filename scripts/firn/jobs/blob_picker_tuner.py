@@ -37,10 +37,13 @@ from firn.runtime.job import Job
 from firn.runtime.params import Kind, Lane, slot
 from firn.simulate.score import match_points
 
-SPREAD = 1.25
-"""Smallest and largest diameter handed on are the found one divided and multiplied by this: views of one particle differ by as much."""
+SHORTEST, LONGEST = 0.9, 1.25
+"""Smallest and largest diameter handed on, in diameters of the ball found: whole particles are hardly nearer to each other than
+the first, and views of elongated ones are as long as the second."""
 BLUR, FINEST = 0.5, 20.0
 """Low-pass that sizes are compared at, in diameters, and Å at least: only the envelope counts."""
+SAMPLING = 3.6
+"""Pixels per finest resolution that micrographs are kept at: more than any blob is looked for at."""
 LIKE = 0.7
 """Correlation of the average pick's profile with that of a ball below which the user is warned."""
 LIMIT_SHARE = 0.05
@@ -118,12 +121,25 @@ def _look(job: Job[Params], failed_: list[dict[str, str]]) -> list[_Looked]:
     chosen = np.unique(np.linspace(0, len(exposures) - 1, min(job.params.micrographs, len(exposures))).round().astype(int))
     none = np.zeros((0, 2))
     looked = [
-        _Looked(row, micrograph, none if known is None else _places(known, row))
+        _binned(_Looked(row, micrograph, none if known is None else _places(known, row)))
         for row, micrograph in each_micrograph(job, exposures.iloc[chosen], failed_)
     ]
     if not looked:
         raise InputError(f"no micrograph could be read: {failed_[0]['reason'] if failed_ else 'there is none'}")
     return looked
+
+
+def _binned(looked: _Looked) -> _Looked:
+    """With neighbouring pixels averaged, as many as leave SAMPLING to the finest resolution: it is reduced once per diameter."""
+    pixel_size = float(looked.row["micrograph_pixel_size"])
+    factor = max(1, int(FINEST / SAMPLING / pixel_size))
+    height, width = (side // factor for side in looked.micrograph.shape)
+    blocks = looked.micrograph[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return _Looked(
+        {**looked.row, "micrograph_pixel_size": pixel_size * factor},
+        blocks.mean((1, 3), dtype=np.float32),
+        (looked.known + 0.5) / factor - 0.5,
+    )
 
 
 def _places(picks: pd.DataFrame, row: Row) -> np.ndarray:
@@ -195,11 +211,11 @@ def _in_reduced(places: np.ndarray, reduced: Reduced, device: torch.device) -> T
 
 
 def _report(job: Job[Params], looked: list[_Looked], course: _Course, places: list[np.ndarray], diameter: float) -> None:
-    low, high = diameter / SPREAD, diameter * SPREAD
+    low, high = SHORTEST * diameter, LONGEST * diameter
     reason = "the ball of this diameter correlates best with the picks made by hand"
     if course.separated:
         reason = "the ball of this diameter correlates best with what blobs tell from noise"
-    write_blobs(job.folder / "blobs.yaml", low, high, f"{reason}: {diameter:.0f} Å, and a quarter to either side", course.matched)
+    write_blobs(job.folder / "blobs.yaml", low, high, f"{reason}: {diameter:.0f} Å", course.matched)
     for name, value in (("diameter", diameter), ("min_diameter", low), ("max_diameter", high)):
         job.metric(name, value, "Å")
     job.metric("correlation", max(course.matched.values()))
