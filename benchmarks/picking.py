@@ -32,6 +32,7 @@ from firn.kernels.templates import draw_blobs
 from firn.preprocess.extract import cut_particles, repair_outliers
 from firn.preprocess.junk import clean_pixels
 from firn.preprocess.pick import Shape, pick, template_box, template_factors
+from firn.preprocess.whiten import whiten
 from firn.runtime.entry import open_job
 from firn.simulate.molecule import molecule_volume, read_molecule
 from firn.simulate.score import match_points
@@ -122,10 +123,11 @@ def time_parts() -> None:
         for k in range(8)
     ]
     factors = template_factors(box, reduced.pixel_size, low_pass, diameter, (15000.0, 14000.0, 30.0, 300.0, 2.7, 0.0, 0.1))
-    timed("match 8 templates in 72 turns", lambda: pick(reduced, shapes, clean, factors, diameter / 2, 15.0, 4000))
+    white, factors = timed("whiten", lambda: whiten(reduced, factors, low_pass, diameter))
+    timed("match 8 templates in 72 turns", lambda: pick(white, shapes, clean, factors, diameter / 2, 15.0, 4000))
     repaired = timed("repair", lambda: repair_outliers(micrograph, 8.0))
     centres = torch.randint(200, 3800, (500, 2), generator=generator)
-    images = timed("cut 500 boxes of 256", lambda: cut_particles(repaired, centres, 256, 256, 0.75))
+    images = timed("cut 500 boxes of 256", lambda: torch.cat([part.clone() for part in cut_particles(repaired, centres, 256, 256, 0.75)]))
     timed("write 500 boxes of 256 as float16", lambda: write_stack("x.mrcs", images.numpy(), 1.0, float16=True))
 
 
