@@ -15,7 +15,7 @@ from torch import Tensor
 from firn.formats.aberrations import MAGNIFICATION, NEUTRAL, TILT, Aberrations, coefficient_text
 from firn.kernels.aberrations import coma_factor, zernike_basis
 from firn.kernels.ctf import wavelength
-from firn.refine.aberrations import Fit, GroupSums, fit_stretch, significant_fit
+from firn.refine.aberrations import Fit, GroupSums, fit_stretch, matches, significant_fit
 
 LEAST_CS = 0.1
 """mm. Below it a beam tilt makes no coma worth the name, and coma is written as a Zernike polynomial."""
@@ -103,7 +103,8 @@ def find_change(sums: GroupSums, frequencies: Tensor, points: Tensor, group: Abe
         amounts, covariance = fit_stretch(sums.stretch, points, matrices.to(points))
         stretch = torch.einsum("p,pij->ij", amounts.cpu(), matrices.double()).numpy()[::-1, ::-1]
         error = float(covariance.diagonal().max().sqrt())
-        gains["magnification"] = float(amounts @ torch.linalg.solve(covariance, amounts))
+        match = matches(sums.odd, torch.zeros_like(sums.odd.power) if fits[0] is None else fits[0].phase)
+        gains["magnification"] = match * float(amounts @ torch.linalg.solve(covariance, amounts))
     return Change(group, fits[0], fits[1], stretch, error, errors, gains)
 
 

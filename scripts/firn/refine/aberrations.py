@@ -19,6 +19,12 @@ from torch import Tensor
 
 BANDS = (0.5, 0.63, 0.79, 1.0)
 STEPS = 25
+LEAST_GAIN = 1e-3
+"""Growth of the log-likelihood below which a fit is done."""
+LEAST_MATCH = 0.5
+"""Part of the likelihood to be expected that a fit must reach."""
+NOISE_SIGMAS = 6.0
+"""How many standard deviations the images' likelihood must stand out from that of noise, which finds its best phase too."""
 NORMAL_MEDIAN_SQUARE = 0.4549
 """Median of the square of a standard normal number."""
 
@@ -28,6 +34,9 @@ class PhaseSums(Protocol):
 
     def terms(self, phase: Float[Tensor, " m"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
         """(log-likelihood, its derivative, Fisher information) of a phase at each point."""
+
+    def expected(self, phase: Float[Tensor, " m"]) -> float:
+        """The log-likelihood to be expected of images that are what the map says, with this phase."""
 
 
 @dataclass
@@ -41,6 +50,10 @@ class OddSums:
         """As PhaseSums.terms."""
         turned = self.cross * torch.polar(torch.ones_like(phase), -phase)
         return turned.real, turned.imag, self.power
+
+    def expected(self, phase: Tensor) -> float:
+        """As PhaseSums.expected."""
+        return float(self.power.double().sum())
 
 
 @dataclass
@@ -56,9 +69,16 @@ class EvenSums:
     def terms(self, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As PhaseSums.terms."""
         c, s = torch.cos(phase), torch.sin(phase)
-        power = self.sine2 * c**2 + 2 * self.mixed * c * s + self.cosine2 * s**2
+        power = self._power(c, s)
         slope = self.cosine * c - self.sine * s - ((self.cosine2 - self.sine2) * c * s + self.mixed * (c**2 - s**2))
         return self.sine * c + self.cosine * s - power / 2, slope, self.sine2 * s**2 - 2 * self.mixed * c * s + self.cosine2 * c**2
+
+    def expected(self, phase: Tensor) -> float:
+        """As PhaseSums.expected."""
+        return 0.5 * float(self._power(torch.cos(phase), torch.sin(phase)).double().sum())
+
+    def _power(self, c: Tensor, s: Tensor) -> Tensor:
+        return self.sine2 * c**2 + 2 * self.mixed * c * s + self.cosine2 * s**2
 
 
 @dataclass
@@ -158,17 +178,24 @@ def significant_fit(
 
     Worth is twice what a part adds to the log-likelihood, in units of the residuals' own variance, less twice the logarithm of the number of
     standard errors that each of its terms lies from zero: among many places to look, noise alone makes one look good. A part worth less than
-    the threshold is left out.
+    the threshold is left out. Images that are not what the map says (`matches`) ask for nothing.
     """
     whole = fit_phase(sums, basis, radius)
+    match = matches(sums, whole.phase)
     gains = {}
     for part in parts:
         without = fit_phase(sums, {name: term for name, term in basis.items() if name not in part}, radius)
         searched = sum(math.log(max(1.0, abs(whole.value(name)) / whole.error(name))) for name in part)
-        gains[part] = 2 * (whole.likelihood - without.likelihood) / whole.excess - 2 * searched
+        gains[part] = match * (2 * (whole.likelihood - without.likelihood) / whole.excess - 2 * searched)
     dropped = {name for part, gain in gains.items() if gain < threshold for name in part}
     kept = fit_phase(sums, {name: term for name, term in basis.items() if name not in dropped}, radius) if dropped else whole
     return whole, kept, gains
+
+
+def matches(sums: PhaseSums, phase: Float[Tensor, " m"]) -> bool:
+    """Whether images are what the map says, with a phase: their likelihood is near the one to be expected, and far above that of noise."""
+    expected, found = sums.expected(phase), float(sums.terms(phase)[0].double().sum())
+    return found >= max(LEAST_MATCH * expected, NOISE_SIGMAS * math.sqrt(expected))
 
 
 def fit_stretch(sums: StretchSums, points: Float[Tensor, "m 2"], terms: Float[Tensor, "p 2 2"]) -> tuple[Tensor, Tensor]:
@@ -215,7 +242,7 @@ def _climb(sums: PhaseSums, basis: Tensor, start: Tensor, kept: Tensor) -> Tenso
         else:
             break
         values, gained, reached = values + step, tried - reached, tried
-        if gained < 1e-6 * max(1.0, abs(reached)):
+        if gained < LEAST_GAIN:
             break
     return values
 
