@@ -26,9 +26,9 @@ BATCHES = 130e6
 """Slices that wait to be added up, and images on their way."""
 SEARCH = 200e6
 """Of a pose search: scores and projections of one batch."""
-TOUCHED = 0.6
+TOUCHED = 0.45
 """Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations."""
-CLASSES_2D = 270e6
+CLASSES_2D = 230e6
 """Of 2D classification: scores and rotated references of one batch."""
 INITIAL = 700e6
 """Of ab-initio reconstruction: scores, projections and slices of one batch."""
