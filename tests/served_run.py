@@ -63,8 +63,8 @@ class Site:
                 answer = b""
         head, _, body = answer.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        headers = {part.split(": ", 1)[0].lower(): part.split(": ", 1)[1] for part in lines[1:]}
-        return Reply(int(lines[0].split()[1]) if lines[0] else 0, headers, body)
+        headers = {part.split(": ", 1)[0].lower(): part.split(": ", 1)[1] for part in lines[1:] if ": " in part}
+        return Reply(int(lines[0].split()[1]) if lines[0].startswith("HTTP/") else 0, headers, body)
 
     def get(self, address: str, **headers: str) -> Reply:
         return self.send(f"GET {address} HTTP/1.1\r\n{_lines({'Host': self.host} | headers)}\r\n".encode())

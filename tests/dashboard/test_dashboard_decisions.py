@@ -1,15 +1,18 @@
 """Each decision lands in the file its reader reads, passes that reader's check, and leaves the rest of the file alone."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from firn.dashboard import decide
 from firn.dashboard.decide import edit_keys
 from firn.formats.decisions import read_decisions
 from firn.jobs.select_2d import _read_decisions
 from firn.live import layout
 from firn.live.control import Limits, read_control
+from firn.live.session import Session
 from served_run import Site, write_classes
 
 
@@ -21,6 +24,25 @@ def test_a_limit_is_written_beside_what_a_human_wrote(site: Site) -> None:
     assert control.settle_s == 3
     assert control.reason.startswith("thick ice (dashboard, 20")
     assert layout.CONTROL.read_text().startswith("# ours\nsettle_s: 3  # short\n")
+
+
+def test_the_session_takes_a_decision_up_and_logs_it_with_its_reason(site: Site) -> None:
+    session = Session.resume({}, 0.0)
+    session.heed(1.0)
+    site.post("/decide/limits", {"column": "picks", "min": 20, "max": None, "reason": "empty squares"})
+    assert session.heed(2.0)
+    assert session.control.thresholds == {"picks": Limits(min=20)}
+    logged = json.loads(layout.DECISION_LOG.read_text().splitlines()[-1])
+    assert logged["what"] == "thresholds"
+    assert logged["reason"].startswith("empty squares (dashboard, ")
+
+
+def test_a_file_that_someone_else_just_changed_is_not_overwritten(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps = iter([(1, 1, 1), (2, 1, 1)])
+    monkeypatch.setattr(decide, "stamp", lambda _: next(stamps))
+    before = layout.CONTROL.read_text()
+    assert site.post("/decide/state", {"state": "pause"}).status == 409
+    assert layout.CONTROL.read_text() == before
 
 
 def test_limits_of_other_attributes_stay_and_a_limit_can_be_taken_away(site: Site) -> None:

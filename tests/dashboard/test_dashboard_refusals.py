@@ -139,6 +139,13 @@ def test_other_methods_are_refused(site: Site, method: str) -> None:
     assert reply.headers["x-frame-options"] == "DENY"
 
 
+@pytest.mark.parametrize("raw", [b"GET /\r\n\r\n", b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET //evil.example/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+     b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"\r\n\r\n", b"GET /file/\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n"])  # fmt: skip
+def test_what_is_no_request_of_a_page_is_not_answered_with_one(site: Site, raw: bytes) -> None:
+    assert b"<main" not in site.send(raw).body
+    assert site.get("/").status == 200
+
+
 def test_every_answer_has_strict_headers(site: Site) -> None:
     for address in ("/", "/api/session", "/no/such", "/file/live/exposures.csv", "/static/dashboard.js"):
         headers = site.get(address).headers

@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from firn.dashboard.kept import Kept, tagged
+from firn.dashboard.kept import Kept, stamp, tagged
 from firn.dashboard.places import RequestError, is_inside
 from firn.dashboard.server import Answer, as_json
 from firn.live import layout
@@ -26,11 +27,15 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Table:
-    """answer: what the page is sent; rows: of the file, by exposure id; called: exposure id by each of its names."""
+    """answer: what the page is sent; rows: of the file, by exposure id."""
 
     answer: Answer
     rows: dict[str, dict[str, str]]
-    called: dict[str, str]
+
+    @cached_property
+    def called(self) -> dict[str, str]:
+        """Exposure id by each of its names."""
+        return {name: exposure for exposure, row in self.rows.items() for name in names_of(exposure, row["movie"])}
 
 
 class Exposures:
@@ -90,16 +95,19 @@ def _star_rows(path: Path) -> list[dict[str, str]]:
 def _table(rows: list[dict[str, str]]) -> Table:
     columns = [attribute for attribute in ATTRIBUTES if any(row.get(attribute.column) for row in rows)]
     lists = [
-        [row["exposure_id"], Path(row["movie"]).stem, VERDICTS.index(row["verdict"]), row["reason"], _number(row.get("time_found", ""), 12)]
+        [
+            row["exposure_id"],
+            row["movie"].rsplit("/", 1)[-1].rsplit(".", 1)[0],
+            VERDICTS.index(row["verdict"]),
+            row["reason"],
+            _number(row.get("time_found", ""), 12),
+        ]
         + [_number(row.get(attribute.column, ""), DIGITS) for attribute in columns]
         for row in rows
     ]
     told = {"columns": [vars(attribute) for attribute in columns], "rows": lists}
-    called = {
-        name: row["exposure_id"] for row in rows for name in (names_of(row["exposure_id"], row["movie"]) if row["exposure_id"] else ())
-    }
     answer = tagged(json.dumps(told, separators=(",", ":")).encode())
-    return Table(answer, {row["exposure_id"]: row for row in rows if row["exposure_id"]}, called)
+    return Table(answer, {row["exposure_id"]: row for row in rows if row["exposure_id"]})
 
 
 def _number(text: str, digits: int) -> float | None:
@@ -115,8 +123,14 @@ def _folders(row: dict[str, str]) -> list[Path]:
     batch = row.get("batch", "")
     if not batch.isalnum():
         return []
-    found = [path.parent for path in Path("results").glob(f"*/batches/{batch}/job.json") if is_inside(path.as_posix())]
-    return sorted(found, key=lambda folder: (folder / "job.json").stat().st_mtime)
+    folders = [folder for folder in Path("results").glob(f"*/batches/{batch}") if is_inside(folder.as_posix())]
+    return sorted(folders, key=_time)
+
+
+def _time(folder: Path) -> int:
+    """When a folder's table came, or else the folder itself."""
+    known = stamp(folder / "exposures.star") or stamp(folder)
+    return known[0] if known else 0
 
 
 def _picture(folders: Iterable[Path], exposure: str) -> dict[str, Any]:
@@ -126,11 +140,14 @@ def _picture(folders: Iterable[Path], exposure: str) -> dict[str, Any]:
 
 
 def _figures(folders: Iterable[Path], exposure: str) -> list[dict[str, str]]:
+    """Figures of the exposure, of each kind the last, with title and caption where the job left them."""
     found: dict[str, dict[str, str]] = {}
     for folder in folders:
-        for figure in layout.read_json(folder / "job.json", {}).get("figures", []):
-            kind, _, rest = Path(figure["file"]).stem.partition("_")
-            path = (folder / figure["file"]).as_posix()
-            if kind in FIGURES and rest == exposure and is_inside(path):
-                found[kind] = {"title": figure["title"], "caption": figure["caption"], "file": path}
+        listed = {figure["file"]: figure for figure in layout.read_json(folder / "job.json", {}).get("figures", [])}
+        for kind in FIGURES:
+            name = f"figures/{kind}_{exposure}.png"
+            path = (folder / name).as_posix()
+            if is_inside(path):
+                told = listed.get(name, {})
+                found[kind] = {"title": str(told.get("title", kind)), "caption": str(told.get("caption", "")), "file": path}
     return [found[kind] for kind in FIGURES if kind in found]

@@ -116,7 +116,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no fault."""
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError, ValueError)):
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             traceback.print_exc()
 
 

@@ -156,10 +156,10 @@ function drawPaceAndStages() {
 }
 
 const drawn = [];
-function drawAll(anew = true) {
+function drawAll(anew = true, first = PARTS.length) {
   const page = document.getElementById("page");
   if (page.children.length !== PARTS.length || !drawn.length) page.replaceChildren(...PARTS.map(() => make("div", { class: "part" })));
-  PARTS.forEach(([draw, shown], number) => {
+  PARTS.slice(0, first).forEach(([draw, shown], number) => {
     const content = JSON.stringify(shown());
     if (!anew && drawn[number] === content) return;
     drawn[number] = content;

@@ -50,7 +50,7 @@ function drawHeading() {
   const cell = (label, unit, at) => make("th", { scope: "col", "aria-sort": sort.at === at ? sort.down ? "descending" : "ascending" : "none" },
     make("button", { type: "button", on: { click: () => { sort = { at, down: sort.at === at ? !sort.down : at >= 0 }; arrange(true); } } }, label, unit ? make("span", { class: "quiet" }, ` ${unit}`) : "", sort.at === at ? sort.down ? " ↓" : " ↑" : ""));
   const focused = document.activeElement?.closest?.("th"), place = focused ? [...focused.parentNode.children].indexOf(focused) : -1;
-  head.replaceChildren(make("tr", {}, cell("Exposure", "", -2), cell("Found", "", -1), ...columns.map((column, at) => cell(column.label, column.unit, at)), cell("Verdict", "", -3)));
+  head.replaceChildren(make("tr", {}, cell("Exposure", "", -2), cell("Found", "", -1), cell("Verdict", "", -3), ...columns.map((column, at) => cell(column.label, column.unit, at))));
   if (place >= 0) head.firstChild.children[place].firstChild.focus();
 }
 
@@ -63,8 +63,13 @@ function drawRows() {
 function drawRow(place) {
   const row = rows[place], verdict = VERDICTS[row[ROW_VERDICT]], by = hand[row[ID]];
   return make("tr", { "aria-selected": String(Boolean(row[ID]) && row[ID] === chosen), on: { click: () => choose(place) } },
-    make("td", { title: row[ROW_NAME] }, "\u200e" + short(row[ROW_NAME])), make("td", {}, row[ROW_FOUND] ? clock(row[ROW_FOUND]) : ""), ...columns.map((_, at) => make("td", {}, shownNumber(row, at))),
-    make("td", { title: row[ROW_REASON] }, make("i", { class: `dot ${verdict}` }), make("span", { class: by ? "hand" : "" }, words(row[ROW_REASON] || verdict) + (by && !row[ROW_REASON].includes("by hand") ? ` · ${by} by hand is on its way` : ""))));
+    make("td", { title: row[ROW_NAME] }, "\u200e" + short(row[ROW_NAME])), make("td", {}, row[ROW_FOUND] ? clock(row[ROW_FOUND]) : ""), drawVerdict(row, verdict, by),
+    ...columns.map((_, at) => make("td", {}, shownNumber(row, at))));
+}
+
+function drawVerdict(row, verdict, by) {
+  const coming = by && row[ROW_REASON] !== `${by}ed by hand` ? `will be ${by}ed` : "";
+  return make("td", { title: row[ROW_REASON] }, make("i", { class: `dot ${verdict}` }), make("span", { class: by ? "hand" : "" }, coming || words(row[ROW_REASON] || verdict)));
 }
 
 async function choose(place) {

@@ -1,6 +1,7 @@
 /* limits of an attribute: dragged at the right of its plot, moved by arrow keys, or typed */
 
 const SIDES = ["min", "max"];
+const over = () => ["ended", "stopped"].includes(told.session.state);
 const say = (a, value) => `${spoken(value)} ${a.unit}`.trim();
 
 hooks.attribute = (card, canvas, a, limits) => {
@@ -25,6 +26,7 @@ function placeGrip(canvas, grip, limit, side) {
   grip.hidden = !canvas.places;
   if (grip.hidden) return;
   const { y, low, high, box } = canvas.places, at = limit !== null && limit > low && limit < high ? limit : side ? high : low;
+  for (const [name, value] of [["valuemin", low], ["valuemax", high], ["valuenow", at]]) grip.setAttribute(`aria-${name}`, Number(value.toPrecision(4)));
   grip.className = `grip ${limit === null ? "free" : ""}`;
   grip.style.left = `${canvas.offsetLeft + box.right - 4}px`;
   grip.style.top = `${canvas.offsetTop + y(at)}px`;
@@ -83,7 +85,7 @@ function makeForm(a, limits, edit) {
 
 async function saveLimits(a, limits, wanted) {
   const [min, max] = wanted.map(value => value === null ? null : Number((value / a.factor).toPrecision(8)));
-  const done = await decide("limits", { column: a.column, min, max }, `${a.label}: ${wanted.map((value, side) => value === null ? null : `${side ? "≤" : "≥"} ${say(a, value)}`).filter(Boolean).join(", ") || "no limit"}; written to live/control.yaml`);
+  const done = await decide("limits", { column: a.column, min, max }, `${a.label}: ${wanted.map((value, side) => value === null ? null : `${side ? "≤" : "≥"} ${say(a, value)}`).filter(Boolean).join(", ") || "no limit"}; written to live/control.yaml${over() ? ", which counts when the session goes on" : ""}`);
   if (!done) return;
   [limits[0], limits[1]] = wanted;
   [a.min, a.max] = [min, max];

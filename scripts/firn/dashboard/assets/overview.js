@@ -4,22 +4,32 @@ let known = { count: 0, digest: "" }, shownSession = false;
 setInterval(() => { if (shownSession) tickHead(); }, 1000);
 
 async function look() {
-  const wanted = [read("/api/session"), read("/api/pictures"), ask(`/api/points?count=${known.count}&digest=${known.digest}`)];
-  const [session, pictures, more] = await Promise.all(wanted).catch(fault => {
+  try {
+    await lookAtSession();
+  } catch (fault) {
     if (fault.status !== 404) throw fault;
     nothing(fault.message);
-    return [null, null, null];
-  });
-  if (!more) return;
+  }
+}
+
+async function lookAtSession() {
+  const first = read("/api/session"), others = [read("/api/pictures"), ask(`/api/points?count=${known.count}&digest=${known.digest}`)];
+  for (const other of others) other.catch(() => {});
+  told = { ...told, ...await first };
+  if (!shownSession) show(2);
+  const [pictures, more] = await Promise.all(others);
   points = more.start ? [...points, ...more.fresh] : more.fresh;
   known = { count: more.count, digest: more.digest };
-  told = { ...told, ...(session || {}), ...(pictures || {}) };
-  if (busy()) { waiting = true; return; }
+  told = { ...told, ...pictures };
+  if (!busy()) show();
+}
+
+/* the headline needs no points; the rest comes with them */
+function show(parts) {
   now = told.updated_s;
   drawHead();
-  drawAll(false);
+  drawAll(false, parts);
   shownSession = true;
 }
-let waiting = false;
 const busy = () => document.querySelector(".rule, .limits:not([hidden])") !== null || document.getElementById("large").open;
 again(look, 4);
