@@ -122,8 +122,8 @@ def run_relion(options: argparse.Namespace) -> None:
     Path("relion").mkdir(exist_ok=True)
     maps = "".join(f"results/species_{number}/map.mrc\n" for number in range(1, len(options.models) + 1))
     Path("relion/starts.star").write_text(f"data_model_classes\n\nloop_\n_rlnReferenceImage\n{maps}")
-    command = [*RELION.split(), "--K", str(len(options.models)), "--iter", str(RELION_ITERATIONS), "--particle_diameter", str(options.diameter)]
-    subprocess.run(command, check=True, capture_output=True)
+    command = f"{RELION} --K {len(options.models)} --iter {RELION_ITERATIONS} --particle_diameter {options.diameter}"
+    subprocess.run(command.split(), check=True, capture_output=True)
 
 
 def class_tables(name: str) -> pd.DataFrame:
