@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from firn.dashboard import decide
 from firn.dashboard.decide import edit_keys
 from firn.formats.decisions import read_decisions
+from firn.formats.tables import write_table
 from firn.jobs.select_2d import _read_decisions
 from firn.live import layout
 from firn.live.control import Limits, read_control
@@ -93,20 +95,26 @@ def test_what_is_no_verdict_is_refused(site: Site, body: dict) -> None:
 
 
 def test_without_a_session_verdicts_are_a_file_that_curation_reads(site: Site, run_folder: Path) -> None:
-    import pandas as pd
-
-    from firn.formats.tables import write_table
-
     layout.EXPOSURES.unlink()
     table = pd.DataFrame(
-        {"exposure_id": ["e1", "e2"], "batch": ["0001", "0001"], "micrograph": ["a/one.mrc", "a/two.mrc"], "ctf_fit_resolution": [4.0, 5.0]}
+        {
+            "exposure_id": ["e1", "e2"],
+            "batch": ["0001", "0001"],
+            "micrograph": ["a/one.mrc", "a/two.mrc"],
+            "ctf_fit_resolution": [4.0, float("nan")],
+            "defocus_u": [9000.0, 9000.0],
+            "defocus_v": [8000.0, 8000.0],
+        }
     )
     write_table(run_folder / "results" / "pre" / "exposures.star", table.assign(optics_name="o", voltage_kv=300.0), "exposures")
     assert site.post("/decide/exposures", {"exposures": ["e2"], "verdict": "reject"}).status == 200
     assert site.post("/decide/exposures", {"exposures": ["e1"], "verdict": "accept"}).status == 200
     assert read_decisions("decisions/exposures.yaml") == {"e2": "reject", "e1": "accept"}
     assert site.get("/api/hand").told == {"e1": "accept", "e2": "reject"}
-    assert site.get("/api/exposures").told["rows"][0][:3] == ["e1", "one", 0]
+    told = site.get("/api/exposures").told
+    assert [column["column"] for column in told["columns"]] == ["ctf_fit_resolution", "defocus"]
+    assert told["rows"] == [["e1", "one", 0, "", None, 4.0, 8500.0], ["e2", "two", 0, "", None, None, 8500.0]]
+    assert "ctf_fit_resolution" not in site.get("/api/exposure?id=e2").told["row"]
 
 
 def test_a_control_file_with_a_fault_is_left_as_it_is(site: Site) -> None:

@@ -5,9 +5,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from firn.dashboard.gate import Gate
+from firn.formats.mrc import write_stack
+from firn.formats.tables import write_table
 from firn.live import layout
 from served_run import Site, write_classes, write_live
 
@@ -23,8 +27,6 @@ def test_every_page_is_there_and_all_that_it_loads(site: Site, page: str) -> Non
 
 
 def test_the_name_of_a_run_is_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from firn.dashboard.gate import Gate
-
     folder = tmp_path / "<b>run & co"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -71,10 +73,6 @@ def test_one_exposure_is_told_with_its_numbers_and_figures(site: Site) -> None:
 
 
 def test_a_table_cannot_make_the_dashboard_read_a_picture_elsewhere(site: Site, run_folder: Path) -> None:
-    import pandas as pd
-
-    from firn.formats.tables import write_table
-
     Image.new("L", (9, 9), 200).save(run_folder.parent / "outside.png")
     row = {"exposure_id": ["e001"], "batch": ["0001"], "width_px": [9], "height_px": [9], "micrograph": ["m.mrc"]}
     table = pd.DataFrame(
@@ -101,8 +99,6 @@ def test_classes_are_told_with_their_tiles_in_the_order_of_the_table(site: Site,
 
 
 def test_a_bright_spot_high_in_a_class_is_drawn_high(site: Site, run_folder: Path) -> None:
-    from firn.formats.mrc import write_stack
-
     write_classes(run_folder / "results" / "class2d", "classify_2d")
     averages = np.zeros((4, 12, 12), np.float32)
     averages[0, 9, 2] = 1

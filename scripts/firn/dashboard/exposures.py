@@ -84,9 +84,13 @@ def _star_rows(path: Path) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for place, verdict in ((path, "accepted"), (path.parent / "rejected" / path.name, "rejected")):
         if place.exists():
-            table = read_table(place, "exposures").astype(str)
-            rows += [{str(key): value for key, value in row.items()} | {"verdict": verdict} for row in table.to_dict("records")]
+            table = read_table(place, "exposures")
+            if {"defocus_u", "defocus_v"} <= set(table.columns):
+                table["defocus"] = (table["defocus_u"] + table["defocus_v"]) / 2
+            known = table.astype(object).where(table.notna(), "")
+            rows += [{str(key): str(value) for key, value in row.items()} | {"verdict": verdict} for row in known.to_dict("records")]
     for row in rows:
+        row["exposure_id"] = row.get("exposure_id", "")
         row["movie"] = row.get("movie") or row.get("micrograph", "")
         row["reason"] = row.get("reason", "") if row["verdict"] != "accepted" else ""
     return rows

@@ -52,7 +52,7 @@ def _digest(lines: list[str]) -> str:
 
 def _read() -> Pieces:
     if not PAGE.exists():
-        nothing = as_json({"error": "There is no live session in this run folder; its jobs are shown under Jobs."}, 404)
+        nothing = as_json({"error": "There is no live session in this run folder."}, 404)
         return Pieces(nothing, nothing, [])
     told, lines = read_page()
     pictures: dict[str, Any] = {name: told.pop(name, []) for name in PICTURES}

@@ -65,4 +65,4 @@ function again(look, seconds) {
 }
 
 const fileAddress = path => "/file/" + path.split("/").map(encodeURIComponent).join("/");
-const nothing = sentence => page().replaceChildren(make("p", { class: "card" }, sentence));
+const nothing = (sentence, ...more) => page().replaceChildren(make("p", { class: "card" }, sentence, " ", ...more));

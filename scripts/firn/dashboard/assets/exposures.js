@@ -2,7 +2,7 @@
 
 const ROW_PX = 30, HEAD_PX = 34, AHEAD = 12, FIXED = ["id", "name", "verdict", "reason", "found"];
 const [ID, ROW_NAME, ROW_VERDICT, ROW_REASON, ROW_FOUND, ROW_FIRST] = [0, 1, 2, 3, 4, 5];
-let rows = [], columns = [], order = [], hand = {}, sort = { at: -1, down: true }, chosen = "", only = -1;
+let times = [], rows = [], columns = [], order = [], hand = {}, sort = { at: -1, down: true }, chosen = "", only = -1;
 
 const search = make("input", { type: "search", class: "grow", placeholder: "filter: words, or picks<50 ctf>5", "aria-label": "filter exposures", on: { input: () => arrange(true) } });
 const verdictSwitch = make("span", { class: "switch", role: "group", "aria-label": "verdict" });
@@ -12,6 +12,8 @@ const scroller = make("div", { class: "card scroller", tabindex: "0", "aria-labe
 const one = make("aside", { class: "card one", hidden: "", "aria-label": "the exposure" });
 const browse = make("div", { class: "browse alone" }, scroller, one);
 
+const timed = () => times.length > 0;
+const when = time => time === null ? "" : times.at(-1) - times[0] > 20 * HOUR ? `${day(time)} ${clock(time)}` : clock(time);
 const number = (row, column) => row[ROW_FIRST + column];
 const shownNumber = (row, column) => { const value = number(row, column); return value === null ? "" : spoken(value * columns[column].factor); };
 function key(row) {
@@ -50,7 +52,7 @@ function drawHeading() {
   const cell = (label, unit, at) => make("th", { scope: "col", "aria-sort": sort.at === at ? sort.down ? "descending" : "ascending" : "none" },
     make("button", { type: "button", on: { click: () => { sort = { at, down: sort.at === at ? !sort.down : at >= 0 }; arrange(true); } } }, label, unit ? make("span", { class: "quiet" }, ` ${unit}`) : "", sort.at === at ? sort.down ? " ↓" : " ↑" : ""));
   const focused = document.activeElement?.closest?.("th"), place = focused ? [...focused.parentNode.children].indexOf(focused) : -1;
-  head.replaceChildren(make("tr", {}, cell("Exposure", "", -2), cell("Found", "", -1), cell("Verdict", "", -3), ...columns.map((column, at) => cell(column.label, column.unit, at))));
+  head.replaceChildren(make("tr", {}, cell("Exposure", "", -2), ...(timed() ? [cell("Found", "", -1)] : []), cell("Verdict", "", -3), ...columns.map((column, at) => cell(column.label, column.unit, at))));
   if (place >= 0) head.firstChild.children[place].firstChild.focus();
 }
 
@@ -63,7 +65,7 @@ function drawRows() {
 function drawRow(place) {
   const row = rows[place], verdict = VERDICTS[row[ROW_VERDICT]], by = hand[row[ID]];
   return make("tr", { "aria-selected": String(Boolean(row[ID]) && row[ID] === chosen), on: { click: () => choose(place) } },
-    make("td", { title: row[ROW_NAME] }, "\u200e" + short(row[ROW_NAME])), make("td", {}, row[ROW_FOUND] ? clock(row[ROW_FOUND]) : ""), drawVerdict(row, verdict, by),
+    make("td", { title: row[ROW_NAME] }, "\u200e" + short(row[ROW_NAME])), timed() ? make("td", {}, when(row[ROW_FOUND])) : null, drawVerdict(row, verdict, by),
     ...columns.map((_, at) => make("td", {}, shownNumber(row, at))));
 }
 
@@ -133,6 +135,8 @@ async function lookAtAll() {
   hand = decided;
   if (table) {
     ({ rows, columns } = table);
+    times = rows.map(row => row[ROW_FOUND]).filter(time => time !== null).sort((a, b) => a - b);
+    scroller.classList.toggle("untimed", !timed());
     drawVerdicts();
     arrange();
     const place = rows.findIndex(row => row[ID] && row[ID] === chosen);
