@@ -16,7 +16,8 @@ from firn.errors import ExposureError, InputError
 from firn.formats.movie import MovieHeader, read_header
 from firn.formats.sidecar import find_sidecars, read_sidecar
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a growing file is looked at again and again; what is wrong in the end is told once
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+"""A growing file is looked at again and again; what is wrong in the end is told once."""
 
 FEWEST_ALIKE = 3
 SHARE_ALIKE = 0.6
