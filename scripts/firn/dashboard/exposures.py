@@ -72,10 +72,12 @@ def _csv_rows() -> list[dict[str, str]]:
 
 
 def _fullest() -> Path | None:
-    """The newest exposures.star among those with the most columns."""
+    """The exposures.star of a curation, which tells of rejected ones too, or else the largest; of several the newest."""
     found = [path for path in Path("results").glob("*/exposures.star") if is_inside(path.as_posix())]
-    sizes = {path: (path.parent / "rejected").is_dir() * 10**15 + path.stat().st_size for path in found}
-    return max(found, key=lambda path: sizes[path], default=None)
+    curated = [path for path in found if (path.parent / "rejected" / path.name).exists()]
+    if curated:
+        return max(curated, key=lambda path: path.stat().st_mtime)
+    return max(found, key=lambda path: (path.stat().st_size, path.stat().st_mtime), default=None)
 
 
 def _star_rows(path: Path) -> list[dict[str, str]]:
