@@ -28,8 +28,20 @@ async function lookAtSession() {
 function show(parts) {
   now = told.updated_s;
   drawHead();
+  drawPause();
   drawAll(false, parts);
   shownSession = true;
 }
+function drawPause() {
+  const [state, label] = { running: ["pause", "Pause"], paused: ["run", "Go on"] }[told.session.state] || [];
+  if (!state) return;
+  const focused = document.activeElement?.id === "pause";
+  const button = make("button", { type: "button", class: "button", id: "pause", on: { click: async () => {
+    button.disabled = Boolean(await decide("state", { state }, state === "run" ? "The session goes on" : "The session finishes what is cut and cuts nothing until it goes on"));
+  } } }, label);
+  document.querySelector("#head .pill").after(button);
+  if (focused) button.focus();
+}
+
 const busy = () => document.querySelector(".rule, .limits:not([hidden])") !== null || document.getElementById("large").open;
 again(look, 4);
