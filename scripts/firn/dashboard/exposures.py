@@ -6,6 +6,7 @@ The table is `live/exposures.csv`, or, where no live session was, the exposures.
 import csv
 import json
 import math
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,7 @@ class Exposures:
     def __init__(self) -> None:
         self._live = Kept(lambda: _table(_csv_rows()), layout.EXPOSURES)
         self._stars: tuple[Path, Kept[Table]] | None = None
+        self._looking = threading.Lock()
 
     def table(self) -> Table:
         """The exposures as they are now."""
@@ -63,7 +65,9 @@ class Exposures:
             raise RequestError(404, "There is no such exposure.")
         folders = _folders(row)
         told = {"row": {name: value for name, value in row.items() if value}, "hand": hand.get(exposure, "none")}
-        return as_json(told | {"picture": _picture(folders, exposure), "figures": _figures(folders, exposure)})
+        with self._looking:  # a micrograph is large, and a reader who steps through them asks for many
+            picture = _picture(folders, exposure)
+        return as_json(told | {"picture": picture, "figures": _figures(folders, exposure)})
 
 
 def _csv_rows() -> list[dict[str, str]]:

@@ -24,8 +24,8 @@ def list_jobs() -> Answer:
 
 def _job(name: str) -> dict[str, Any]:
     folder = Path("results") / name
-    records = [path for path in _records(folder) if is_inside(path.as_posix())]
-    latest = records[-1] if records else None
+    records = _records(folder)
+    latest = records[-1] if records and is_inside(records[-1].as_posix()) else None
     content = layout.read_json(latest, {}) if latest else {}
     told = {
         "name": name, "state": _state(folder, records), "time": latest.stat().st_mtime if latest else 0.0, "type": content.get("type", ""),

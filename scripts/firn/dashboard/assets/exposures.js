@@ -81,6 +81,8 @@ async function choose(place) {
   browse.classList.remove("alone");
   drawRows();
   if (!row[ID]) { one.replaceChildren(make("h3", {}, row[ROW_NAME]), make("p", {}, row[ROW_REASON])); return; }
+  await new Promise(done => setTimeout(done, 120));
+  if (chosen !== row[ID]) return;
   const found = await ask(`/api/exposure?id=${encodeURIComponent(row[ID])}`).catch(fault => notice(fault.message, true));
   if (found && chosen === row[ID]) drawOne(row, found);
 }
