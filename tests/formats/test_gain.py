@@ -25,7 +25,6 @@ def test_a_tiff_gain_has_its_rows_in_the_order_of_tiff_movies(tmp_path: Path) ->
     np.testing.assert_array_equal(read_gain(tmp_path / "gain.tif"), GAIN[::-1])
 
 
-@pytest.mark.filterwarnings("ignore:Data array contains")
 def test_a_dividing_gain_is_inverted_and_unusable_pixels_become_defects(tmp_path: Path) -> None:
     gain = GAIN.copy()
     gain[0, 0], gain[1, 1], gain[2, 2] = 0, np.nan, np.inf

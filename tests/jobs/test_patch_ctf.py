@@ -67,8 +67,7 @@ def test_bad_exposures_are_listed_with_their_reason_and_the_rest_is_fitted():
     write_image("flat.mrc", np.ones((300, 300)), 1.5)
     write_image("small.mrc", rng.standard_normal((60, 60)), 1.5)
     Path("cut.mrc").write_bytes(Path("good.mrc").read_bytes()[:20000])
-    with pytest.warns(RuntimeWarning, match="NaN"):
-        write_image("nan.mrc", np.full((300, 300), np.nan), 1.5)
+    write_image("nan.mrc", np.full((300, 300), np.nan), 1.5)
     record = fit(["good.mrc", "flat.mrc", "small.mrc", "cut.mrc", "nan.mrc", "absent.mrc"])
     failed = read_table("results/ctf/batches/0001/failed.star", "failed")
     assert failed["reason_code"].tolist() == ["ZERO", "SHAPE", "HEADER", "NONFINITE", "HEADER"]
