@@ -40,6 +40,14 @@ def test_weak_offcentre_and_spread_classes_score_below_good_ones() -> None:
     assert bool((score[2:] < 0.5).all())
 
 
+def test_a_class_that_blurs_views_of_strong_particles_is_no_junk_and_noise_beside_them_is() -> None:
+    images = disc_image(40, 0, 0, 8).repeat(4, 1, 1)
+    gain = torch.tensor([300.0, 350.0, 47.0, 10.0]).double()
+    score = class_quality(images, torch.tensor([300.0, 200.0, 140.0, 100.0]).double(), gain, RADIUS_PX).score
+    assert bool((score[:3] > 0.7).all())
+    assert score[3] < 0.2
+
+
 def test_signal_far_above_a_particles_counts_against_a_class() -> None:
     images = disc_image(40, 0, 0, 8).repeat(2, 1, 1)
     score = class_quality(images, torch.tensor([100.0, 5.0]).double(), torch.tensor([50.0, 1000.0]).double(), RADIUS_PX).score

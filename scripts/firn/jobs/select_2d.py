@@ -23,6 +23,7 @@ DECISION_KEYS = ("select", "reject", "author", "comment")
 class Params(JobParams):
     """Keep particles of 2D classes that look like a well-averaged, centred molecule; thresholds, or a list of yours, decide otherwise."""
 
+    revision: ClassVar[int] = 2
     stage: ClassVar[str] = "classify_2d"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("particles", "templates")

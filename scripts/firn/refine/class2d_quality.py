@@ -2,7 +2,8 @@
 
 The score is the product of three parts, each from 0 to 1 and relative to the better classes of the same run:
   signal   how much better the average explains its particles than nothing does (nats per particle), against 0.8 of the
-           upper quartile over particles; four times that level and more counts against a class, for ice and dirt are
+           upper quartile over particles, or against CERTAIN where that is less: of strong particles, a class that blurs
+           several views is no junk; four times the former level and more counts against a class, for ice and dirt are
            stronger than protein;
   shape    mean square of the positive density in the outer part of the mask against that inside: false picks, neighbours and
            gradients fill the mask to its edge, a particle does not (its dark CTF fringe does not count);
@@ -18,6 +19,8 @@ from torch import Tensor
 from firn.kernels.mask import centre_distance
 
 TOO_STRONG = 4.0
+CERTAIN = 60.0
+"""Nats per particle that settle that something is there: the best of all poses of a false pick reaches the logarithm of their number, about 10."""
 USUAL_EDGE = 0.8
 """Outer over inner mean square at which the shape part is one half, when the better classes stay well below."""
 USUAL_OFFSET = 0.3
@@ -72,5 +75,5 @@ def weighted_quantile(values: Float[Tensor, " k"], weights: Float[Tensor, " k"],
 
 
 def _signal(gain: Float[Tensor, " k"], count: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    relative = gain / max(0.8 * weighted_quantile(gain, count, 0.75), 1e-6)
-    return torch.where(relative > TOO_STRONG, TOO_STRONG / relative, relative.clamp(0, 1))
+    level = max(0.8 * weighted_quantile(gain, count, 0.75), 1e-6)
+    return torch.where(gain > TOO_STRONG * level, TOO_STRONG * level / gain, (gain / min(level, CERTAIN)).clamp(0, 1))
