@@ -96,16 +96,17 @@ class Room:
 
     def _evict_for(self, need: int) -> float:
         """Bytes that may come, after dropping idle copies as far as that is needed and helps."""
-        room = self._room()
+        used = sum(entry.bytes for entry in self.entries())
+        room = self._room(used)
         for entry in self._idle():
             if room >= need:
                 break
             if _drop(entry.path):
-                room = self._room()
+                used -= entry.bytes
+                room = self._room(used)
         return room
 
-    def _room(self) -> float:
-        used = sum(entry.bytes for entry in self.entries())
+    def _room(self, used: float) -> float:
         return min(self._limits.quota - used, free_bytes(self.images) - self._limits.reserve)
 
     def _idle(self) -> list[Entry]:
