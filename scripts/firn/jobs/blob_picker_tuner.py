@@ -24,7 +24,6 @@ from firn.preprocess.blob_scale import (
     likeness,
     mean_profile,
     radial_profile,
-    separation,
     trial_diameters,
     values_around,
 )
@@ -167,10 +166,12 @@ def _clear(diameters: list[float], merits: list[float], count: int) -> float:
 def _separate(job: Job[Params], looked: list[_Looked], diameters: list[float]) -> tuple[dict[float, float], list[np.ndarray], float]:
     """(how clearly each diameter tells particles from noise, places of particles in each micrograph, the clearest diameter)."""
     tables = [_pick_all(job, looked, diameter, diameter) for diameter in job.over(diameters, "diameters")]
-    merits = [separation(*_scores(table)) for table in tables]
+    scores = [_scores(table) for table in tables]
+    lines = [divide_picks(*each) for each in scores]
+    merits = [line.separation for line in lines]
     _clear(diameters, merits, len(looked))
     best = int(np.argmax(merits))
-    kept = tables[best][divide_picks(*_scores(tables[best])).passes(*_scores(tables[best])).numpy()]
+    kept = tables[best][lines[best].passes(*scores[best]).numpy()]
     return dict(zip(diameters, merits, strict=True)), [_places(kept, each.row) for each in looked], diameters[best]
 
 
@@ -249,7 +250,8 @@ def _profiles(
 
 def _draw_picks(job: Job[Params], looked: list[_Looked], places: list[np.ndarray], picks: pd.DataFrame, diameter: float) -> None:
     """The particles found with these diameters; with picks made by hand also the limit on the correlation that most of those pass."""
-    kept = divide_picks(*_scores(picks)).passes(*_scores(picks)).numpy()
+    scores = _scores(picks)
+    kept = divide_picks(*scores).passes(*scores).numpy()
     if job.has("picks"):
         least = np.concatenate([_known_scores(picks, each, diameter) for each in looked])
         job.metric("picks made by hand that are found", len(least) / max(sum(len(here) for here in places), 1))

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from firn.kernels.crop import boxes_fit, crop_boxes
-from firn.preprocess.thresholds import divide_picks
 
 RATIO = 2**0.25
 """Ratio of neighbouring diameters tried; a ball's response is about twice as wide."""
@@ -37,11 +36,6 @@ def trial_diameters(smallest: float, largest: float, ratio: float = RATIO) -> li
     """Diameters from the smallest to the largest, a ratio or a little less apart."""
     steps = max(1, math.ceil(math.log(largest / smallest) / math.log(ratio) - 1e-9))
     return [smallest * (largest / smallest) ** (step / steps) for step in range(steps + 1)]
-
-
-def separation(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> float:
-    """How far apart particles and noise lie among all maxima of one diameter; 0 when they do not fall into two parts."""
-    return divide_picks(score, power).separation
 
 
 def values_around(scores: Float[Tensor, "y x"], points: Float[Tensor, "n 2"]) -> Float[Tensor, "n"]:
