@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from firn.formats.tables import write_table
+from firn.live.session import Session
 from firn.live.views import EVEN, largest_share, views_sentence
 
 
@@ -58,3 +59,16 @@ def test_icosahedral_views_in_their_small_unit_are_no_alarm(tmp_path: Path):
 
 def test_a_round_without_poses_tells_nothing(tmp_path: Path):
     assert views_sentence("map", tmp_path) == ""
+
+
+def test_a_session_raises_the_alarm_for_the_latest_round_of_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/map/rounds/0001")
+    table = pd.DataFrame({"image": [f"{number:06d}@s.mrcs" for number in range(1, 61)], "rot": 10.0, "tilt": 20.0, "psi": 0.0})
+    write_table(folder / "particles.star", table, "particles")
+    Path("live").mkdir()
+    columns = "finished,job,role,round,state,particles,kept,resolution,seconds,tries,sentence,folder"
+    Path("live/rounds.csv").write_text(f"{columns}\n1.0,map,refine,1,done,60,,8.0,1.0,1,,{folder}\n")
+    session = Session.resume({}, 100.0, [])
+    session.tell(100.0, "running")
+    assert "100 % of the particles of map are seen from about one direction" in Path("live/alarms.jsonl").read_text()

@@ -11,7 +11,6 @@ from firn.errors import InputError
 from firn.live.page import PAGE, read_page
 
 PICTURES = ("latest", "fits", "streams")
-MOST_POINTS = 10**7
 
 
 @dataclass(frozen=True)

@@ -84,5 +84,5 @@ def _verdict(
         return "change", "More particles brought no better resolution; look at views, ice, classes and pixel size before collecting more."
     cost = steps[0]["more_particles"] if steps else None
     if cost is None or cost > particles:
-        return "stop", "The next 0.1 Å costs more than twice the particles there are."
+        return "stop", "The next 0.1 Å costs more particles than there are."
     return "collect", f"The next 0.1 Å costs {100 * cost / particles:.0f} % more particles."

@@ -127,8 +127,10 @@ class Session:
     def _trends(self, points: Points, summary: dict[str, Any]) -> dict[str, str]:
         rates = summary["rates"]
         slow = backlog_alarm(self.memory["backlog"], rates["found_per_hour"], rates["ready_per_hour"], "backlog" in self.active)
-        maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in resolutions(read_rounds()).items()}
-        found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | given_up(self.rounds)
+        refined = resolutions(read_rounds())
+        maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in refined.items()}
+        views = {f"views_{name}": self._views(name, rounds[-1]["folder"]) for name, rounds in refined.items() if rounds}
+        found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | views | given_up(self.rounds)
         return {key: sentence for key, sentence in found.items() if sentence}
 
     def _views(self, job: str, folder: str) -> str:

@@ -25,7 +25,7 @@ MARK = "FIRN_LIVE_SESSION"
 SHORTEST_S = 20.0
 QUICK_ENDS = 3
 PAUSE_S = 2.0
-LIVE_CORES = 64
+LIVE_CORES = max(64, os.cpu_count() or 1)
 """Cores that Snakemake may count on while movies come: a machine full of work would keep the next tick waiting; lanes bound the work."""
 
 
