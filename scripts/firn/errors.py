@@ -1,5 +1,8 @@
 """The errors a user may meet: each carries one sentence that says what, got, want and where."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something the user gave (a file, a table, a parameter) cannot be used; the message is one clear sentence."""
@@ -14,3 +17,9 @@ class ExposureError(InputError):
     def __init__(self, code: str, sentence: str):
         super().__init__(sentence)
         self.code = code
+
+
+def hint_at(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a word that is not known: the one that may have been meant, or all that are known."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(sorted(known))}"

@@ -25,6 +25,9 @@ def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
     [
         ("state: puase", "state: Input should be 'run', 'pause', 'stop' or 'end', got 'puase'"),
         ("max_wait: 3", "max_wait: Extra inputs are not permitted"),
+        ("qiet_min: 3", "did you mean 'quiet_min'?"),
+        ("streams: {frist_2d: 3}", "did you mean 'first_2d'?"),
+        ("thresholds: {motion_total: {maxx: 3}}", "did you mean 'max'?"),
         ("thresholds: {motion_total: {maximum: 3}}", "thresholds.motion_total.maximum"),
         ("settle_s: -1", "settle_s: Input should be greater than or equal to 0"),
         ("a: &x [1]\nb: *x", "must not use YAML aliases"),

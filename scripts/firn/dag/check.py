@@ -1,6 +1,5 @@
 """One line for each thing that is wrong with a session's config, before anything runs."""
 
-import difflib
 import re
 from typing import Any
 
@@ -8,7 +7,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from firn.dag.catalogue import Catalogue, JobType
-from firn.errors import InputError
+from firn.errors import InputError, hint_at
 
 JOB_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 TOP_KEYS = ("seed", "title", "jobs")
@@ -18,7 +17,7 @@ def check_session(config: dict[str, Any], catalogue: Catalogue) -> None:
     """Raise InputError with one sentence when the config is not a session: keys, types, parameters."""
     for key in config:
         if key not in TOP_KEYS:
-            raise InputError(f"config: '{key}' is not a key of a session{_hint(key, TOP_KEYS)}")
+            raise InputError(f"config: '{key}' is not a key of a session{hint_at(key, TOP_KEYS)}")
     if not isinstance(config.get("jobs"), dict) or not config["jobs"]:
         raise InputError("config: 'jobs' is missing or empty; it maps a name to {type: ..., ...}")
     if not isinstance(config.get("seed", 1), int):
@@ -34,7 +33,7 @@ def _check_job(name: str, settings: Any, catalogue: Catalogue) -> None:
     if not isinstance(settings, dict) or "type" not in settings:
         raise InputError(f"{where}: expected {{type: ..., ...}}, got {settings!r}")
     if settings["type"] not in catalogue.types:
-        raise InputError(f"{where}.type: there is no job type '{settings['type']}'{_hint(str(settings['type']), catalogue.types)}")
+        raise InputError(f"{where}.type: there is no job type '{settings['type']}'{hint_at(str(settings['type']), catalogue.types)}")
     _check_settings(where, settings, catalogue.types[settings["type"]])
 
 
@@ -42,7 +41,7 @@ def _check_settings(where: str, settings: dict[str, Any], job_type: JobType) -> 
     for key in settings:
         if key != "type" and key not in job_type.schema["properties"]:
             raise InputError(
-                f"{where}.{key}: {job_type.name} has no parameter '{key}'{_hint(key, set(job_type.schema['properties']) - {'type'})}"
+                f"{where}.{key}: {job_type.name} has no parameter '{key}'{hint_at(key, set(job_type.schema['properties']) - {'type'})}"
             )
     given = {key: value for key, value in settings.items() if key != "type"}
     errors = list(Draft202012Validator(job_type.schema).iter_errors(given))
@@ -59,8 +58,3 @@ def _sentence(error: ValidationError) -> str:
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{place}.{missing}: is missing; {error.schema['properties'][missing].get('description', 'it is required')}"
     return f"{place}: {error.message}"
-
-
-def _hint(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(sorted(known))}"

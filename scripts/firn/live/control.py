@@ -1,12 +1,13 @@
 """What people decide while a session runs: `live/control.yaml`, checked, with a default for everything."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from firn.errors import InputError
+from firn.errors import InputError, hint_at
 
 LARGEST_BYTES = 2**16
 
@@ -94,9 +95,17 @@ def read_control(path: Path) -> Control:
         return Control(**content)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}") from error
+        hint = _known_key(fault["loc"]) if fault["type"] == "extra_forbidden" else ""
+        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}{hint}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+
+
+def _known_key(place: Sequence[int | str]) -> str:
+    """A hint at the key that may have been meant where there is none of that name."""
+    parts: dict[Any, type[Strict]] = {(): Control, ("streams",): Streams, ("alarms",): Alarms}
+    model = parts.get(tuple(place[:-1]), Limits)
+    return hint_at(str(place[-1]), model.model_fields)
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
