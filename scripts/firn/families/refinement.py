@@ -29,9 +29,9 @@ from firn.runtime.params import JobParams, Kind, Lane, slot
 FEWEST_PER_HALF = 20
 WINDOW = (0.85, 0.99)
 EDGE = 10.0
+"""Å. Width of the soft edge of the particle's disc."""
 READ = 512
 """Images read at a time."""
-"""Å. Width of the soft edge of the particle's disc."""
 
 
 class SearchParams(JobParams):

@@ -58,11 +58,11 @@ def run(job: Job[Params]) -> None:
     """Read, iterate, write each class and the figures."""
     table = halved_table(job)
     side, pixel_size = common_box(table)
-    box, maps = min(side, job.params.box_px), 2 * len(_start_files(job))
-    expect(job, refinement_needs(len(table), box, search_settings(job, box, pixel_size * side / box), maps))
-    particles = particles_of(table, pixel_size, job.params.group_noise, job.params.box_px)
-    settings = search_settings(job, particles.side, particles.pixel_size)
-    starts = [volume_in_box(path, particles.side, particles.pixel_size) for path in _start_files(job)]
+    box, files = min(side, job.params.box_px), _start_files(job)
+    settings = search_settings(job, box, pixel_size * side / box)
+    expect(job, refinement_needs(len(table), box, settings, 2 * len(files)))
+    particles = particles_of(table, pixel_size, job.params.group_noise, box)
+    starts = [volume_in_box(path, particles.side, particles.pixel_size) for path in files]
     refinement = Heterogeneous(particles, starts, settings, _online(job, starts), job.over, job.generator("batches"))
     for poses in refinement.poses:
         poses.shifts = origins_of(table, particles.pixel_size)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.families.aberrations import record_
+from firn.families.aberrations import correct_, record_
 from firn.families.posed_particles import given_poses, load_posed, read_posed
 from firn.formats.mrc import write_stack, write_volume
 from firn.formats.particles import common_box, load_images
@@ -122,12 +122,14 @@ def _subtract(
     job: Job[Params], table: pd.DataFrame, poses: GivenPoses, parts: list[Tensor], factors: list[float], disc: FourierDisc, rows: np.ndarray
 ) -> np.ndarray:
     """Images of some rows, each less its half-set's map."""
-    posed = load_posed(table, poses, rows, disc, job.device)
+    chosen = table.iloc[rows]
+    recorded = load_images(chosen)
+    posed = poses.of(torch.tensor(rows), correct_(torch.tensor(recorded, device=job.device), chosen), disc)
     half = torch.tensor(table["half"].to_numpy(np.int64)[rows], device=job.device)
     removed = torch.zeros_like(posed.images)
     for number, (part, factor) in enumerate(zip(parts, factors, strict=True), start=1):
         removed[half == number] = contributed(part, posed[half == number], disc, factor)
-    return load_images(table.iloc[rows]) - record_(removed, table.iloc[rows]).cpu().numpy()
+    return recorded - record_(removed, chosen).cpu().numpy()
 
 
 def _show_mask(job: Job[Params], halves: list[Tensor], mask: Tensor, pixel_size: float) -> None:
