@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image, stretch
 
 SHOWN_PX = 700
+TITLE_LETTERS = 40
 MOSAIC_PX = 900
 """Side of a montage, about as many pixels as the figure has on the screen."""
 BRIGHT = "#4ade80"
@@ -25,7 +26,7 @@ SMOOTH = 15.0
 def draw_picks(path: Path, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size: float) -> None:
     """A micrograph `(y, x)` with a circle of the particle's diameter around each pick, coloured by pick_score."""
     figure, axes = new_figure(7.0, 6.4)
-    _overlay(axes[0, 0], micrograph, picks, pixel_size, picks["pick_score"].to_numpy(dtype=float) if len(picks) else np.empty(0))
+    overlay(axes[0, 0], micrograph, picks, pixel_size, picks["pick_score"].to_numpy(dtype=float) if len(picks) else np.empty(0))
     colours = ScalarMappable(norm=Normalize(0, 1), cmap="viridis")
     figure.colorbar(colours, ax=axes[0, 0], label="normalised cross-correlation", shrink=0.7)
     axes[0, 0].set_title(f"{len(picks)} maxima")
@@ -34,12 +35,17 @@ def draw_picks(path: Path, micrograph: np.ndarray, picks: pd.DataFrame, pixel_si
 
 def draw_decisions(path: Path, panels: list[tuple[str, np.ndarray, pd.DataFrame]], pixel_size: float) -> None:
     """Micrographs side by side, kept picks green and refused ones red; each panel is (title, micrograph, picks with `kept`)."""
-    figure, axes = new_figure(4.2 * len(panels), 4.6, columns=len(panels))
+    figure, axes = new_figure(4.2 * len(panels), 4.9, columns=len(panels))
     for axis, (title, micrograph, picks) in zip(axes[0], panels, strict=True):
-        _overlay(axis, micrograph, picks[~picks["kept"]], pixel_size, RED)
+        overlay(axis, micrograph, picks[~picks["kept"]], pixel_size, RED)
         _circles(axis, picks[picks["kept"]], pixel_size, BRIGHT, _step(micrograph))
-        axis.set_title(f"{title}: {int(picks['kept'].sum())} of {len(picks)} kept")
+        axis.set_title(f"{_short(title)}\n{int(picks['kept'].sum())} of {len(picks)} kept")
     save(figure, path)
+
+
+def _short(name: str) -> str:
+    """A name that fits over a panel: its beginning and its end."""
+    return name if len(name) <= TITLE_LETTERS else f"{name[: TITLE_LETTERS // 2]}…{name[-TITLE_LETTERS // 2 + 1 :]}"
 
 
 def draw_thresholds(
@@ -136,7 +142,8 @@ def draw_distances(path: Path, nearest: np.ndarray, distance: float, limit: floa
     save(figure, path)
 
 
-def _overlay(axis: Axes, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str) -> None:
+def overlay(axis: Axes, micrograph: np.ndarray, picks: pd.DataFrame, pixel_size: float, colour: np.ndarray | str) -> None:
+    """Draw a micrograph `(y, x)` with a scale bar and a circle of the particle's diameter at each pick; pixel_size in Å."""
     small, step = _small(micrograph, pixel_size)
     show_image(axis, small, pixel_size * step)
     _circles(axis, picks, pixel_size, colour, step)
