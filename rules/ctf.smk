@@ -11,8 +11,6 @@ rule patch_ctf:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("patch_ctf"),
     conda:
@@ -36,8 +34,6 @@ rule ctf_at_picks:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("ctf_at_picks"),
     conda:

@@ -11,8 +11,6 @@ rule extract_particles:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("extract_particles"),
     conda:

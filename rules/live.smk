@@ -57,8 +57,6 @@ rule import_batch:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("import_movies"),
     conda:
@@ -82,8 +80,6 @@ rule batch_try:
         json="live/tries/{job}/{batch}/{k}.json",
     log:
         "logs/live/{job}/{batch}_{k}.log",
-    benchmark:
-        "logs/live/{job}/{batch}_{k}.tsv"
     wildcard_constraints:
         job=jobs_of("import_movies"),
     conda:
@@ -122,8 +118,8 @@ rule stream_round:
         "../scripts/stream_round.py"
 
 
-rule auxiliary_round:
-    """Select 2D classes, or make a first map, on the way from one stream to the other."""
+rule select_round:
+    """Select 2D classes of a round."""
     input:
         plan="live/rounds/{job}/{round}.json",
         needs=lambda wildcards: needs_of(wildcards.job, wildcards.round),
@@ -134,12 +130,34 @@ rule auxiliary_round:
     benchmark:
         "logs/{job}/rounds/{round}_{k}.tsv"
     wildcard_constraints:
-        job=pattern(stream_jobs(graph, "select", "initial")),
+        job=pattern(stream_jobs(graph, "select")),
     conda:
         "../envs/firn.yaml"
     threads: round_threads()
     resources:
-        auxiliary_gpu=lambda wildcards: int(wildcards.job in stream_jobs(graph, "initial")),
+        mem_mb=lambda wildcards: 8000 * 2 ** (int(wildcards.k) - 1),
+    script:
+        "../scripts/stream_round.py"
+
+
+rule auxiliary_round:
+    """Make a first map from selected particles."""
+    input:
+        plan="live/rounds/{job}/{round}.json",
+        needs=lambda wildcards: needs_of(wildcards.job, wildcards.round),
+    output:
+        json="live/rounds/{job}/{round}/{k}.json",
+    log:
+        "logs/{job}/rounds/{round}_{k}.log",
+    benchmark:
+        "logs/{job}/rounds/{round}_{k}.tsv"
+    wildcard_constraints:
+        job=pattern(stream_jobs(graph, "initial")),
+    conda:
+        "../envs/firn.yaml"
+    threads: round_threads()
+    resources:
+        auxiliary_gpu=1,
         mem_mb=lambda wildcards: 8000 * 2 ** (int(wildcards.k) - 1),
     script:
         "../scripts/stream_round.py"

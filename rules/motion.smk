@@ -11,8 +11,6 @@ rule patch_motion:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("patch_motion"),
     conda:
@@ -36,8 +34,6 @@ rule full_frame_motion:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("full_frame_motion"),
     conda:

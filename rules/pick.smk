@@ -11,8 +11,6 @@ rule blob_picker:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("blob_picker"),
     conda:
@@ -36,8 +34,6 @@ rule template_picker:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("template_picker"),
     conda:
@@ -92,8 +88,6 @@ rule junk_detector:
         json="results/{job}/batches/{batch}/job.json",
     log:
         "logs/{job}/batches/{batch}.log",
-    benchmark:
-        "logs/{job}/batches/{batch}.tsv"
     wildcard_constraints:
         job=jobs_of("junk_detector"),
     conda:
