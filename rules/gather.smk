@@ -1,5 +1,5 @@
 # Needs  every batch of a job that runs batch by batch.
-# Makes  the job's whole tables, and the session's report.
+# Makes  the job's whole tables, and the session's report as page and PDF.
 # Steps  concatenate tables, unite warnings, draw summaries; collect all jobs into one page.
 
 
@@ -35,11 +35,12 @@ rule gather:
 
 
 rule report:
-    """Put every job's numbers and pictures on one page."""
+    """Put every job's numbers and pictures on one page, and into a PDF to hand over."""
     input:
         expand("results/{job}/job.json", job=graph.order),
     output:
         html="results/report.html",
+        pdf="results/report.pdf",
         summary="results/summary.txt",
     log:
         "logs/report.log",
@@ -52,5 +53,6 @@ rule report:
         mem_mb=2000,
     params:
         session=config,
+        schema=f"{workflow.basedir}/config/schema.json",
     script:
         "../scripts/report.py"

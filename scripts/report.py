@@ -1,10 +1,11 @@
 """The door of the report."""
 
+import json
 from pathlib import Path
 
-from firn.report.html import write_report
-from firn.report.summary import write_summary
+from firn.report.handover import write_reports
+from firn.report.session import read_session
 
-records = [Path(path) for path in snakemake.input]
-write_report(records, Path(snakemake.output.html), snakemake.params.session)
-write_summary(records, Path(snakemake.output.summary), report=Path(snakemake.output.html))
+schema = json.loads(Path(snakemake.params.schema).read_text(encoding="utf-8"))
+session = read_session([Path(path) for path in snakemake.input], snakemake.params.session, schema)
+write_reports(session, Path(snakemake.output.html).parent)

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from firn.formats.tables import write_table
-from firn.report.html import spoken_number, spoken_time, write_report
+from firn.report.handover import write_reports
 from firn.report.records import final_maps, read_records
+from firn.report.session import read_session
+from firn.report.spoken import spoken_number, spoken_time
 from firn.report.style import new_figure, save
 
 VOID = {"meta", "img", "input", "br", "link"}
@@ -68,8 +70,13 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def page(jobs: list[Path], **config: Any) -> str:
-    write_report(jobs, Path("results/report.html"), config)
+    write_reports(read_session(jobs, config, {}), Path("results"))
     return Path("results/report.html").read_text(encoding="utf-8")
+
+
+def figures(text: str) -> int:
+    """Pictures of jobs, each in a chapter or in its job's section, where the other place links to it."""
+    return text.count("<figcaption>")
 
 
 def test_the_page_is_well_formed_and_every_link_in_it_leads_somewhere(jobs: list[Path]):
@@ -90,7 +97,7 @@ def test_the_page_loads_nothing_from_elsewhere(jobs: list[Path]):
 def test_every_job_has_its_section_its_numbers_and_its_figure(jobs: list[Path]):
     text = page(jobs, title="Night of the long grid")
     assert text.count('class="job"') == len(jobs)
-    assert text.count("<figure>") == len(jobs)
+    assert figures(text) == len(jobs)
     assert "Night of the long grid" in text
     assert "12\u202f345" in text
     assert "start.class_1" in text
@@ -123,7 +130,7 @@ def test_text_from_files_and_settings_is_never_markup(jobs: list[Path]):
 
 def test_a_figure_that_is_gone_is_left_out(jobs: list[Path]):
     (jobs[0].parent / "figures/slices.png").unlink()
-    assert page(jobs).count("<figure>") == len(jobs) - 1
+    assert figures(page(jobs)) == len(jobs) - 1
 
 
 @pytest.mark.parametrize(

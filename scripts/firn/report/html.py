@@ -1,34 +1,40 @@
 """The session as one self-contained page: final maps, the job graph, and every job's numbers and figures. Torch-free."""
 
+import base64
 import os
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from firn.report.document import Document, Picture
 from firn.report.job_graph import draw_graph
-from firn.report.records import COUNTS, JobRecord, data_uri, final_maps, read_records
+from firn.report.records import COUNTS, JobRecord, data_uri
+from firn.report.session import Session
+from firn.report.spoken import spoken_number, spoken_setting, spoken_time
 
 HERE = Path(__file__).parent
 HIDDEN_SETTINGS = ("type", "revision", "seed")
+OWN_CHAPTERS = ("conduct",)
+"""Chapters of which the page tells more in its own way."""
 
 
-def write_report(jobs: list[Path], destination: Path, config: dict[str, Any]) -> None:
-    """Write the page from job.json files in graph order; config gives its title. The file appears whole or not at all."""
-    records = read_records(jobs)
-    finals = final_maps(records)
+def write_page(session: Session, document: Document, destination: Path) -> None:
+    """Write the page: the document's chapters, then each job. The file appears whole or not at all."""
+    records, finals = list(session.records), list(session.finals)
+    shown = {block.source: section.anchor for section in document.sections for block in section.blocks if isinstance(block, Picture)}
     page = (
         _environment()
         .get_template("page.html.j2")
         .render(
-            title=str(config.get("title") or "Session"),
+            title=document.title,
             style=(HERE / "page.css").read_text(encoding="utf-8"),
             finals=[_final(record) for record in finals],
             tiles=_tiles(records),
             graph=draw_graph(records, finals),
-            jobs=[_job(record) for record in records],
-            failures=[{"job": record.name, **row} for record in records for row in record.failures()],
-            versions=records[-1].content["versions"] if records else {},
+            sections=[section for section in document.sections if section.anchor not in OWN_CHAPTERS],
+            jobs=[_job(record, shown) for record in records],
+            versions=dict(document.versions),
         )
     )
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -37,27 +43,10 @@ def write_report(jobs: list[Path], destination: Path, config: dict[str, Any]) ->
     os.replace(partial, destination)
 
 
-def spoken_time(seconds: float) -> str:
-    """`4.2 s`, `3 min 05 s` or `2 h 10 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def spoken_number(value: float | None, unit: str = "") -> str:
-    """A number as one reads it: whole counts with thin spaces, others with four significant digits; a dash for none."""
-    if value is None:
-        return "–"
-    if float(value).is_integer() and abs(value) < 1e15:
-        text = f"{int(value):,}".replace(",", "\u202f")
-    else:
-        text = f"{value:.2f}" if unit == "Å" and 1 <= abs(value) < 1000 else f"{value:.4g}"
-    return f"{text} {unit}".strip()
-
-
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["uri"] = lambda png: "data:image/png;base64," + base64.b64encode(png).decode("ascii")
     environment.filters["words"] = lambda name: str(name).replace("_at_05", " at 0.5").replace("_", " ")
     return environment
 
@@ -85,10 +74,11 @@ def _tiles(records: list[JobRecord]) -> list[dict[str, str]]:
     ]
 
 
-def _job(record: JobRecord) -> dict[str, Any]:
+def _job(record: JobRecord, shown: dict[str, str]) -> dict[str, Any]:
     content = record.content
     metrics = {name: spoken_number(metric["value"], metric["unit"]) for name, metric in record.metrics.items() if name != "batch_seconds"}
     figures = [figure for figure in content["figures"] if (record.folder / figure["file"]).exists()]
+    above = [figure for figure in figures if str(record.folder / figure["file"]) in shown]
     return {
         "name": record.name,
         "type": record.type,
@@ -97,8 +87,9 @@ def _job(record: JobRecord) -> dict[str, Any]:
         "made": _made(record),
         "metrics": metrics,
         "warnings": content["warnings"],
-        "figures": [{**figure, "uri": data_uri(record.folder / figure["file"])} for figure in figures],
-        "settings": {key: _setting(value) for key, value in content["settings"].items() if key not in HIDDEN_SETTINGS},
+        "figures": [{**figure, "uri": data_uri(record.folder / figure["file"])} for figure in figures if figure not in above],
+        "above": [{**figure, "anchor": shown[str(record.folder / figure["file"])]} for figure in above],
+        "settings": {key: spoken_setting(value) for key, value in content["settings"].items() if key not in HIDDEN_SETTINGS},
         "machine": f"seed {content['seed']}, {content['device']}, {content['threads']} threads, {spoken_number(content['peak_memory_mb'], 'MB')} at most",
         "batches": len(content["batches"]),
     }
@@ -113,7 +104,3 @@ def _made(record: JobRecord) -> str:
         return ", ".join(counts)
     first = next(iter(record.metrics.items()), None)
     return f"{first[0].replace('_', ' ')} {spoken_number(first[1]['value'], first[1]['unit'])}" if first else ""
-
-
-def _setting(value: Any) -> str:
-    return "none" if value is None else ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)

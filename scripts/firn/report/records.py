@@ -2,11 +2,14 @@
 
 import base64
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from firn.formats.tables import read_table
+import pandas as pd
+
+from firn.formats.tables import concatenate, read_table
 
 RESOLUTIONS = ("resolution_corrected", "resolution_tight", "resolution_masked", "resolution")
 COUNTS = ("movies_accepted", "exposures", "picks", "particles", "classes", "failed")
@@ -48,18 +51,30 @@ class JobRecord:
         value = self.content["metrics"].get(name, {}).get("value")
         return None if value is None else float(value)
 
+    def figure(self, *names: str) -> dict[str, str] | None:
+        """The first figure that is there and whose file is named so: file, title, caption."""
+        figures = {Path(figure["file"]).stem: figure for figure in self.content["figures"]}
+        return next((figures[name] for name in names if name in figures and (self.folder / figures[name]["file"]).exists()), None)
+
     def picture(self, *names: str) -> str | None:
         """The first figure whose file is named so, as a data URI."""
-        files = {Path(figure["file"]).stem: figure["file"] for figure in self.content["figures"]}
-        found = next((files[name] for name in names if name in files), None)
-        return data_uri(self.folder / found) if found else None
+        found = self.figure(*names)
+        return data_uri(self.folder / found["file"]) if found else None
+
+    def table(self, kind: str, group: str = "") -> pd.DataFrame:
+        """Rows of a table of the job, or of a sub-folder of it; of all its batches where they are not united yet; empty where it has none."""
+        path = self.folder / group / f"{kind}.star"
+        if path.exists():
+            return read_table(path, kind)
+        return concatenate(sorted((self.folder / group).glob(f"batches/*/{kind}.star")), kind)
+
+    def linked(self, names: list[str]) -> "JobRecord":
+        """The record, made from those of the named jobs that its settings name."""
+        return replace(self, upstream=_upstream(self.content["settings"], names, self.name))
 
     def failures(self) -> list[dict[str, str]]:
         """Rows of failed.star: what failed, its code and its reason."""
-        path = self.folder / "failed.star"
-        if not path.exists():
-            return []
-        rows = read_table(path, "failed").to_dict("records")
+        rows = self.table("failed").to_dict("records")
         return [{key: str(value) for key, value in row.items()} for row in rows]
 
 
@@ -73,13 +88,35 @@ def read_records(paths: list[Path]) -> list[JobRecord]:
     ]
 
 
+def record_of_batches(folder: Path) -> JobRecord:
+    """The record of a job that has only batches so far: counts and seconds of these, and figures of the last."""
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("batches/*/job.json"))]
+    names = [path.parent.name for path in sorted(folder.glob("batches/*/job.json"))]
+    counts: Counter[str] = Counter()
+    for content in contents:
+        counts.update({name: int(content["metrics"].get(name, {}).get("value") or 0) for name in COUNTS})
+    last = [{**figure, "file": f"batches/{names[-1]}/{figure['file']}"} for figure in contents[-1]["figures"]]
+    whole = {
+        "job": folder.name,
+        "batch": None,
+        "seconds": sum(content["seconds"] for content in contents),
+        "peak_memory_mb": max(content["peak_memory_mb"] for content in contents),
+        "metrics": {name: {"value": float(value), "unit": ""} for name, value in counts.items() if value},
+        "figures": last,
+        "warnings": list(dict.fromkeys(sentence for content in contents for sentence in content["warnings"])),
+        "batches": names,
+    }
+    content = contents[-1] | whole
+    return JobRecord(folder.name, str(content["type"]), folder, content, ())
+
+
 def final_maps(records: list[JobRecord]) -> list[JobRecord]:
     """Jobs that made a map which no later job turned into another map."""
     by_name = {record.name: record for record in records}
     superseded: set[str] = set()
     for record in records:
         if record.makes_map:
-            superseded |= _ancestors(record, by_name)
+            superseded |= lineage(record, by_name)
     return [record for record in records if record.makes_map and record.name not in superseded]
 
 
@@ -96,7 +133,8 @@ def _upstream(settings: dict[str, Any], names: list[str], own: str) -> tuple[str
     return tuple(dict.fromkeys(head for head in heads if head in names and head != own))
 
 
-def _ancestors(record: JobRecord, by_name: dict[str, JobRecord]) -> set[str]:
+def lineage(record: JobRecord, by_name: dict[str, JobRecord]) -> set[str]:
+    """Names of the jobs that a job was made from, directly or through others."""
     found: set[str] = set()
     waiting = list(record.upstream)
     while waiting:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from firn.report.records import JobRecord, final_maps, read_records
+from firn.report.records import JobRecord
+from firn.report.session import Session
 
 
-def write_summary(records: list[Path], destination: Path, report: Path) -> None:
-    """Write the closing lines of a session from its job.json files."""
-    lines = [_map_line(record) for record in final_maps(read_records(records))]
-    destination.write_text("\n".join([*lines, f"report: {report}"]) + "\n", encoding="utf-8")
+def write_summary(session: Session, destination: Path, reports: list[Path]) -> None:
+    """Write the closing lines of a session: its final maps, and where its reports are."""
+    lines = [_map_line(record) for record in session.finals]
+    destination.write_text("\n".join([*lines, *(f"report: {path}" for path in reports)]) + "\n", encoding="utf-8")
 
 
 def _map_line(record: JobRecord) -> str:
