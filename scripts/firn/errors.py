@@ -19,6 +19,10 @@ class ExposureError(InputError):
         self.code = code
 
 
+class StorageError(InputError):
+    """A disk is full or away, which is no fault of what was to be read or written: the same work succeeds when the disk is back."""
+
+
 def hint_at(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about a word that is not known: the one that may have been meant, or all that are known."""
     close = difflib.get_close_matches(word, list(known), n=1)

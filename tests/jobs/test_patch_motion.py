@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import torch
 
+from firn.errors import StorageError
 from firn.families import motion
 from firn.formats.motion_star import polynomial_terms, read_motion
 from firn.formats.mrc import read_mrc, write_image
@@ -98,9 +99,16 @@ def test_bad_movies_go_to_failed_and_the_batch_goes_on() -> None:
 
 
 def test_a_batch_without_a_good_movie_still_has_its_tables() -> None:
+    Path("raw/other.tif").touch()
     correct(["raw/gone.tif"])
     assert read_table(HOME / "exposures.star", "exposures").empty
     assert len(read_table(HOME / "failed.star", "failed")) == 1
+
+
+def test_a_movie_that_is_away_with_its_folder_is_no_failed_one() -> None:
+    with pytest.raises(StorageError, match=r"elsewhere/gone.tif: its folder elsewhere is missing or empty"):
+        correct(["elsewhere/gone.tif"])
+    assert not HOME.exists()
 
 
 def test_a_gain_of_another_shape_fails_the_movies_that_have_it_with_both_shapes() -> None:

@@ -36,6 +36,9 @@ def give_batch(paths: list[str], rejected: str) -> None:
     table = write_particles(Path("results/pre/batches/0001"), 120, 40)
     names = [exposure_id(path) for path in paths]
     write_table("results/pre/batches/0001/particles.star", table.assign(exposure_id=[names[row % 4] for row in range(160)]), "particles")
+    Path("raw").mkdir()
+    for path in paths:
+        Path(path).touch()
     files = [{"path": path, "found": 1.0, "complete": 1.0, "shape": "4 64 64"} for path in paths]
     write_json(layout.batch_file("movies", "0001"), {"import": "movies", "batch": "0001", "cut": 1.0, "files": files})
     outcomes = [

@@ -12,6 +12,7 @@ import pandas as pd
 from firn.errors import ExposureError, InputError
 from firn.formats.ids import exposure_id
 from firn.formats.movie import MovieHeader, movie_format, read_header
+from firn.formats.storage import blame_storage
 from firn.formats.streaming import in_order
 
 PIXEL_TOLERANCE = 0.05
@@ -43,6 +44,7 @@ def check_headers(
     faults: dict[str, ExposureError] = {}
     for path, found in in_order((partial(_try_header, path, eer_fractions, eer_upsampling) for path in paths), HEADERS_AT_ONCE):
         if isinstance(found, ExposureError):
+            blame_storage(path, found)
             faults[path] = found
         else:
             headers[path] = found

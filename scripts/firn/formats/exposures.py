@@ -11,6 +11,7 @@ import pandas as pd
 from firn.errors import ExposureError, InputError
 from firn.formats.ids import particle_id
 from firn.formats.mrc import read_mrc
+from firn.formats.storage import blame_storage
 from firn.formats.tables import OPTICS, write_table
 
 IDENTITY = ("exposure_id", "batch", "micrograph")
@@ -60,7 +61,9 @@ def picks_table(row: Mapping[Any, Any], columns: Mapping[str, Any]) -> pd.DataFr
 
 
 def failed_row(row: Mapping[Any, Any], error: ExposureError) -> dict[str, str]:
-    """Row of failed.star."""
+    """Row of failed.star; raises StorageError when the fault is the disk's."""
+    if str(error).startswith(f"{row.get('movie')}: "):
+        blame_storage(str(row["movie"]), error)
     identity = {name: str(row[name]) for name in IDENTITY if name in row}
     return identity | {"reason_code": error.code, "reason": str(error)}
 

@@ -40,8 +40,7 @@ def append_exposures(rows: list[Row]) -> bool:
         columns = next(csv.reader(stream), [])[len(FIXED) :]
     if {name for row in rows for name in row.outcome["numbers"]} - set(columns):
         return False
-    with layout.EXPOSURES.open("a", encoding="utf-8") as stream:
-        stream.write(_lines(_values(row, columns) for row in rows))
+    layout.append_whole(layout.EXPOSURES, _lines(_values(row, columns) for row in rows))
     return True
 
 

@@ -6,10 +6,13 @@ tries/<import>/<batch>/<k>.json a batch tried again; failures/ holds what failed
 rounds/<job>/<round>.json       what a round of a stream is made from; rounds/<job>/<round>/<k>.json is left by the try that ended it
 open.json                       batches and rounds that are open now, read whenever Snakemake asks for the targets
 state.json                      what a tick remembers for the next; made again from the others when it is lost
+results                         the mark that results/.live bears too, as long as it is the folder that the session began with
 control.yaml, end               written by people;  session.json, exposures.csv, *.jsonl  written for people
 """
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ LIVE = Path("live")
 CONTROL, OPEN, STATE, ENDED, END_MARK = LIVE / "control.yaml", LIVE / "open.json", LIVE / "state.json", LIVE / "ended", LIVE / "end"
 SESSION, EXPOSURES, DECISIONS = LIVE / "session.json", LIVE / "exposures.csv", LIVE / "decisions.yaml"
 ROUNDS = LIVE / "rounds.csv"
+RESULTS_KNOWN, RESULTS_MARK = LIVE / "results", Path("results") / ".live"
 ALARM_LOG, DECISION_LOG = LIVE / "alarms.jsonl", LIVE / "decisions.jsonl"
 
 FIRST_BATCH = "0001"
@@ -94,10 +98,22 @@ def read_json(path: Path, default: Any) -> Any:
 
 
 def append_line(path: Path, **fields: Any) -> None:
-    """Add one JSON line with the time to a log."""
+    """Add one JSON line with the time to a log; what of it did not fit on a full disk is taken back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n")
+    line = json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=False) + "\n"
+    append_whole(path, line)
+
+
+def append_whole(path: Path, text: str) -> None:
+    """Add text to a file, or nothing of it when not all can be written."""
+    with path.open("ab", buffering=0) as stream:
+        before, data = os.fstat(stream.fileno()).st_size, text.encode()
+        try:
+            if stream.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            os.ftruncate(stream.fileno(), before)
+            raise
 
 
 def batch_ids(root: str) -> list[str]:

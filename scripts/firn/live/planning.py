@@ -24,7 +24,11 @@ def tend_rounds(session: Session, now: float) -> bool:
 
 def is_collected(session: Session, now: float) -> bool:
     """Whether no exposure is to come any more, and none is in work."""
-    return session.closing(now) and not any(ledger.waiting or ledger.ready or ledger.opened for ledger in session.ledgers.values())
+    return (
+        session.closing(now)
+        and not any(session.away.values())
+        and not any(ledger.waiting or ledger.ready or ledger.opened for ledger in session.ledgers.values())
+    )
 
 
 def forget_verdicts(session: Session) -> None:

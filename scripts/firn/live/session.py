@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from firn.errors import InputError
+from firn.errors import InputError, StorageError
 from firn.live import alarms, counters, layout
 from firn.live.accept import limits_of
 from firn.live.batches import open_count
@@ -18,6 +20,7 @@ from firn.live.page import write_page
 from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
 from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
+from firn.live.storage import results_away
 from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
 from firn.live.views import views_sentence
 from firn.runtime.atomic import write_json, write_text
@@ -40,6 +43,11 @@ class Session:
     rounds: Rounds = field(default_factory=dict)
     control_fault: str = ""
     told: float = 0.0
+    storage_fault: str = ""
+    returned: bool = False
+    """Whether the results were away since the tick began."""
+    away: dict[str, str] = field(default_factory=dict)
+    """Of each import, why nothing is begun with its movies."""
     active: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -110,7 +118,8 @@ class Session:
         summary, points = self._summary(now, state), read_points()
         self.memory["disk"] = alarms.sample(self.memory["disk"], now, float(usage.free))
         self.memory["backlog"] = alarms.sample(self.memory["backlog"] if state == "running" else [], now, summary["backlog"])
-        found = alarms.find_alarms(self._facts(now, state, self._trends(points, summary)), self.control.alarms)
+        trends = {"storage": self.storage_fault} if self.storage_fault else self._trends(points, summary)
+        found = alarms.find_alarms(self._facts(now, state, trends), self.control.alarms)
         for line in alarms.news(self.active, found):
             layout.append_line(layout.ALARM_LOG, **line)
         self.active = found
@@ -119,6 +128,25 @@ class Session:
         write_page(
             summary, points, {name: limits for root in self.plan for name, limits in self.limits(root).items()} | self.control.thresholds
         )
+
+    def suffer(self, error: Exception, state: str) -> None:
+        """A disk is at fault: say so, as far as it can be said."""
+        self.returned |= bool(results_away())
+        sentence = str(error) if isinstance(error, StorageError) else f"the run folder's disk is at fault: {error}"
+        if sentence != self.storage_fault:
+            sys.stderr.write(f"waiting: {sentence}\n")
+        self.storage_fault = sentence
+        with suppress(OSError):
+            self.tell(time.time(), state)
+
+    def recover(self, state: str) -> None:
+        """All is well; what could not be told of a fault is told now, and that it is over."""
+        if not self.storage_fault:
+            return
+        if "storage" not in self.active:
+            self.tell(time.time(), state)
+        self.storage_fault = ""
+        self.tell(time.time(), state)
 
     def disk_is_full(self) -> bool:
         """Whether too little space is left to start a batch."""
@@ -131,6 +159,7 @@ class Session:
         maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in refined.items()}
         views = {f"views_{name}": self._views(name, rounds[-1]["folder"]) for name, rounds in refined.items() if rounds}
         found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | views | given_up(self.rounds)
+        found |= {f"movies_{root}": sentence for root, sentence in self.away.items()}
         return {key: sentence for key, sentence in found.items() if sentence}
 
     def _views(self, job: str, folder: str) -> str:

@@ -19,6 +19,7 @@ import yaml
 from firn.errors import InputError
 from firn.live import layout
 from firn.live.control import read_control
+from firn.live.storage import no_room, results_away
 
 MARK = "FIRN_LIVE_SESSION"
 """Environment variable by which a session's processes are told from others."""
@@ -41,13 +42,32 @@ def supervise(snakemake: Sequence[str], folder: Path) -> int:
             if _is_stopped(folder):
                 sys.stderr.write(f"{folder / layout.CONTROL}: state is stop; set it to run and start again\n")
                 return 0
+            _wait_for_storage(folder)
             started = time.monotonic()
             code = _run([*snakemake, *spare_cores(snakemake), "--directory", str(folder), "live"], folder)
-            quick = quick + 1 if code > 0 and time.monotonic() - started < SHORTEST_S else 0
+            quick = quick + 1 if code > 0 and time.monotonic() - started < SHORTEST_S and not _storage_fault(folder) else 0
             if quick >= QUICK_ENDS:
                 return code
             time.sleep(0 if (folder / layout.ENDED).exists() else PAUSE_S)
-        return _run([*snakemake, "--directory", str(folder)], folder)
+        while True:
+            _wait_for_storage(folder)
+            code = _run([*snakemake, "--directory", str(folder)], folder)
+            if code <= 0 or not _storage_fault(folder):
+                return code
+
+
+def _storage_fault(folder: Path) -> str:
+    return no_room(folder) or results_away(folder)
+
+
+def _wait_for_storage(folder: Path) -> None:
+    """Return when the run folder can be written to and has its results; says once what it waits for."""
+    said = ""
+    while sentence := _storage_fault(folder):
+        if sentence != said:
+            sys.stderr.write(f"waiting: {sentence}\n")
+            said = sentence
+        time.sleep(PAUSE_S)
 
 
 def spare_cores(command: Sequence[str]) -> list[str]:
@@ -76,6 +96,8 @@ def leftovers(folder: Path) -> list[int]:
 def _run(command: list[str], folder: Path) -> int:
     """Snakemake in a process group of its own; what an earlier one left is ended and its lock opened first."""
     _end_leftovers(folder)
+    for stump in (folder / layout.LIVE).rglob(".*.tmp"):
+        stump.unlink(missing_ok=True)
     environment = os.environ | {MARK: str(folder.resolve())}
     if any((folder / ".snakemake" / "locks").glob("*")):
         subprocess.run([*command, "--unlock"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

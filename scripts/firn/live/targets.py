@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from firn.errors import InputError
 from firn.live import layout
 from firn.live.batches import runnable
+from firn.live.storage import results_away
 from firn.runtime.atomic import write_json
 
 RESULT = re.compile(r"results/([a-z][a-z0-9_]*)/batches/([0-9]+)/job\.json")
 ROUND = re.compile(r"live/rounds/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
 TRY = re.compile(r"live/tries/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
+AGAIN_S = 2.0
 STARTED = time.time()
 """When this run of Snakemake began."""
 
@@ -29,6 +32,8 @@ def live_targets(plan: Mapping[str, Mapping[str, Any]], streams: Collection[str]
     leaving = opened["over"] == "again" and opened["time"] > STARTED
     if layout.ENDED.exists() or leaving or (opened["over"] == "stopped" and _is_stopped()):
         return []
+    if results_away():
+        return [next_token()]
     targets = [
         target
         for root, batches in opened["batches"].items()
@@ -54,7 +59,17 @@ class FailureRecorder(logging.Handler):
         """Called with every record of the log."""
         if str(getattr(record, "event", "")) == "job_error":
             for output in getattr(record, "output", None) or []:
-                record_failure(str(output))
+                insist(str(output))
+
+
+def insist(output: str) -> None:
+    """Record a failure, on a full disk in the end: a batch whose failure nobody knows of is waited for in vain."""
+    try:
+        record_failure(output)
+    except OSError:
+        again = threading.Timer(AGAIN_S, insist, [output])
+        again.daemon = True
+        again.start()
 
 
 def record_failure(output: str) -> None:

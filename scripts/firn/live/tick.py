@@ -6,11 +6,14 @@ before they count.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from firn.errors import ExposureError
+from firn.errors import ExposureError, StorageError
+from firn.formats.storage import away
 from firn.live import layout
 from firn.live.batches import batch_name, in_order, next_batch, open_count, try_wanted
 from firn.live.exposures import Row, append_exposures, write_decisions, write_exposures
@@ -18,50 +21,77 @@ from firn.live.ledger import Ledger
 from firn.live.planning import forget_verdicts, is_collected, tend_rounds
 from firn.live.rounds import open_rounds
 from firn.live.session import TELL_S, Session
+from firn.live.storage import mark_results, movies_away, require_results
 from firn.live.watch import check_movie, list_files, settled, shape_name, usual_shape, watch
 from firn.runtime.atomic import write_json, write_text
 
 PAUSE_BETWEEN_TRIES_S = 60.0
 KEPT_TOKENS = 3
+STORAGE_S = 1.0
+"""How long to wait before looking whether a disk is back."""
+Outcome = TypeVar("Outcome")
 REST, LONGEST_SLEEP_S = 20.0, 5.0
 """How long to rest after a look at the folders, as a multiple of its CPU time; and at most."""
 
 
 def run_tick(plan: dict[str, dict[str, Any]], token: Path, streams: Sequence[dict[str, Any]] = ()) -> None:
     """Work until there is something for Snakemake, then write the token."""
+    mark_results()
     session = Session.resume(plan, time.time(), streams)
+    _patiently(session, partial(_begin, session))
+    over: str | None = None
+    while over is None:
+        over = _patiently(session, partial(_turn, session))
+    _patiently(session, partial(_leave, session, over, token))
+
+
+def _patiently(session: Session, work: Callable[[], Outcome]) -> Outcome:
+    """What the work gives; done again while a disk is full or away, of which an alarm tells."""
+    while True:
+        try:
+            require_results()
+            outcome = work()
+            session.recover(_state(session))
+            return outcome
+        except (OSError, StorageError) as error:
+            session.suffer(error, _state(session))
+            time.sleep(STORAGE_S)
+
+
+def _begin(session: Session) -> None:
     write_decisions(session.control)
     _take_up(session)
     _finish(session, time.time())
-    over = ""
-    while not over:
-        now = time.time()
-        if session.heed(now):
-            write_decisions(session.control)
-            _judge_all(session, now)
-        looked = -time.process_time()
-        for root, ledger in session.ledgers.items():
-            _look(session, ledger, session.plan[root], now)
-        looked += time.process_time()
-        if any([_plan_tries(session, now), _cut(session, now), tend_rounds(session, now)]):
-            break  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
-        done = _finish(session, now)
-        over = "" if done else _over(session, now)
-        if done or now - session.told > TELL_S:
-            session.tell(now, _state(session))
-        if not done and not over:
-            time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
-    session.remember(over)
-    session.tell(time.time(), over if over in ("stopped", "ended") else _state(session))
-    if over == "ended":
-        for ledger in session.ledgers.values():
-            ledger.close(time.time())
-        write_json(layout.ENDED, {"time": time.time()})
-    _leave(token)
+
+
+def _turn(session: Session) -> str | None:
+    """One look at everything: why there is no next tick, nothing of that when Snakemake has something to do, None when it has not."""
+    if session.returned:
+        return "again"
+    now = time.time()
+    if session.heed(now):
+        write_decisions(session.control)
+        _judge_all(session, now)
+    looked = -time.process_time()
+    for root, ledger in session.ledgers.items():
+        _look(session, ledger, session.plan[root], now)
+    looked += time.process_time()
+    if any([_plan_tries(session, now), _cut(session, now), tend_rounds(session, now)]):
+        return ""  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
+    done = _finish(session, now)
+    over = "" if done else _over(session, now)
+    if done or now - session.told > TELL_S:
+        session.tell(now, _state(session))
+    if not done and not over:
+        time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
+    return over or None
 
 
 def _look(session: Session, ledger: Ledger, plan: dict[str, Any], now: float) -> None:
-    """Find files, and accept or refuse those that have settled."""
+    """Find files, and accept or refuse those that have settled; none of a folder that is away."""
+    session.away[ledger.root] = movies_away(plan["files"], chain(ledger.waiting, ledger.taken, ledger.ready, ledger.refused))
+    if session.away[ledger.root]:
+        return
     for path, entry in list(ledger.refused.items()):
         if _changed(path, entry):
             ledger.look_again(path)
@@ -104,11 +134,18 @@ def _cut(session: Session, now: float) -> bool:
             paths = next_batch(
                 ready, session.plan[root]["batch_size"], session.control.max_wait_s, now, session.control.priority, number, last
             )
-            if not paths:
+            if not paths or _hold(session, root, paths):
                 break
             ledger.cut(batch_name(number), paths, time.time())
             fresh = True
     return fresh
+
+
+def _hold(session: Session, root: str, paths: Sequence[str]) -> bool:
+    """Whether files are away with their folder, so that nothing is to be begun with them."""
+    if path := away(paths):
+        session.away[root] = f"{path} and its folder are away; nothing is lost, bring them back"
+    return bool(session.away[root])
 
 
 def _plan_tries(session: Session, now: float) -> bool:
@@ -116,7 +153,7 @@ def _plan_tries(session: Session, now: float) -> bool:
     fresh = False
     for root, ledger in session.ledgers.items():
         for batch, number in ledger.opened.items():
-            if _failed(session.plan[root]["jobs"], root, batch, number, now):
+            if _failed(session.plan[root]["jobs"], root, batch, number, now) and not _hold(session, root, ledger.files_of(batch)):
                 ledger.opened[batch] = number + 1
                 fresh = True
     return fresh
@@ -230,8 +267,14 @@ def _is_held_back(session: Session) -> bool:
     return bool(held)
 
 
-def _leave(token: Path) -> None:
-    """Write the token, and remove those of long ago, so that their folder stays small."""
+def _leave(session: Session, over: str, token: Path) -> None:
+    """Remember everything, write the token, and remove those of long ago, so that their folder stays small."""
+    session.remember(over)
+    session.tell(time.time(), over if over in ("stopped", "ended") else _state(session))
+    if over == "ended":
+        for ledger in session.ledgers.values():
+            ledger.close(time.time())
+        write_json(layout.ENDED, {"time": time.time()})
     write_text(token, "")
     for old in sorted(token.parent.glob("[0-9]*"))[:-KEPT_TOKENS]:
         old.unlink(missing_ok=True)

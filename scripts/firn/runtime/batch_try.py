@@ -18,16 +18,20 @@ from typing import Any
 
 import pandas as pd
 
-from firn.errors import ExposureError, InputError
+from firn.errors import ExposureError, InputError, StorageError
 from firn.formats.discovery import identify
 from firn.formats.exposures import failed_row, write_failed
+from firn.formats.storage import away
 from firn.formats.tables import read_table, write_table
 from firn.jobs import gather
+from firn.live.storage import require_results
 from firn.runtime.atomic import write_json
 from firn.runtime.entry import open_job
 
 KINDS = ("exposures", "picks", "particles")
 NO_SPACE = "No space left on device"
+STORAGE_CODE = 74
+"""Exit code of a process whose disk was at fault; EX_IOERR of sysexits.h."""
 LAST_WORDS = 300
 
 
@@ -57,6 +61,7 @@ def try_again(chain: Sequence[dict[str, Any]], files: Sequence[str], batch: str,
             _run_alone([step], batch, "")
     else:
         _one_by_one(steps, missing, files, batch)
+    require_results()
     write_json(Path(record), {"batch": batch, "try": number, "made": [step.name for step in missing]})
 
 
@@ -80,7 +85,8 @@ def _run_alone(steps: Sequence[Step], batch: str, exposure: str) -> None:
     if child.returncode:
         lines = [line for line in child.stderr.splitlines() if line.strip()]
         how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
-        raise InputError(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines else how)
+        kind = StorageError if child.returncode == STORAGE_CODE or NO_SPACE in child.stderr else InputError
+        raise kind(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines else how)
 
 
 def main() -> None:
@@ -88,6 +94,9 @@ def main() -> None:
     task = json.load(sys.stdin)
     try:
         run_steps([Step(**entry) for entry in task["steps"]], task["batch"], task["exposure"])
+    except StorageError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(STORAGE_CODE)
     except InputError as error:
         sys.exit(str(error))
 
@@ -108,13 +117,14 @@ def _one_by_one(steps: Sequence[Step], missing: Sequence[Step], files: Sequence[
 
 
 def _try_exposure(steps: Sequence[Step], batch: str, exposure: str, path: str) -> None:
-    """Run the missing jobs for one exposure; the job in which it dies keeps it as failed. A full disk is nobody's fault and raises."""
+    """Run the missing jobs for one exposure; the job in which it dies keeps it as failed. A fault of the disk is no exposure's and raises."""
     if not steps:
         return
     try:
         _run_alone(steps, batch, exposure)
     except InputError as error:
-        if NO_SPACE in str(error):
+        require_results()
+        if isinstance(error, StorageError) or away([path]):
             raise
         died = next(step for step in steps if not (step.home(batch, exposure) / "job.json").exists())
         _quarantine(died, batch, exposure, path, f"{path}: {died.settings['type']} {error}")

@@ -13,10 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from firn.errors import InputError
+from firn.errors import InputError, StorageError
 from firn.formats.tables import read_table, write_table
 from firn.live import layout
 from firn.live.rounds import round_name
+from firn.live.storage import require_results
 from firn.runtime.atomic import write_json
 from firn.runtime.entry import open_job
 
@@ -35,8 +36,12 @@ def make_round(plan: Mapping[str, Any], record: Path, threads: int) -> None:
                 settings = plan["settings"] | {slot: folders[0] for slot, folders in inputs.items()}
                 with open_job(module.Params, settings, inputs, home, plan["job"], None, threads, plan["lane"]) as job:
                     module.run(job)
+        except StorageError:
+            raise
         except InputError as error:
+            require_results()
             refused = str(error)
+    require_results()
     write_json(record, {"refused": refused} if refused else {"folder": str(home)})
 
 

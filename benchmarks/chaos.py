@@ -1,0 +1,113 @@
+"""A live session of simulated movies in which processes are killed at random: what is lost, and what it costs.
+
+    python benchmarks/chaos.py [--kills 20] [--movies 40] [--seed 1] [--out FOLDER]
+
+Movies of particles land one by one, a few of them cut short. At random moments SIGKILL strikes a job (ticks and rounds of classes among them),
+Snakemake with all that it runs, or the supervisor, which is started again as docs/live.md says. In the end every movie must have one verdict,
+accepted, rejected or failed with a reason, in the session's tables and in those of the whole graph; no file may be cut short or left over; and
+the last round of classes must be made of all particles that are accepted. Prints the kills by kind, the verdicts, and all that is wrong;
+ends with 1 when something is.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from firn.jobs import simulate_movies
+from firn.runtime.entry import open_job
+from workflow.chaos import KINDS, LiveSession, faults, verdicts
+
+SIMULATED = {
+    "dirty": 0, "size_px": 256, "frames": 6, "pixel_size": 4.0, "dose_per_frame": 5.0, "particles_per_movie": 30, "gain_sd": 0.0,
+    "dead_pixels": 0, "hot_pixels": 0,
+}  # fmt: skip
+JOBS: dict[str, dict[str, Any]] = {
+    "movies": {
+        "type": "import_movies", "files": "raw/*.tif", "pixel_size": 4.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 5.0,
+        "batch_size": 3,
+    },
+    "pre": {"type": "preprocess", "exposures": "movies", "blob_min_diameter": 100, "blob_max_diameter": 140, "extract_box_px": 48},
+    "class2d": {"type": "classify_2d", "particles": "pre", "classes": 3, "iterations": 6, "max_resolution": 16.0, "particle_diameter": 150.0},
+    "keep": {"type": "select_2d", "particles": "class2d", "templates": "class2d"},
+}  # fmt: skip
+LIMIT_S = 1800.0
+
+
+def main() -> None:
+    """Simulate, run, kill, check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("kills", 20), ("movies", 40), ("cut-short", 2), ("seed", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--interval", type=float, default=6.0, help="seconds between movies")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/chaos"))
+    given = parser.parse_args()
+    out = given.out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    ready = simulate(out / "ready", given)
+    (out / "run").mkdir()
+    chance, struck, started = random.Random(given.seed), Counter[str](), time.monotonic()
+    session = LiveSession(out / "run", JOBS)
+    try:
+        for kind in strike(session, ready, chance, given):
+            struck[kind] += 1
+        collected = time.monotonic() - started
+        code = session.end(LIMIT_S)
+    finally:
+        session.stop()
+    print(f"movies landed in {collected:.0f} s, all done after {time.monotonic() - started:.0f} s, exit code {code}")
+    print("killed: " + ", ".join(f"{count} {kind}" for kind, count in sorted(struck.items())))
+    found = verdicts(session.folder)
+    print(
+        "verdicts: " + ", ".join(f"{count} {word}" for word, count in Counter(word for words in found.values() for word in words).items())
+    )
+    wrong = faults(session.folder, "movies", "pre") + ([] if code == 0 else [f"exit code {code}"])
+    print("\n".join(wrong) or "nothing is lost")
+    sys.exit(1 if wrong else 0)
+
+
+def simulate(folder: Path, given: argparse.Namespace) -> list[Path]:
+    """Movies of particles, some of them cut short, in an order of chance."""
+    folder.mkdir(parents=True)
+    settings = SIMULATED | {"movies": given.movies, "truncated": given.cut_short, "seed": given.seed}
+    with chdir(folder), open_job(simulate_movies.Params, settings, {}, Path("results/sim"), "sim") as job:
+        simulate_movies.run(job)
+    movies = sorted((folder / "results/sim/movies").glob("*.tif"))
+    random.Random(given.seed).shuffle(movies)
+    return movies
+
+
+def strike(session: LiveSession, ready: list[Path], chance: random.Random, given: argparse.Namespace) -> Iterator[str]:
+    """Let movies land, and kill meanwhile and until all kills are done; each thing that was killed."""
+    pace = given.interval * given.movies / given.kills
+    next_movie, next_kill, killed, waiting = time.monotonic(), time.monotonic() + 15, 0, list(ready)
+    while waiting or killed < given.kills:
+        now = time.monotonic()
+        if waiting and now >= next_movie:
+            movie = waiting.pop()
+            shutil.copy(movie, session.folder / "part")
+            os.replace(session.folder / "part", session.folder / "raw" / movie.name)
+            next_movie = now + given.interval
+        if killed < given.kills and now >= next_kill:
+            what = session.kill(chance.choice(KINDS), chance)
+            if what:
+                killed, next_kill = killed + 1, now + chance.uniform(0.5, 1.5) * pace
+                print(f"{now:.1f} killed {what}", flush=True)
+                yield what
+        if session.process.poll() is not None:
+            sys.exit(f"the supervisor ended with {session.process.returncode}: {session.text()}")
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()
