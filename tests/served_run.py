@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from firn.dashboard.gate import Gate
+from firn.dashboard.hall import Hall
 from firn.dashboard.routes import Routes
 from firn.dashboard.server import Server
-from firn.formats.mrc import write_stack
+from firn.formats.mrc import write_stack, write_volume
 from firn.formats.tables import image_names, write_table
 from firn.live import layout, page
 from firn.live.exposures import Row, write_exposures
@@ -38,9 +39,9 @@ class Reply:
 class Site:
     """A dashboard and what a client says to it, over real sockets."""
 
-    def __init__(self, gate: Gate, deadline_s: float = 20.0):
+    def __init__(self, gate: Gate, deadline_s: float = 20.0, routes: Routes | Hall | None = None):
         self.gate = gate
-        self.routes = Routes(gate)
+        self.routes = routes or Routes(gate.page_secret)
         self.server = Server("127.0.0.1", 0, gate, self.routes.read, self.routes.change, deadline_s)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
         self.thread.start()
@@ -113,6 +114,40 @@ def write_classes(folder: Path, kind: str, kept: list[int] | None = None, **sett
         write_table(folder / "decisions.star", chosen, "classes")
     record = {"job": folder.name, "type": kind, "settings": settings, "figures": [], "metrics": {}, "warnings": [], "seconds": 1.0}
     (folder / "job.json").write_text(json.dumps(record))
+
+
+def blob(n: int, centre: tuple[float, float, float], width: float) -> np.ndarray:
+    """A Gaussian `(n, n, n)` of height 1 at a place (z, y, x) in pixels from the origin n//2."""
+    z, y, x = np.indices((n, n, n)) - n // 2
+    return np.exp(-((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) / (2 * width**2)).astype(np.float32)
+
+
+def write_job(
+    folder: Path, kind: str, figures: tuple[str, ...] = (), metrics: dict[str, float] | None = None, /, **settings: object
+) -> None:
+    """The job.json of a job that is done, and its figures."""
+    (folder / "figures").mkdir(parents=True)
+    told = [{"file": f"figures/{name}.png", "title": name, "caption": "as made"} for name in figures]
+    for figure in told:
+        Image.new("L", (90, 60), 230).save(folder / figure["file"])
+    numbers = {name: {"value": value, "unit": "Å" if "resolution" in name else ""} for name, value in (metrics or {}).items()}
+    record = {
+        "job": folder.name,
+        "type": kind,
+        "settings": {"type": kind} | settings,
+        "figures": told,
+        "metrics": numbers,
+        "warnings": [],
+        "seconds": 61.0,
+    }
+    (folder / "job.json").write_text(json.dumps(record))
+
+
+def write_map(folder: Path, volume: np.ndarray, kind: str = "refine_homogeneous", /, **settings: object) -> None:
+    """A job that made a map at 3.2 Å of pixels of 1.5 Å, with a mask around it."""
+    write_job(folder, kind, ("fsc", "directions"), {"resolution": 3.2, "particles": 5000.0}, **settings)
+    write_volume(folder / "map.mrc", volume, 1.5)
+    write_volume(folder / "mask.mrc", (volume > 0.2 * volume.max()).astype(np.float32), 1.5)
 
 
 @pytest.fixture

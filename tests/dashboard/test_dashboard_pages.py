@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from firn.dashboard.gate import Gate
+from firn.dashboard.pages import PAGES
 from firn.formats.mrc import write_stack
 from firn.formats.tables import write_table
 from firn.live import layout
 from served_run import Site, write_classes, write_live
 
 
-@pytest.mark.parametrize("page", ["", "exposures", "classes", "jobs"])
+@pytest.mark.parametrize("page", list(PAGES))
 def test_every_page_is_there_and_all_that_it_loads(site: Site, page: str) -> None:
     text = site.get(f"/{page}").body.decode()
     loaded = [part.split('"')[0] for part in text.replace("href=", "src=").split('src="')[1:]]

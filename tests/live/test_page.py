@@ -21,7 +21,7 @@ from firn.formats.tables import write_table
 from firn.live import layout, page, strip
 from firn.live.control import Limits
 from firn.live.points import FITS, LATEST, Points, as_script
-from firn.live.round_cards import ROUNDS, read_rounds, round_cards
+from firn.live.round_cards import read_rounds, round_cards
 from firn.report.thumbnails import write_thumbnail
 
 COUNTERS = dict.fromkeys(("found", "waiting", "refused", "complete", "queued", "in_progress", "ready", "rejected", "failed", "picks"), 0)
@@ -191,8 +191,8 @@ def leave_round(number: int, particles: int, resolution: float, figure: bool = T
 def test_rounds_make_one_card_with_the_latest_figures_and_a_forecast():
     header = "finished,job,role,round,state,particles,kept,resolution,seconds,tries,sentence,folder\n"
     rounds = [leave_round(1, 1000, 8.0), leave_round(2, 2000, 7.0), leave_round(3, 4000, 6.3)]
-    ROUNDS.parent.mkdir()
-    ROUNDS.write_text(header + "".join(rounds) + "5,map,refine,4,failed,9000,,,1,3,failed 3 times,results/map/rounds/0004\n")
+    layout.ROUNDS.parent.mkdir()
+    layout.ROUNDS.write_text(header + "".join(rounds) + "5,map,refine,4,failed,9000,,,1,3,failed 3 times,results/map/rounds/0004\n")
     (card,) = round_cards(read_rounds(), 8000, 100.0)
     assert [entry["particles"] for entry in card["rounds"]] == [1000, 2000, 4000]
     assert [figure["title"] for figure in card["figures"]] == ["FSC"]

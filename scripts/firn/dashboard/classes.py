@@ -55,8 +55,10 @@ def find_result(folder: str) -> Result:
     return found
 
 
-def list_results() -> Answer:
-    """What can be looked at."""
+def tell(folder: str | None) -> Answer:
+    """The classes of the result in a folder; without one, which results can be looked at."""
+    if folder is not None:
+        return as_json(table_of(find_result(folder)))
     return as_json(
         [
             {"folder": one.folder.as_posix(), "job": one.job, "type": one.type, "round": one.round, "selection": one.selection}

@@ -146,7 +146,7 @@ def _time(folder: Path) -> int:
 def _picture(folders: Iterable[Path], exposure: str) -> dict[str, Any]:
     from firn.live.strip import look_at  # pandas and Pillow, which take a second to import
 
-    return look_at(list(folders), exposure, is_inside)
+    return look_at(folders, exposure, is_inside)
 
 
 def _figures(folders: Iterable[Path], exposure: str) -> list[dict[str, str]]:

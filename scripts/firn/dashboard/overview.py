@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from firn.dashboard.kept import Kept, tagged
@@ -20,6 +20,13 @@ class Pieces:
     session: Answer
     pictures: Answer
     lines: list[str]
+    _digests: dict[int, str] = field(default_factory=dict)
+
+    def digest(self, count: int) -> str:
+        """Of the first `count` exposures, found out once however many readers ask."""
+        if count not in self._digests:
+            self._digests[count] = hashlib.blake2b("\n".join(self.lines[:count]).encode(), digest_size=12).hexdigest()
+        return self._digests[count]
 
 
 class Overview:
@@ -38,15 +45,12 @@ class Overview:
 
     def points(self, count: str, digest: str) -> Answer:
         """All exposures, or those after the first `count` when the reader's digest of these is still right."""
-        lines = self._kept.value().lines
+        pieces = self._kept.value()
+        lines = pieces.lines
         known = int(count) if count.isascii() and count.isdigit() and len(count) < 9 else 0
-        start = known if 0 < known <= len(lines) and _digest(lines[:known]) == digest else 0
-        head = json.dumps({"start": start, "count": len(lines), "digest": _digest(lines)})
+        start = known if 0 < known <= len(lines) and pieces.digest(known) == digest else 0
+        head = json.dumps({"start": start, "count": len(lines), "digest": pieces.digest(len(lines))})
         return Answer(f'{head[:-1]}, "fresh": [{",".join(lines[start:])}]}}'.encode())
-
-
-def _digest(lines: list[str]) -> str:
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=12).hexdigest()
 
 
 def _read() -> Pieces:

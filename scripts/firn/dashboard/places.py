@@ -15,8 +15,11 @@ class RequestError(Exception):
     """A request that is not answered; `status` is the HTTP status, the text one sentence."""
 
     def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status = status
+        super().__init__(status, sentence)
+        self.status, self._sentence = status, sentence
+
+    def __str__(self) -> str:
+        return self._sentence
 
 
 def inside(relative: str) -> Path:

@@ -1,42 +1,36 @@
-"""What is answered under which address."""
+"""What is answered under which address of a run."""
 
-import html
-import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from firn.dashboard import classes, decide, job_list
+from firn.dashboard import classes, decide, job_list, machine, maps
 from firn.dashboard.exposures import Exposures
-from firn.dashboard.gate import Gate
 from firn.dashboard.kept import tagged
 from firn.dashboard.overview import Overview
+from firn.dashboard.pages import KINDS, PAGES, STATIC, draw_shell
 from firn.dashboard.places import RequestError, read_file
-from firn.dashboard.server import SANDBOX, Answer, Request, as_json
+from firn.dashboard.server import HTML, SANDBOX, Answer, Request, as_json
 
-ASSETS = Path(__file__).parent / "assets"
-LIVE_ASSETS = Path(__file__).parent.parent / "live"
-PAGES = {"": ("overview", "Overview"), "exposures": ("exposures", "Exposures"), "classes": ("classes", "Classes"), "jobs": ("jobs", "Jobs")}
-STATIC = {
-    "session_page.css": LIVE_ASSETS, "session_page.js": LIVE_ASSETS, "session_streams.js": LIVE_ASSETS, "dashboard.css": ASSETS,
-    "dashboard.js": ASSETS, "overview.js": ASSETS, "limits.js": ASSETS, "exposures.js": ASSETS, "classes.js": ASSETS, "jobs.js": ASSETS,
-}  # fmt: skip
-SCRIPTS = {"overview": ("session_page.js", "session_streams.js", "limits.js", "overview.js")}
-KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+Query = Mapping[str, str]
 
 
 class Routes:
-    """The run folder as pages, JSON, pictures and decisions."""
+    """The run folder, which is the working directory, as pages, JSON, pictures and decisions.
 
-    def __init__(self, gate: Gate):
-        self._gate = gate
-        self._overview, self._exposures = Overview(), Exposures()
+    secret: held by the pages, asked for with every change; root: what the addresses of the run begin with, such as /run/night12.
+    """
+
+    def __init__(self, secret: str, root: str = ""):
+        self._secret, self._root = secret, root
+        self._overview, self._exposures, self._sizes = Overview(), Exposures(), machine.Sizes()
 
     def read(self, request: Request) -> Answer:
         """Answer a GET."""
         head, _, rest = request.path.partition("/")
         if request.path in PAGES:
-            return self._page(*PAGES[request.path])
-        if head == "static" and rest in STATIC:
-            return tagged((STATIC[rest] / rest).read_bytes(), KINDS[Path(rest).suffix])
+            return self._page(request.path)
+        if head == "static":
+            return read_static(rest)
         if head == "file":
             content, kind = read_file(rest)
             return Answer(content, kind, headers={"Content-Security-Policy": SANDBOX})
@@ -59,31 +53,41 @@ class Routes:
             raise RequestError(404, "There is no such decision.")
         return as_json({"done": True})
 
-    def _tell(self, what: str, query: dict[str, str]) -> Answer:
-        if what == "exposure":
-            table = self._exposures.table()
-            return self._exposures.one(query.get("id", ""), decide.hand_verdicts(table))
-        if what == "points":
-            return self._overview.points(query.get("count", ""), query.get("digest", ""))
-        if what in ("classes", "tiles") and "of" in query:
-            result = classes.find_result(query["of"])
-            return as_json(classes.table_of(result)) if what == "classes" else classes.tiles(result)
-        told = {
-            "session": self._overview.session, "pictures": self._overview.pictures, "exposures": lambda: self._exposures.table().answer,
-            "hand": lambda: as_json(decide.hand_verdicts(self._exposures.table())), "classes": classes.list_results, "jobs": job_list.list_jobs,
-        }  # fmt: skip
-        if what not in told:
+    def _tell(self, what: str, query: Query) -> Answer:
+        told = self._told.get(what)
+        if told is None:
             raise RequestError(404, "There is nothing of that name.")
-        return told[what]()
+        return told(query)
 
-    def _page(self, page: str, title: str) -> Answer:
-        links = "".join(
-            f'<a href="/{address}"{" aria-current=page" if name == page else ""}>{text}</a>' for address, (name, text) in PAGES.items()
-        )
-        scripts = SCRIPTS.get(page, ("session_page.js", f"{page}.js"))
-        parts = {
-            "title": title, "links": links, "run": html.escape(Path.cwd().name), "page": page, "secret": self._gate.page_secret,
-            "scripts": "".join(f'<script src="/static/{name}"></script>\n' for name in ("dashboard.js", *scripts)),
-        }  # fmt: skip
-        shell = (ASSETS / "shell.html").read_text(encoding="utf-8")
-        return Answer(re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], shell).encode(), "text/html; charset=utf-8")
+    @property
+    def _told(self) -> dict[str, Callable[[Query], Answer]]:
+        """Answers by what is asked for."""
+        table = self._exposures.table
+        return {
+            "session": lambda _: self._overview.session(),
+            "pictures": lambda _: self._overview.pictures(),
+            "points": lambda query: self._overview.points(query.get("count", ""), query.get("digest", "")),
+            "exposures": lambda _: table().answer,
+            "exposure": lambda query: self._exposures.one(query.get("id", ""), decide.hand_verdicts(table())),
+            "hand": lambda _: as_json(decide.hand_verdicts(table())),
+            "classes": lambda query: classes.tell(query.get("of")),
+            "tiles": lambda query: classes.tiles(classes.find_result(query.get("of", ""))),
+            "maps": lambda query: maps.tell(query.get("of")),
+            "volume": lambda query: maps.send_volume(query.get("of", ""), query.get("kind", "map")),
+            "jobs": lambda _: job_list.list_jobs(),
+            "machine": lambda _: machine.tell(),
+            "sizes": lambda _: self._sizes.tell(),
+        }
+
+    def _page(self, address: str) -> Answer:
+        links = {f"{self._root}/{place}": (page.name, page.title) for place, page in PAGES.items()}
+        if self._root:
+            links = {"/": ("runs", "‹ Runs")} | links
+        return Answer(draw_shell(PAGES[address], Path.cwd().name, self._root, self._secret, links), HTML)
+
+
+def read_static(name: str) -> Answer:
+    """A style sheet or script of the pages; RequestError (404) when there is none of that name."""
+    if name not in STATIC:
+        raise RequestError(404, "There is no such page.")
+    return tagged(STATIC[name].read_bytes(), KINDS[STATIC[name].suffix])

@@ -27,6 +27,7 @@ MOST_CONNECTIONS = 32
 DEADLINE_S = 30.0
 LONGEST_HEADER = 16_000
 GZIP_FROM = 4000
+HTML = "text/html; charset=utf-8"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # fmt: skip
 SANDBOX = "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"  # fmt: skip
 """For HTML that jobs wrote: it runs in an origin of its own, without cookies and without a way back."""
@@ -201,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
             b'<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>firn</title><a href="/">Go on</a>'
         )
         cookie = f"{self._cookie_name}={self.server.gate.cookie}; HttpOnly; SameSite=Strict; Path=/"
-        return Answer(onward, "text/html; charset=utf-8", headers={"Set-Cookie": cookie})
+        return Answer(onward, HTML, headers={"Set-Cookie": cookie})
 
     @property
     def _cookie_name(self) -> str:

@@ -4,13 +4,13 @@ import base64
 import csv
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from firn.live import layout
 from firn.live.forecast import FEWEST_ROUNDS, forecast
 
-ROUNDS = layout.LIVE / "rounds.csv"
 MAPS = ("refine", "initial")
 PICTURES = {
     "select": ("selection",),
@@ -25,10 +25,10 @@ LARGEST_PICTURE = 1_500_000
 
 def read_rounds() -> dict[str, list[dict[str, Any]]]:
     """Rounds of each job that went well, in order, as `live/rounds.csv` tells; nothing where no stream has started."""
-    if not ROUNDS.exists():
+    if not layout.ROUNDS.exists():
         return {}
     jobs: dict[str, list[dict[str, Any]]] = {}
-    with ROUNDS.open(encoding="utf-8", newline="") as table:
+    with layout.ROUNDS.open(encoding="utf-8", newline="") as table:
         for row in csv.DictReader(table):
             if row["state"] == "done":
                 numbers = {name: _number(row.get(name)) for name in ("finished", "round", "particles", "kept", "resolution")}
@@ -71,7 +71,7 @@ def _figures(folder: Path, role: str) -> list[dict[str, str]]:
     record = layout.read_json(folder / "job.json", {})
     files = {Path(figure["file"]).stem: figure for figure in record.get("figures", [])}
     chosen = [files[name] for name in PICTURES[role] if name in files and _fits(folder / files[name]["file"])]
-    return [{"title": figure["title"], "caption": figure["caption"], "picture": _as_uri(folder / figure["file"])} for figure in chosen]
+    return [{"title": figure["title"], "caption": figure["caption"], "picture": _picture(folder / figure["file"])} for figure in chosen]
 
 
 def _pixel_size(folder: Path) -> float | None:
@@ -85,7 +85,13 @@ def _fits(path: Path) -> bool:
     return path.is_file() and path.stat().st_size <= LARGEST_PICTURE
 
 
-def _as_uri(path: Path) -> str:
+def _picture(path: Path) -> str:
+    return _as_uri(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _as_uri(path: Path, changed_ns: int) -> str:
+    """A picture inside the page; kept, since the page is written every few seconds and a round's figures never change."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 

@@ -161,17 +161,30 @@ def open_cache(warn: Say, environment: Mapping[str, str] = os.environ, say: Say 
     """
     if not environment.get(FOLDER):
         return None
-    limits = Limits(
-        _number(environment, "QUOTA_GB", float("inf")) * GB,
-        _number(environment, "RESERVE_GB", Limits.reserve / GB) * GB,
-        _number(environment, "DAYS", Limits.days),
-    )
+    limits = cache_limits(environment)
     threads = max(1, int(_number(environment, "THREADS", 2)))
     try:
         return Cache(_expanded(environment), limits, threads, warn, say)
     except OSError as error:
         reason = error.strerror or error
         warn(f"cache: {FOLDER} is {environment[FOLDER]}, which cannot be used ({reason}); particle images are read where they lie")
+        return None
+
+
+def cache_limits(environment: Mapping[str, str]) -> Limits:
+    """What the environment allows the cache; raises InputError for what is no number."""
+    return Limits(
+        _number(environment, "QUOTA_GB", float("inf")) * GB,
+        _number(environment, "RESERVE_GB", Limits.reserve / GB) * GB,
+        _number(environment, "DAYS", Limits.days),
+    )
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path | None:
+    """This user's part of the cache folder, whether it is there or not; None where the environment names none or a variable in it is not set."""
+    try:
+        return _own_path(_expanded(environment)) if environment.get(FOLDER) else None
+    except OSError:
         return None
 
 
@@ -227,8 +240,12 @@ def _expanded(environment: Mapping[str, str]) -> Path:
 
 def _own_folder(base: Path) -> Path:
     """This user's part of the cache folder, which nobody else may look into or have made."""
-    folder = base / f"firn-{os.getuid()}"
+    folder = _own_path(base)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(1, f"{folder} belongs to another user")
     return folder
+
+
+def _own_path(base: Path) -> Path:
+    return base / f"firn-{os.getuid()}"

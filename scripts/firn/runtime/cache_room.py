@@ -77,14 +77,7 @@ class Room:
 
     def entries(self) -> list[Entry]:
         """All copies, the least recently used first."""
-        found = []
-        for path in self.images.glob(f"*{SUFFIX}"):
-            try:
-                state = path.stat()
-            except FileNotFoundError:
-                continue
-            found.append(Entry(path, state.st_blocks * 512, state.st_mtime))
-        return sorted(found, key=lambda entry: entry.used)
+        return list_copies(self.images)
 
     def _drop_expired(self, wanted: Sequence[tuple[StackCopy, np.ndarray]]) -> None:
         """Drop copies past their lifetime, and those of stacks that have changed since."""
@@ -140,6 +133,18 @@ class Room:
             f"in use{quota}, its disk has {show(free_bytes(self.images))} free of which {show(limits.reserve)} stay free; "
             "raise FIRN_CACHE_QUOTA_GB, lower FIRN_CACHE_RESERVE_GB, or use a larger disk"
         )
+
+
+def list_copies(images: Path) -> list[Entry]:
+    """The copies in a folder, the least recently used first; none where there is no folder."""
+    found = []
+    for path in images.glob(f"*{SUFFIX}"):
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append(Entry(path, state.st_blocks * 512, state.st_mtime))
+    return sorted(found, key=lambda entry: entry.used)
 
 
 def free_bytes(folder: Path) -> int:

@@ -12,9 +12,8 @@ import torch
 from firn.errors import InputError
 from firn.formats.tables import read_table
 from firn.runtime.cache_copy import Say
-from firn.runtime.leases import lease, visible_devices
+from firn.runtime.leases import LEASES, lease, visible_devices
 
-LEASES = Path("/tmp/firn-leases")
 GIB = 2**30
 FLOORS_GB = {"classify_2d": 4, "stream_2d": 4, "ab_initio": 8, "refine_homogeneous": 11, "refine_nonuniform": 11, "refine_local": 11,
              "refine_heterogeneous": 11, "stream_refine": 11}  # fmt: skip

@@ -12,11 +12,15 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from firn.errors import InputError
 
+LEASES = Path("/tmp/firn-leases")
+"""Where the leases of this machine lie; those of an allocation of Slurm in a folder of its number."""
+LOCKS = Path("/proc/locks")
 POLL_S = 0.2
 REMIND_S = 60.0
 FAULT_S = 3.0
@@ -38,7 +42,7 @@ def lease(lane: str, lanes_file: Path | None, visible: Sequence[str], folder: Pa
             if time.monotonic() - sound > FAULT_S:
                 raise
             numbers = []
-        free = next((number for number in numbers if _take(folder / f"gpu{visible[number]}")), None)
+        free = next((number for number in numbers if _take(folder / f"gpu{visible[number]}", lane)), None)
         if free is not None:
             return free
         waited = time.monotonic() - start
@@ -75,7 +79,21 @@ def visible_devices(environment: Mapping[str, str], count: int) -> list[str]:
     return names if len(names) == count else [str(number) for number in range(count)]
 
 
-def _take(path: Path) -> bool:
+def holders(folder: Path) -> dict[str, dict[str, Any]]:
+    """Who holds a device now, by its name: host, pid, lane, run. It asks the kernel's list of locks (proc_locks(5)) and so keeps nobody waiting."""
+    try:
+        locks = [line.split() for line in LOCKS.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return {}
+    held = {int(words[-3].rpartition(":")[2]) for words in locks if "FLOCK" in words and "->" not in words}
+    found = {}
+    for path in sorted([*folder.glob("gpu*"), *folder.glob("*/gpu*")]):
+        if path.stat().st_ino in held:
+            found[path.name.removeprefix("gpu")] = _owner(path)
+    return found
+
+
+def _take(path: Path, lane: str) -> bool:
     descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,7 +101,7 @@ def _take(path: Path) -> bool:
         os.close(descriptor)
         return False
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
+    os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "lane": lane, "run": str(Path.cwd())}).encode(), 0)
     os.set_inheritable(descriptor, True)
     return True
 
@@ -104,8 +122,14 @@ def _open(path: Path) -> int:
 
 
 def _holder(path: Path) -> str:
+    owner = _owner(path)
+    return f"is held by {owner['host']} pid {owner['pid']}" if owner else "is held"
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    """What the holder wrote of itself; nothing while it writes."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return "is held"
-    return f"is held by {owner['host']} pid {owner['pid']}"
+        return {}
+    return owner if isinstance(owner, dict) and {"host", "pid"} <= owner.keys() else {}

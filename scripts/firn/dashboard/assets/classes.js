@@ -43,7 +43,7 @@ function drawClasses() {
 function drawClass(one) {
   const at = shown.classes.indexOf(one), down = Math.ceil(shown.classes.length / shown.across), across = shown.across;
   const image = make("span", { class: "tile-image" });
-  image.style.backgroundImage = `url("/api/tiles?of=${encodeURIComponent(shown.folder)}")`;
+  image.style.backgroundImage = `url("${root}/api/tiles?of=${encodeURIComponent(shown.folder)}")`;
   image.style.backgroundSize = `${100 * across}% ${100 * down}%`;
   image.style.backgroundPosition = `${100 * (at % across) / (across - 1)}% ${down > 1 ? 100 * Math.floor(at / across) / (down - 1) : 0}%`;
   const text = [one.class_resolution ? `${one.class_resolution.toFixed(1)} Å` : null, one.class_ess ? `ESS ${one.class_ess.toFixed(2)}` : null].filter(Boolean).join(" · ");

@@ -5,19 +5,26 @@ let told = { updated_s: 0, attributes: [], columns: [], latest: [], fits: [], st
 let points = [];
 const page = () => document.getElementById("page");
 const tags = new Map();
+const held = name => document.querySelector(`meta[name=firn-${name}]`).content;
+const root = held("root");
 
-async function ask(address, given = {}) {
+async function send(address, given = {}) {
   let answer;
   try {
-    answer = await fetch(address, { cache: "no-store", ...given });
+    answer = await fetch(root + address, { cache: "no-store", ...given });
   } catch {
     throw new Error("The dashboard does not answer. The run goes on without it; start it again to look.");
   }
-  if (answer.status === 304) return null;
-  if (!answer.ok) {
+  if (!answer.ok && answer.status !== 304) {
     const fault = await answer.json().catch(() => ({ error: `The dashboard answered ${answer.status}.` }));
     throw Object.assign(new Error(fault.error), { status: answer.status });
   }
+  return answer;
+}
+
+async function ask(address, given = {}) {
+  const answer = await send(address, given);
+  if (answer.status === 304) return null;
   if (answer.headers.get("ETag")) tags.set(address, answer.headers.get("ETag"));
   return answer.json();
 }
@@ -28,7 +35,7 @@ const read = address => ask(address, tags.has(address) ? { headers: { "If-None-M
 async function decide(what, content, done) {
   try {
     const answer = await ask(`/decide/${what}`, { method: "POST", body: JSON.stringify(content),
-      headers: { "Content-Type": "application/json", "X-Firn-Page": document.querySelector("meta[name=firn-page]").content } });
+      headers: { "Content-Type": "application/json", "X-Firn-Page": held("page") } });
     notice(typeof done === "function" ? done(answer) : done);
     return answer;
   } catch (fault) {
@@ -64,5 +71,6 @@ function again(look, seconds) {
   turn();
 }
 
-const fileAddress = path => "/file/" + path.split("/").map(encodeURIComponent).join("/");
+const fileAddress = path => `${root}/file/` + path.split("/").map(encodeURIComponent).join("/");
 const nothing = (sentence, ...more) => page().replaceChildren(make("p", { class: "card" }, sentence, " ", ...more));
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -8,7 +8,7 @@ async function look() {
     await lookAtSession();
   } catch (fault) {
     if (fault.status !== 404) throw fault;
-    nothing(fault.message, make("a", { href: "/jobs" }, "Go to its jobs"));
+    nothing(fault.message, make("a", { href: `${root}/jobs` }, "Go to its jobs"));
   }
 }
 
