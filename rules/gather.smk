@@ -41,6 +41,7 @@ rule report:
     output:
         html="results/report.html",
         pdf="results/report.pdf",
+        methods="results/methods.txt",
         summary="results/summary.txt",
     log:
         "logs/report.log",

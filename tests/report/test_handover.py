@@ -11,6 +11,7 @@ from firn.report.data_sets import data_sets
 from firn.report.document import Document, Facts, Heading, Picture, Section, Table, Text
 from firn.report.examples import choose_examples
 from firn.report.handover import handover_document, write_reports
+from firn.report.methods import Methods
 from firn.report.pdf import write_pdf
 from firn.report.session import Session, find_session, read_session
 from firn.report.style import new_figure, png_of
@@ -26,6 +27,10 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     return read_session(write_run(), CONFIG, SCHEMA)
 
 
+def document_of(session: Session) -> Document:
+    return handover_document(session, data_sets(session), Methods((), ()))
+
+
 def section(document: Document, anchor: str) -> Section:
     return next(each for each in document.sections if each.anchor == anchor)
 
@@ -39,7 +44,7 @@ def text_of(path: Path) -> list[str]:
 
 
 def test_every_exposure_is_kept_rejected_or_failed_and_counted_once(session: Session):
-    told = facts(section(handover_document(session), "summary"))
+    told = facts(section(document_of(session), "summary"))
     assert told["movies"] == f"{EXPOSURES + 1} exposures found, {EXPOSURES - 1} kept, 1 rejected, 1 failed"
     assert told["sample"] == "ferritin"
     assert "4.12 Å" in told["map"]
@@ -67,7 +72,7 @@ def test_examples_are_the_best_the_worst_and_the_rejected_and_none_is_shown_twic
 
 
 def test_only_settings_that_differ_from_the_defaults_are_listed_and_no_inputs(session: Session):
-    (table,) = [block for block in section(handover_document(session), "settings").blocks if isinstance(block, Table)]
+    (table,) = [block for block in section(document_of(session), "settings").blocks if isinstance(block, Table)]
     mine = {(job, name): (value, default) for job, name, value, default in table.rows}
     assert mine["map", "symmetry"] == ("D7", "C1")
     assert ("map", "iterations") not in mine
@@ -84,7 +89,7 @@ def test_reasons_of_the_rejected_and_the_failed_stand_in_page_and_pdf(session: S
 
 def test_pages_are_numbered_none_is_empty_and_no_heading_stands_alone_at_the_foot(session: Session):
     _, pdf, *_ = write_reports(session, Path("results"))
-    titles = [each.title for each in handover_document(session).sections]
+    titles = [each.title for each in document_of(session).sections]
     pages = text_of(pdf)
     for number, text in enumerate(pages, 1):
         body = text.replace("firn 0.1.0", "").replace(f"page {number} of {len(pages)}", "").strip()
@@ -94,7 +99,7 @@ def test_pages_are_numbered_none_is_empty_and_no_heading_stands_alone_at_the_foo
 
 
 def test_the_same_report_has_the_same_bytes(session: Session):
-    document = handover_document(session)
+    document = document_of(session)
     for name in ("one", "two"):
         write_pdf(document, Path(name) / "report.pdf")
     assert Path("one/report.pdf").read_bytes() == Path("two/report.pdf").read_bytes()
@@ -152,7 +157,7 @@ def test_alarms_decisions_and_times_of_a_live_session_are_told(session: Session)
     )
     rows = [f"e{number:012x},{1.7e9 + 60 * number}" for number in range(1, EXPOSURES + 1)]
     Path("live/exposures.csv").write_text("exposure_id,time_found\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    document = handover_document(session)
+    document = document_of(session)
     told = [row for block in section(document, "events").blocks if isinstance(block, Table) for row in block.rows]
     assert any("no movie came" in row for row in told)
     assert any("run → pause" in row and "tea" in row for row in told)

@@ -46,6 +46,7 @@ def _draw_paths(axes: Axes, positions: np.ndarray, paths: np.ndarray, image: np.
     axes.set_title(
         f"{title}\npaths of {len(positions)} tiles, {scale * pixel_size * step:.0f} x enlarged; local motion {np.abs(local).max():.1f} Å",
         fontsize=8,
+        y=1.0,
     )
 
 
@@ -55,5 +56,7 @@ def _draw_drift(axes: Axes, paths: np.ndarray, doses: np.ndarray) -> None:
     axes.plot(mean[:, 1], mean[:, 0], color=BLUE, marker="o", markersize=3, label="whole frame")
     axes.plot(mean[0, 1], mean[0, 0], "s", color=GREEN, markersize=6, label="first frame")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set(xlabel="x, Å", ylabel="y, Å", title=f"Drift of the specimen over {doses[-1]:.0f} e/Å²")
+    axes.locator_params(nbins=6)
+    axes.set(xlabel="x, Å", ylabel="y, Å")
+    axes.set_title(f"Drift of the specimen over {doses[-1]:.0f} e/Å²", y=1.0)
     axes.legend(fontsize=8)

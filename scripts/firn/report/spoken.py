@@ -40,5 +40,5 @@ def spoken_range(values: list[float], unit: str, digits: int = 2) -> str:
 
 
 def plural(count: float, word: str) -> str:
-    """`1 movie`, `1 200 movies`."""
-    return f"{spoken_number(count)} {word if count == 1 else word + 's'}"
+    """`1 movie`, `1 200 movies`, `2 classes`."""
+    return f"{spoken_number(count)} {word if count == 1 else word + ('es' if word.endswith('s') else 's')}"
