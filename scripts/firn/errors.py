@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST_REMARK = 200
+
 
 class InputError(ValueError):
     """Something the user gave (a file, a table, a parameter) cannot be used; the message is one clear sentence."""
@@ -21,6 +23,12 @@ class ExposureError(InputError):
 
 class StorageError(InputError):
     """A disk is full or away, which is no fault of what was to be read or written: the same work succeeds when the disk is back."""
+
+
+def brief(remark: object) -> str:
+    """What a library says, or what a file holds, on one line and not long, as a part of a sentence."""
+    text = " ".join(str(remark).split())
+    return text if len(text) <= LONGEST_REMARK else text[:LONGEST_REMARK] + " ..."
 
 
 def hint_at(word: str, known: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from firn.dag.catalogue import Catalogue, JobType
 from firn.dag.check import check_session
-from firn.errors import InputError
+from firn.errors import InputError, brief
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,13 @@ class Graph:
 
     def ancestors(self, job: str) -> set[str]:
         """All jobs that a job needs, directly or through others."""
-        parents = {reference.job for reference in self.upstream(job)}
-        return parents.union(*(self.ancestors(parent) for parent in parents))
+        found: set[str] = set()
+        open_ = [job]
+        while open_:
+            parents = {reference.job for reference in self.upstream(open_.pop())} - found
+            found |= parents
+            open_ += parents
+        return found
 
     def root_import(self, job: str) -> str:
         """The import that decided the batches of a scattered job.
@@ -84,10 +89,14 @@ class Graph:
         return self.type_of(job).slots[slot]["slot"] in ("exposures", "picks")
 
     def _roots(self, job: str) -> set[str]:
-        if self.type_of(job).is_import:
-            return {job}
-        slots = [slot for slot in self.references[job] if self.follows_batches(job, slot)]
-        return {root for slot in slots for reference in self.references[job][slot] for root in self._roots(reference.job)}
+        seen, open_ = {job}, [job]
+        while open_:
+            current = open_.pop()
+            slots = [slot for slot in self.references[current] if self.follows_batches(current, slot)]
+            parents = {reference.job for slot in slots for reference in self.references[current][slot]} - seen
+            seen |= parents
+            open_ += [parent for parent in parents if not self.type_of(parent).is_import]
+        return {name for name in seen if self.type_of(name).is_import}
 
     def _resolve_slots(self, job: str) -> dict[str, list[Reference]]:
         slots = self.type_of(job).slots
@@ -101,7 +110,7 @@ class Graph:
         where = f"config: jobs.{job}.{slot}"
         source, _, output = text.partition(".")
         if source not in self.jobs:
-            raise InputError(f"{where}: there is no job '{source}'; the jobs are {', '.join(self.jobs)}")
+            raise InputError(f"{where}: there is no job '{brief(source)}'; the jobs are {brief(', '.join(self.jobs))}")
         declared = self.type_of(source).declared
         offers, groups, best = declared["offers"], declared["groups"], declared["best_group"]
         if output in ("", kind) and kind in offers:
@@ -112,7 +121,7 @@ class Graph:
         if group and kind in groups[group]:
             return Reference(source, output)
         offered = ", ".join(self.type_of(source).outputs()) or "nothing"
-        wanted = f"no output '{output}' of kind {kind}" if output else f"no {kind}"
+        wanted = f"no output '{brief(output)}' of kind {kind}" if output else f"no {kind}"
         raise InputError(f"{where}: job '{source}' ({self.jobs[source]['type']}) has {wanted}; it offers {offered}")
 
     def _topological_order(self) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 
 TILT = ("beam_tilt_x", "beam_tilt_y")
 MAGNIFICATION = ("magnification_xx", "magnification_xy", "magnification_yx", "magnification_yy")
@@ -74,7 +74,7 @@ def coefficients(text: str) -> np.ndarray:
     try:
         return np.array([float(value) for value in inside.split(",")] if inside and inside != "nan" else [], dtype=np.float64)
     except ValueError as error:
-        raise InputError(f"'{text}' is not a list of Zernike coefficients such as [0,0,1.5]") from error
+        raise InputError(f"'{brief(text)}' is not a list of Zernike coefficients such as [0,0,1.5]") from error
 
 
 def coefficient_text(values: np.ndarray) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
+from firn.formats.yaml_text import read_yaml
 
 
 def write_blobs(path: str | os.PathLike, min_diameter: float, max_diameter: float, reason: str, tried: dict[float, float]) -> None:
@@ -20,14 +21,11 @@ def write_blobs(path: str | os.PathLike, min_diameter: float, max_diameter: floa
 
 def read_blobs(path: str | os.PathLike) -> tuple[float, float]:
     """(smallest, largest diameter). Raises InputError when the file is missing or holds anything else."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as diameters of blobs ({error})") from error
+    content = read_yaml(path, "diameters of blobs")
     given: dict[str, Any] = content if isinstance(content, dict) else {}
     low, high = given.get("min_diameter"), given.get("max_diameter")
     if low is None or high is None or not (_is_length(low) and _is_length(high) and low <= high):
-        raise InputError(f"{path}: expected min_diameter and max_diameter in Å, got '{content}'")
+        raise InputError(f"{path}: expected min_diameter and max_diameter in Å, got '{brief(content)}'")
     return float(low), float(high)
 
 

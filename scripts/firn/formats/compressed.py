@@ -10,13 +10,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from firn.errors import ExposureError
+from firn.errors import ExposureError, InputError, brief
 from firn.formats.bzip2_blocks import Bzip2Reader
 
 MAGIC: dict[bytes, Callable[..., Any]] = {b"BZh": bz2.open, b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 ENDINGS = (".bz2", ".gz", ".xz")
 PIECE = 64 * 2**20
-LONGEST_REMARK = 200
 
 
 class Readable(Protocol):
@@ -49,10 +48,15 @@ def open_unpacked(path: str | os.PathLike, threads: int = 1) -> Iterator[tuple[R
             yield stream, True
 
 
-def brief(error: BaseException) -> str:
-    """What a library says, on one line and not long."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= LONGEST_REMARK else text[:LONGEST_REMARK] + " ..."
+@contextmanager
+def no_damage(path: str | os.PathLike, what: str) -> Iterator[None]:
+    """Turns what the content of a damaged file makes a library raise into an InputError; what: what the file should hold."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read as {what} ({brief(error) or type(error).__name__})") from error
 
 
 def read_exactly(stream: Readable, count: int, path: str | os.PathLike) -> bytearray:

@@ -9,6 +9,7 @@ Columns of firn's that CryoSPARC has no field for are kept in fields `firn/<colu
 
 import hashlib
 import os
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import pandas as pd
 import yaml
 
 from firn.errors import InputError
+from firn.formats.compressed import no_damage
 from firn.formats.tables import split_image_names
+from firn.formats.yaml_text import read_yaml
 
 OWN = "firn/"
 SIGN = "image_sign"
@@ -38,7 +41,8 @@ COUNTED = {"half": "split", "class_number": "class"}
 NEUTRAL_0 = ("error", "error_min", "resid_pow", "slice_pow", "image_pow", "cross_cor", "weight", "pose_ess", "shift_ess")
 NEUTRAL_1 = ("alpha", "class_ess")
 """Fields of an alignment that CryoSPARC expects and firn has no numbers for."""
-STREAM = b"\x94CSDAT"
+STREAM, NUMPY = b"\x94CSDAT", b"\x93NUMPY"
+LONGEST_HEADER = 50_000
 SLOTS = ("blob", "ctf", "location", "alignments3D", "alignments2D", "micrograph_blob", "micrograph_blob_non_dw", "mscope_params")
 Fields = dict[str, np.ndarray]
 
@@ -60,26 +64,32 @@ def write_cs(path: str | os.PathLike, fields: Mapping[str, np.ndarray]) -> None:
 
 def read_cs(path: str | os.PathLike) -> Fields:
     """Fields of a `.cs` file; raises InputError when it is missing, damaged, or of the streaming form."""
-    try:
+    with no_damage(path, "a .cs file"):
         with Path(path).open("rb") as stream:
-            if stream.read(len(STREAM)) == STREAM:
-                raise InputError(f"{path}: is of CryoSPARC's streaming form; save it as a plain .cs file with cryosparc-tools")
-            stream.seek(0)
-            rows = np.load(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as a .cs file ({error})") from error
+            start = stream.read(len(STREAM))
+        if start == STREAM:
+            raise InputError(f"{path}: is of CryoSPARC's streaming form; save it as a plain .cs file with cryosparc-tools")
+        if start != NUMPY:
+            raise ValueError("it does not begin as numpy's arrays do")
+        rows = _load_rows(path)
     if rows.dtype.names is None or rows.ndim != 1:
         raise InputError(f"{path}: is a plain numpy array, but a .cs file holds named fields")
     return {name: rows[name] for name in rows.dtype.names}
 
 
+def _load_rows(path: str | os.PathLike) -> np.ndarray:
+    """All rows; the file is mapped first, which fails when it is shorter than its header says, before memory is taken."""
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=LONGEST_HEADER))
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError("its header makes no sense") from error
+
+
 def read_csg(path: str | os.PathLike) -> Fields:
     """Fields of all files that a `.csg` file names, matched by uid; raises InputError when it is damaged or a file is missing."""
-    try:
-        results = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["results"]
-        names = list(dict.fromkeys(str(entry["metafile"]).removeprefix(">") for entry in results.values()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read as a .csg file ({' '.join(str(error).split())[:200]})") from error
+    content = read_yaml(path, "a .csg file")
+    with no_damage(path, "a .csg file"):
+        names = list(dict.fromkeys(str(entry["metafile"]).removeprefix(">") for entry in content["results"].values()))
     if not names:
         raise InputError(f"{path}: names no file of results")
     fields, *others = [read_cs(Path(path).parent / name) for name in names]
@@ -90,8 +100,9 @@ def read_csg(path: str | os.PathLike) -> Fields:
 
 def join_cs(first: Fields, other: Fields, path: str | os.PathLike) -> Fields:
     """The fields of the first file with those that only a passthrough file has, matched by uid; raises InputError when one lacks a particle."""
-    places = pd.Series(np.arange(len(other["uid"])), index=other["uid"])
-    found = places.reindex(first["uid"])
+    with no_damage(path, "a table of particles with uids of their own"):
+        places = pd.Series(np.arange(len(other["uid"])), index=other["uid"])
+        found = places.reindex(first["uid"])
     if found.isna().any():
         raise InputError(f"{path}: lacks {int(found.isna().sum())} of {len(found)} particles")
     rows = found.to_numpy(dtype=np.int64)
@@ -121,9 +132,16 @@ def particles_from_cs(fields: Fields, path: str | os.PathLike) -> pd.DataFrame:
 
     Raises InputError when images or CTF are missing.
     """
-    missing = [name for name in ("blob/path", "blob/idx", "blob/psize_A", *(field for field, _ in CTF.values())) if name not in fields]
+    missing = [
+        name for name in ("uid", "blob/path", "blob/idx", "blob/psize_A", *(field for field, _ in CTF.values())) if name not in fields
+    ]
     if missing:
         raise InputError(f"{path}: has no field {missing[0]}; give the passthrough file of the same job too")
+    with no_damage(path, "a .cs file of particles"), np.errstate(invalid="ignore", over="ignore"):
+        return _particle_columns(fields)
+
+
+def _particle_columns(fields: Fields) -> pd.DataFrame:
     stacks = pd.Series(_text(fields["blob/path"])).str.removeprefix(">").to_numpy()
     names = [f"{index + 1:06d}@{stack}" for index, stack in zip(fields["blob/idx"], stacks, strict=True)]
     columns: dict[str, Any] = {"image": names, "image_pixel_size": _rounded(fields["blob/psize_A"])}

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 from firn.formats.star import read_star
+from firn.formats.yaml_text import read_yaml
 
 KEYS = ("exposure_id", "micrograph", "firnExposureId", "rlnMicrographName", "rlnMicrographMovieName")
 VERDICT_COLUMNS = ("human_verdict", "firnHumanVerdict", "decision", "verdict", "firnVerdict")
@@ -32,8 +32,8 @@ def read_decisions(path: str | os.PathLike) -> dict[str, str]:
     suffix = Path(path).suffix.lower()
     try:
         pairs = _yaml_pairs(path) if suffix in (".yaml", ".yml", ".json") else _table_pairs(path, suffix)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: cannot be read as decisions ({str(error).splitlines()[0]})") from error
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: cannot be read as decisions ({brief(error)})") from error
     return {str(name): _verdict(verdict, name, path) for name, verdict in pairs.items()}
 
 
@@ -47,7 +47,7 @@ def find_decision(decisions: dict[str, str], exposure: str, micrograph: str) -> 
 
 
 def _yaml_pairs(path: str | os.PathLike) -> dict[str, object]:
-    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    content = read_yaml(path, "decisions")
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -61,7 +61,7 @@ def _table_pairs(path: str | os.PathLike, suffix: str) -> dict[str, object]:
     verdict = next((name for name in VERDICT_COLUMNS if name in table.columns), None)
     if key is None or verdict is None:
         raise InputError(
-            f"{path}: needs a column of names ({', '.join(KEYS[:2])}) and a column 'decision'; it has {', '.join(map(str, table.columns))}"
+            f"{path}: needs a column of names ({', '.join(KEYS[:2])}) and a column 'decision'; it has {brief(', '.join(map(str, table.columns)))}"
         )
     rows = table[~table[verdict].astype(str).str.lower().isin(["", "none", "nan"])]
     return dict(zip(rows[key].astype(str), rows[verdict], strict=True))
@@ -70,5 +70,5 @@ def _table_pairs(path: str | os.PathLike, suffix: str) -> dict[str, object]:
 def _verdict(value: object, name: object, path: str | os.PathLike) -> str:
     text = str(value).strip().lower()
     if text not in VERDICTS:
-        raise InputError(f"{path}: '{name}' is decided as '{value}', which is neither accept nor reject")
+        raise InputError(f"{path}: '{brief(name)}' is decided as '{brief(value)}', which is neither accept nor reject")
     return VERDICTS[text]

@@ -125,7 +125,7 @@ def _read_serialem(path: str | os.PathLike, lines: list[tuple[int, list[str]]], 
         size = told["CameraSizeY"][0], told["CameraSizeX"][0]
     except (KeyError, IndexError) as error:
         raise InputError(f"{path}: names no CameraSizeX and CameraSizeY, so its defects cannot be placed") from error
-    if size[0] * shape[1] != size[1] * shape[0] or not {size[0] / shape[0], shape[0] / size[0]} & {1.0, 2.0, 4.0}:
+    if min(size) < 1 or size[0] * shape[1] != size[1] * shape[0] or not {size[0] / shape[0], shape[0] / size[0]} & {1.0, 2.0, 4.0}:
         raise InputError(f"{path}: is for a camera of {size[1]} x {size[0]} pixels, but the movies are {shape[1]} x {shape[0]}")
     defects = np.zeros(size, dtype=bool)
     pixel = {0: 1, 1: 2}.get(max(0, *told.get("WasScaled", [0])[:1]), 4)

@@ -14,8 +14,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from firn.errors import ExposureError, InputError
-from firn.formats.compressed import brief
+from firn.errors import ExposureError, InputError, brief
 from firn.formats.eer_events import place_events, read_events
 from firn.formats.streaming import in_order
 from firn.formats.tiff import DAMAGE, no_surprise, open_pages, read_strips

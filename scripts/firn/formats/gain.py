@@ -28,8 +28,16 @@ def read_gain(path: str | os.PathLike, invert: bool = False, rows_as_stored: boo
     good = np.isfinite(gain) & (gain > 0)
     if not good.any():
         raise InputError(f"{path}: the gain reference has no positive value")
-    gain = np.divide(gain[good].mean(), gain, out=np.zeros_like(gain), where=good) if invert else np.where(good, gain, 0)
+    gain = _inverted(gain, good) if invert else np.where(good, gain, 0)
     return np.ascontiguousarray(gain, dtype=np.float32)
+
+
+def _inverted(gain: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Mean over gain; what is beyond single precision is a defect."""
+    inverse = np.zeros(gain.shape)
+    with np.errstate(over="ignore"):
+        inverse[good] = gain[good].mean(dtype=np.float64) / gain[good].astype(np.float64)
+    return np.where(inverse <= np.finfo(np.float32).max, inverse, 0)
 
 
 def is_divisor(gain_path: str | os.PathLike, movie_format: str) -> bool:

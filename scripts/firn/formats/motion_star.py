@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from firn.formats.compressed import no_damage
 from firn.formats.star import read_star, write_star
 
 
@@ -57,21 +58,33 @@ def write_motion(path: str | os.PathLike, info: MovieInfo, shifts: np.ndarray, f
 
 
 def read_motion(path: str | os.PathLike) -> tuple[np.ndarray, SplineField | None, float]:
-    """(global shifts `(f, 2)` yx in Å, local field or None, pixel size in Å) of a motion STAR."""
+    """(global shifts `(f, 2)` yx in Å, local field or None, pixel size in Å) of a motion STAR; raises InputError when it is none or damaged."""
     blocks = read_star(path)
-    pixel_size = float(blocks["general"]["rlnMicrographOriginalPixelSize"].iloc[0])
-    shifts = blocks["global_shift"][["rlnMicrographShiftY", "rlnMicrographShiftX"]].to_numpy(dtype=np.float64) * pixel_size
+    with no_damage(path, "motion of a movie"):
+        pixel_size = float(blocks["general"]["rlnMicrographOriginalPixelSize"].iloc[0])
+        shifts = blocks["global_shift"][["rlnMicrographShiftY", "rlnMicrographShiftX"]].to_numpy(dtype=np.float64) * pixel_size
+        if not (pixel_size > 0 and len(shifts) and np.isfinite(shifts).all()):
+            raise ValueError("it has no shifts that are numbers")
+        return shifts, _read_field(blocks), pixel_size
+
+
+def _read_field(blocks: dict[str, pd.DataFrame]) -> SplineField | None:
     if "firn_field" not in blocks:
-        return shifts, None, pixel_size
+        return None
     knots = blocks["firn_field"]
     counts = [int(knots[label].max()) for label in ("firnKnotTime", "firnKnotY", "firnKnotX")]
     coefficients = knots[["firnShiftYAngst", "firnShiftXAngst"]].to_numpy(dtype=np.float64).reshape(*counts, 2)
-    return shifts, SplineField(coefficients, blocks["firn_times"]["firnSplineTime"].to_numpy(dtype=np.float64)), pixel_size
+    times = blocks["firn_times"]["firnSplineTime"].to_numpy(dtype=np.float64)
+    if not (np.isfinite(coefficients).all() and np.isfinite(times).all()):
+        raise ValueError("its field has values that are no numbers")
+    return SplineField(coefficients, times)
 
 
 def first_frame(path: str | os.PathLike) -> int:
-    """Number of the first frame that a motion STAR tells of, counted from 0."""
-    return int(read_star(path)["global_shift"]["rlnMicrographFrameNumber"].iloc[0]) - 1
+    """Number of the first frame that a motion STAR tells of, counted from 0; errors as read_motion."""
+    blocks = read_star(path)
+    with no_damage(path, "motion of a movie"):
+        return int(blocks["global_shift"]["rlnMicrographFrameNumber"].iloc[0]) - 1
 
 
 def polynomial_terms(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

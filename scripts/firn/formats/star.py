@@ -1,8 +1,11 @@
 """STAR files: blocks of a table each, fast for a million rows and strict about damage.
 
+Blanks and tabs separate values; a value with one of them stands in double quotes, or in single ones where it holds a double one. A quote
+inside a value ends it only before a blank, as in CIF.
 Source: the STAR subset that RELION 3.1+ writes (loop_ tables, and name-value lists read as one-row tables).
 """
 
+import csv
 import io
 import os
 import re
@@ -12,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 
 MAX_COLUMNS = 500
+MAX_BLOCKS = 10_000
 _PLAIN = re.compile(r"""[^\s"'#_][^\s"]*""")
-_VALUE = re.compile(r'"[^"]*"|\S+')
+_VALUE = re.compile(r""""(?:[^"]|"(?![ \t]|$))*"(?![^ \t])|'(?:[^']|'(?![ \t]|$))*'(?![^ \t])|[^ \t]+""")
+_RARE_BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f"
 _TEXT_ENDINGS = ("Name", "Metadata", "Id", "Batch", "Code", "Reason", "Version", "Type", "Table")
 
 
@@ -27,10 +32,16 @@ def read_star(path: str | os.PathLike) -> dict[str, pd.DataFrame]:
     Raises InputError when the file is missing, cut short or has a row of another length.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a STAR file ({error})") from error
-    blocks = {name: _parse_block(body, f"{path}: data_{name}") for name, body in _split_blocks(lines)}
+        raise InputError(f"{path}: cannot be read as a STAR file ({brief(error)})") from error
+    if "\0" in text:
+        raise InputError(f"{path}: holds zero bytes, so it is no STAR file or was not written to its end")
+    lines = text.split("\n")
+    bodies = dict(_split_blocks(lines))
+    if len(bodies) > MAX_BLOCKS:
+        raise InputError(f"{path}: has {len(bodies)} blocks, more than the {MAX_BLOCKS} allowed")
+    blocks = {name: _parse_block(body, f"{path}: data_{brief(name)}") for name, body in bodies.items()}
     if not blocks:
         raise InputError(f"{path}: has no data_ block, so it is not a STAR file")
     return blocks
@@ -63,40 +74,52 @@ def _parse_block(body: list[str], where: str) -> pd.DataFrame:
 def _parse_loop(rows: list[str], where: str) -> pd.DataFrame:
     count = next((i for i, row in enumerate(rows) if not row.lstrip().startswith("_")), len(rows))
     labels = [row.split()[0][1:] for row in rows[:count]]
-    if len(labels) > MAX_COLUMNS:
-        raise InputError(f"{where}: has {len(labels)} columns, more than the {MAX_COLUMNS} allowed")
+    _check_count(len(labels), where)
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        raise InputError(f"{where}: has the column _{twice} twice")
+        raise InputError(f"{where}: has the column _{brief(twice)} twice")
     values = rows[count:]
     if not values:
         return pd.DataFrame({label: [] for label in labels})
     return _typed(_text_table(values, labels, where))
 
 
+def _check_count(columns: int, where: str) -> None:
+    if columns > MAX_COLUMNS:
+        raise InputError(f"{where}: has {columns} columns, more than the {MAX_COLUMNS} allowed")
+
+
 def _text_table(rows: list[str], labels: list[str], where: str) -> pd.DataFrame:
-    _check_widths(rows, len(labels), where)
-    return pd.read_csv(
-        io.StringIO("\n".join(row.strip() for row in rows)),
-        sep=r"\s+",
-        header=None,
-        names=labels,
-        dtype=str,
-        quotechar='"',
-        keep_default_na=False,
-        na_filter=False,
-    )
+    rows = [row.strip(" \t") for row in rows]
+    text = "\n".join(rows)
+    if "'" in text or '"' in text or not text.isascii() or any(blank in text for blank in _RARE_BLANKS):
+        values = [_split_quoted(row, number, where) for number, row in enumerate(rows, start=1)]
+        _check_widths([len(row) for row in values], len(labels), where)
+        return pd.DataFrame(values, columns=labels, dtype=str)
+    _check_widths([len(row.split()) for row in rows], len(labels), where)
+    return pd.read_csv(io.StringIO(text), sep=r"\s+", header=None, names=labels, dtype=str, quoting=csv.QUOTE_NONE, na_filter=False)
 
 
-def _check_widths(rows: list[str], count: int, where: str) -> None:
-    for number, row in enumerate(rows, start=1):
-        found = len(_VALUE.findall(row)) if '"' in row else len(row.split())
-        if found != count or row.count('"') % 2:
-            raise InputError(f"{where}: row {number} has {found} values, but the table has {count} columns")
+def _check_widths(found: list[int], count: int, where: str) -> None:
+    wrong = next((number for number, width in enumerate(found, start=1) if width != count), None)
+    if wrong is not None:
+        raise InputError(f"{where}: row {wrong} has {found[wrong - 1]} values, but the table has {count} columns")
+
+
+def _split_quoted(row: str, number: int, where: str) -> list[str]:
+    """Values of a row without their quotes."""
+    values = _VALUE.findall(row)
+    for index, value in enumerate(values):
+        if value[0] in "\"'":
+            if len(value) < 2 or value[-1] != value[0]:
+                raise InputError(f"{where}: row {number} has a quote that is not closed")
+            values[index] = value[1:-1]
+    return values
 
 
 def _parse_pairs(rows: list[str], where: str) -> pd.DataFrame:
-    pairs = [[value.strip('"') for value in _VALUE.findall(row)] for row in rows]
+    _check_count(len(rows), where)
+    pairs = [_split_quoted(row.strip(" \t"), number, where) for number, row in enumerate(rows, start=1)]
     if any(len(pair) < 2 or not pair[0].startswith("_") for pair in pairs):
         raise InputError(f"{where}: expected a loop_ or lines of '_label value'")
     return _typed(pd.DataFrame({pair[0][1:]: [pair[1]] for pair in pairs}))
@@ -136,7 +159,17 @@ def _formatted(column: pd.Series) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """The text as one value; STAR has no way to write a line break or a double quote, so they become a space and a single quote."""
+    """The text as one value.
+
+    STAR has no way to write a line break, nor both kinds of quotes before blanks: these become a blank, and single quotes.
+    """
     if _PLAIN.fullmatch(text) and not text.startswith(("data_", "loop_")):
         return text
-    return '"' + text.replace('"', "'").replace("\r", " ").replace("\n", " ") + '"'
+    text = text.replace("\r", " ").replace("\n", " ")
+    mark = next((mark for mark in "\"'" if not _ends_early(text, mark)), None)
+    return f"{mark}{text}{mark}" if mark else '"' + text.replace('"', "'") + '"'
+
+
+def _ends_early(text: str, mark: str) -> bool:
+    """Whether a text that holds the mark would end before its end."""
+    return f"{mark} " in text or f"{mark}\t" in text or text.endswith(mark)

@@ -5,13 +5,14 @@ form the optics block. Columns with no name in NAMES keep their label and pass t
 """
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 from firn.formats.aberrations import neutral_filled
 from firn.formats.star import read_star, write_star
 
@@ -140,6 +141,14 @@ BLOCKS = {
     "decisions": "decisions",
     "directions": "directions",
 }
+NUMBERS = (
+    *("width_px", "height_px", "frames", "dose_per_frame", "pre_exposure", "x_px", "y_px", "diameter"),
+    *("defocus_u", "defocus_v", "defocus_angle", "phase_shift", "rot", "tilt", "psi", "origin_x", "origin_y", "class_number", "half"),
+    *("voltage_kv", "cs_mm", "amplitude_contrast", "micrograph_pixel_size", "movie_pixel_size", "image_pixel_size", "box_px"),
+    *("beam_tilt_x", "beam_tilt_y", "magnification_xx", "magnification_xy", "magnification_yx", "magnification_yy"),
+)
+"""Columns that must hold numbers, NaN among them, where they are there."""
+_IMAGE_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)
 _TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
 _TO_LABEL = NAMES | OPTICS
 
@@ -155,10 +164,19 @@ def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) ->
     if "optics" in blocks:
         table = _join_optics(table, blocks["optics"], path)
     table = table.rename(columns=_TO_NAME)
+    _check_numbers(table, path)
     if table.empty:
         return table.reindex(columns=[*table.columns, *(name for name in needs if name not in table.columns)])
     require_columns(table, needs, path)
     return table
+
+
+def _check_numbers(table: pd.DataFrame, path: str | os.PathLike) -> None:
+    """Raise InputError when a column of numbers that every step relies on holds something else."""
+    for name in NUMBERS:
+        if name in table.columns and not table.empty and not pd.api.types.is_numeric_dtype(table[name]):
+            bad = table[name][pd.to_numeric(table[name], errors="coerce").isna()]
+            raise InputError(f"{path}: the column _{_TO_LABEL[name]} holds '{brief(bad.iloc[0])}', which is no number")
 
 
 def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None:
@@ -206,9 +224,9 @@ def split_image_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     Raises InputError when a name is not `number@path`.
     """
     parts = [str(name).partition("@") for name in names]
-    if any(not at or not number.isdigit() for number, at, _ in parts):
-        bad = next(number + at + path for number, at, path in parts if not at or not number.isdigit())
-        raise InputError(f"'{bad}' is not an image name of the form 000001@stack.mrcs")
+    bad = next((number + at + path for number, at, path in parts if not (at and _IMAGE_NUMBER.fullmatch(number))), None)
+    if bad is not None:
+        raise InputError(f"'{brief(bad)}' is not an image name of the form 000001@stack.mrcs")
     return np.array([int(number) - 1 for number, _, _ in parts], dtype=np.int64), np.array([path for _, _, path in parts], dtype=object)
 
 
@@ -219,7 +237,7 @@ def _main_block(blocks: dict[str, pd.DataFrame], kind: str, path: str | os.PathL
         return blocks[wanted]
     if len(others) == 1:
         return blocks[others[0]]
-    raise InputError(f"{path}: has no block data_{wanted}; it has {', '.join('data_' + name for name in blocks)}")
+    raise InputError(f"{path}: has no block data_{wanted}; it has {brief(', '.join('data_' + name for name in blocks))}")
 
 
 def _join_optics(table: pd.DataFrame, optics: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
@@ -227,7 +245,11 @@ def _join_optics(table: pd.DataFrame, optics: pd.DataFrame, path: str | os.PathL
         raise InputError(f"{path}: has an optics block, but no column _rlnOpticsGroup to join it by")
     unknown = set(table["rlnOpticsGroup"]) - set(optics["rlnOpticsGroup"])
     if unknown:
-        raise InputError(f"{path}: rows name optics group {sorted(unknown)[0]}, which the optics block does not have")
+        first = min(unknown, key=str)
+        raise InputError(f"{path}: rows name optics group {brief(first)}, which the optics block does not have")
+    twice = optics["rlnOpticsGroup"][optics["rlnOpticsGroup"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: its optics block has the optics group {brief(twice.iloc[0])} twice")
     own = [label for label in optics.columns if label == "rlnOpticsGroup" or label not in table.columns]
     return table.merge(optics[own], on="rlnOpticsGroup", how="left", validate="many_to_one").drop(columns="rlnOpticsGroup")
 

@@ -17,8 +17,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from firn.errors import ExposureError
-from firn.formats.compressed import brief
+from firn.errors import ExposureError, brief
 from firn.formats.streaming import in_order
 
 MAX_AXIS = 32768
@@ -128,9 +127,15 @@ def file_size(path: str | os.PathLike) -> int:
 
 def _list_pages(path: str | os.PathLike, tiff: tifffile.TiffFile) -> list[Any]:
     pages: list[Any] = []
+    places: set[int] = set()
     try:
         for page in tiff.pages:
             pages.append(page)
+            places.add(page.offset)
+            if len(places) < len(pages):
+                raise ExposureError(
+                    "HEADER", f"{path}: its list of frames goes in a circle: after frame {len(pages) - 1} comes an earlier one"
+                )
             if len(pages) > MAX_FRAMES:
                 raise ExposureError("TOO_BIG", f"{path}: has more than {MAX_FRAMES} frames")
     except DAMAGE as error:

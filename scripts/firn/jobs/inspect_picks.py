@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 import yaml
 
-from firn.errors import ExposureError, InputError
+from firn.errors import ExposureError, InputError, brief
 from firn.families.pick_limits import LIMITS, Decision, LimitParams, decide
 from firn.formats.exposures import load_micrograph
 from firn.formats.tables import read_table, write_batches, write_table
+from firn.formats.yaml_text import read_yaml
 from firn.preprocess.thresholds import far_counts
 from firn.report.picks import draw_counts, draw_decisions, draw_thresholds
 from firn.runtime.job import Job
@@ -58,18 +59,15 @@ def run(job: Job[Params]) -> None:
 def _read_decisions(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"decisions file {path}: cannot be read ({error})") from error
+    content = read_yaml(path, "decisions about picks") or {}
     unknown = set(content) - {*LIMITS, "reject", "line", "author", "reasons"} if isinstance(content, dict) else {"?"}
     if unknown:
         raise InputError(
-            f"decisions file {path}: expected min_ncc, min_power, max_power or reject, got {', '.join(map(str, sorted(unknown)))}"
+            f"decisions file {path}: expected min_ncc, min_power, max_power or reject, got {brief(', '.join(sorted(map(str, unknown))))}"
         )
     bad = next((name for name in LIMITS if name in content and not isinstance(content[name], int | float)), None)
     if bad:
-        raise InputError(f"decisions file {path}: {bad} must be a number, got '{content[bad]}'")
+        raise InputError(f"decisions file {path}: {bad} must be a number, got '{brief(content[bad])}'")
     return content
 
 

@@ -1,17 +1,16 @@
 """Keep the particles of good 2D classes, by rule or by a human's list."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from pydantic import Field
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 from firn.formats.mrc import read_mrc, write_stack
 from firn.formats.tables import image_names, read_table, write_table
+from firn.formats.yaml_text import read_yaml
 from firn.refine.class2d_quality import class_quality
 from firn.report.classes import draw_mosaic, draw_sizes
 from firn.runtime.job import Job
@@ -137,12 +136,9 @@ def _read_decisions(path: str | None, numbers: list[int]) -> dict[int, str]:
     """Class number to select or reject, as a human's file says; every class when it gives a `select` list."""
     if path is None:
         return {}
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"decisions file {path}: cannot be read ({error})") from error
+    content = read_yaml(path, "decisions about classes") or {}
     if not isinstance(content, dict) or set(content) - set(DECISION_KEYS):
-        raise InputError(f"decisions file {path}: expected `select: [class numbers]` or `reject: [class numbers]`, got '{content}'")
+        raise InputError(f"decisions file {path}: expected `select: [class numbers]` or `reject: [class numbers]`, got '{brief(content)}'")
     select, reject = (_class_list(content, key, path, numbers) for key in ("select", "reject"))
     both = set(select) & set(reject)
     if both:
@@ -154,7 +150,7 @@ def _read_decisions(path: str | None, numbers: list[int]) -> dict[int, str]:
 def _class_list(content: dict[str, Any], key: str, path: str, numbers: list[int]) -> list[int]:
     given = content.get(key) or []
     if not isinstance(given, list) or not all(isinstance(number, int) for number in given):
-        raise InputError(f"decisions file {path}: {key} must be a list of class numbers, got '{given}'")
+        raise InputError(f"decisions file {path}: {key} must be a list of class numbers, got '{brief(given)}'")
     unknown = set(given) - set(numbers)
     if unknown:
         raise InputError(f"decisions file {path}: {key} names class {min(unknown)}, but the classes are 1 to {max(numbers)}")

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from firn.errors import InputError, hint_at
+from firn.errors import InputError, brief, hint_at
+from firn.formats.yaml_text import read_yaml
 
 LARGEST_BYTES = 2**16
 
@@ -96,9 +96,7 @@ def read_control(path: Path) -> Control:
     except ValidationError as error:
         fault = error.errors()[0]
         hint = _known_key(fault["loc"]) if fault["type"] == "extra_forbidden" else ""
-        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}{hint}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {brief(repr(fault['input']))}{hint}") from error
 
 
 def _known_key(place: Sequence[int | str]) -> str:
@@ -115,12 +113,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    if len(text) > LARGEST_BYTES:
-        raise InputError(f"{path}: is larger than {LARGEST_BYTES} bytes")
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-        raise InputError(f"{path}: must not use YAML aliases")
-    content = yaml.safe_load(text)
+    content = read_yaml(path, "what is decided of a session", LARGEST_BYTES)
     if content is not None and (not isinstance(content, dict) or not all(isinstance(key, str) for key in content)):
         raise InputError(f"{path}: expected lines of 'key: value', got a {type(content).__name__}")
     return content or {}

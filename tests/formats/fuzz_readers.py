@@ -1,0 +1,429 @@
+"""Every reader of files from elsewhere, a sound file for each, and ways to damage it: what the fuzz tests and benchmarks/fuzz.py share.
+
+A damage is a list of steps (kind, place, size, value), place and size as fractions of the file, so that hypothesis can draw and shrink it.
+"""
+
+import bz2
+import gzip
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import tifffile
+import yaml
+
+from firn.dag.catalogue import Catalogue
+from firn.dag.collection import live_plan
+from firn.dag.graph import Graph
+from firn.dag.inputs import files, folders
+from firn.dag.streams import stream_plan
+from firn.errors import InputError
+from firn.formats.aberrations import even_coefficients, optics_groups
+from firn.formats.blobs import read_blobs, write_blobs
+from firn.formats.cryosparc import particles_from_cs, particles_to_cs, read_cs, read_csg, write_cs, write_group
+from firn.formats.decisions import read_decisions
+from firn.formats.defects import read_defects
+from firn.formats.exposures import load_micrograph
+from firn.formats.foreign_particles import read_foreign
+from firn.formats.fsc import fsc_table, read_fsc, write_fsc
+from firn.formats.gain import read_gain
+from firn.formats.motion_star import MovieInfo, SplineField, first_frame, read_motion, write_motion
+from firn.formats.movie import iterate_frames, read_header
+from firn.formats.mrc import read_mrc, read_sections, write_image, write_stack, write_volume
+from firn.formats.particles import read_particles
+from firn.formats.sidecar import read_sidecar
+from firn.formats.star import read_star
+from firn.formats.tables import image_names, read_table, split_image_names, write_table
+from firn.formats.volumes import read_volume
+from firn.live.control import read_control
+from firn.simulate.write_eer import write_eer_movie
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNTS = np.random.default_rng(1).poisson(2.0, (3, 20, 32)).astype(np.uint8)
+CUBE = np.random.default_rng(2).normal(size=(8, 8, 8)).astype(np.float32)
+SHAPE = (20, 32)
+LONGEST_SENTENCE = 2000
+HOSTILE_BYTES = (
+    *(b"\0", b"\xff", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x80\0\0\0"),
+    *(b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"\0\0\0\0\0\0\0\x80", b"\x01\0\0\0", b"\0\0\0\x01", b"\0\x94\x35\x77", b"\0\0\xc0\x7f"),
+    *(b"\0\0\x80\x7f", b"\xff" * 16, b"II*\0", b"BZh9", b"\x1f\x8b\x08", b"\x93NUMPY", b"PK\x03\x04", b"\xef\xbb\xbf", b"\r\n"),
+)
+HOSTILE_WORDS = (
+    *("nan", "inf", "-inf", "1e999", "-1", "0", "1e-300", "99999999999999999999", "0x10", "1_000", "None", "true", "''", '""', '"', "'"),
+    *(
+        "\0",
+        "\t",
+        "\r",
+        "\n",
+        "\x1c",
+        "\x85",
+        "\u2028",
+        "\u3000",
+        "é",
+        "\U0001f980",
+        "data_",
+        "loop_",
+        "_rlnX",
+        "#",
+        "@",
+        "000000@x",
+        "-1@x",
+    ),
+    *("[", "{", "}", "]", "[" * 3000, "{" * 500, "&a", "*a", "!!python/object/apply:os.system [x]", "? x", ": ", "- ", "2001-99-99", "<a>"),
+    *("<!DOCTYPE a>", "&#0;", "]]>", "x" * 70000, "%", "..", "/", "\ufeff", "0b", "1:60", "=", "<<", "~", ".inf", "[0,0,x]", "1" * 5000),
+)
+Step = tuple[str, float, float, int]
+BYTE_KINDS = ("flip", "flip", "put", "put", "put", "cut", "drop", "twice", "swap", "zero", "stuff")
+TEXT_KINDS = ("word", "word", "word", "word", "line drop", "line twice", "line swap", "glue", "put", "cut", "flip")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """name and ending of the file; how a sound one is written; all that reads it; whether it is text; how it is packed after the damage."""
+
+    name: str
+    file: str
+    write: Callable[[Path], object]
+    reads: tuple[Callable[[Path], object], ...]
+    text: bool = False
+    pack: Callable[[bytes], bytes] | None = None
+
+
+def outcome(reader: Reader, path: Path) -> str:
+    """`read` or `refused`; AssertionError when what is said is not one sentence, and any other error as it comes."""
+    refused = False
+    for read in reader.reads:
+        said = _said(read, path)
+        refused = refused or said is not None
+        if said is not None:
+            sentences = said.split("\n") if reader.name == "session" else [said]
+            assert all(sentences), "an error without a sentence"
+            assert not any(set(sentence) & set("\n\r") for sentence in sentences), f"more than one line: {said!r}"
+            longest = max(len(sentence) for sentence in sentences)
+            assert longest < LONGEST_SENTENCE + len(str(path)), f"{longest} letters: {said[:300]!r}"
+    return "refused" if refused else "read"
+
+
+def _said(read: Callable[[Path], object], path: Path) -> str | None:
+    try:
+        read(path)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def damaged(data: bytes, steps: Iterable[Step]) -> bytes:
+    """The bytes after each step in turn."""
+    for kind, place, size, value in steps:
+        data = _step(data, kind, place, size, value)
+    return data
+
+
+def draw_steps(rng: random.Random, text: bool) -> list[Step]:
+    """One to five steps, half of them near the beginning."""
+    kinds = TEXT_KINDS if text else BYTE_KINDS
+    places = (rng.random() ** rng.choice((1, 1, 3, 6)) for _ in range(rng.choice((1, 1, 1, 2, 3, 5))))
+    return [(rng.choice(kinds), place, rng.random() ** 4, rng.randrange(10**6)) for place in places]
+
+
+def _step(data: bytes, kind: str, place: float, size: float, value: int) -> bytes:
+    if kind in ("word", "glue") or kind.startswith("line"):
+        return _text_step(data, kind, place, value)
+    start = int(place * len(data))
+    count = 1 + int(size * (len(data) - start))
+    chunk = data[start : start + count]
+    hostile = HOSTILE_BYTES[value % len(HOSTILE_BYTES)]
+    if kind == "flip":
+        return data[:start] + bytes([data[start] ^ 1 << value % 8]) + data[start + 1 :] if data else data
+    other = value % (len(data) + 1)
+    new = {
+        "put": data[:start] + hostile + data[start + len(hostile) :],
+        "cut": data[:start],
+        "drop": data[:start] + data[start + count :],
+        "twice": data[:start] + chunk + data[start:],
+        "swap": data[:start] + data[other : other + count] + data[start + count :],
+        "zero": data[:start] + bytes(len(chunk)) + data[start + count :],
+        "stuff": data[:start] + hostile + data[start:],
+    }
+    return new[kind]
+
+
+def _text_step(data: bytes, kind: str, place: float, value: int) -> bytes:
+    text = data.decode("utf-8", "surrogateescape")
+    separator = "\n" if kind.startswith("line") else " "
+    parts = text.split(separator)
+    index, other = int(place * len(parts)), value % len(parts)
+    if kind == "word":
+        parts[index] = HOSTILE_WORDS[value % len(HOSTILE_WORDS)]
+    elif kind == "glue":
+        parts[index] += HOSTILE_WORDS[value % len(HOSTILE_WORDS)]
+    elif kind == "line drop":
+        del parts[index]
+    elif kind == "line twice":
+        parts.insert(index, parts[index])
+    else:
+        parts[index], parts[other] = parts[other], parts[index]
+    return separator.join(parts).encode("utf-8", "surrogateescape")
+
+
+def _movie(path: Path) -> None:
+    read_header(path, eer_fractions=3)
+    for _ in iterate_frames(path, eer_fractions=3):
+        pass
+
+
+def _fine_movie(path: Path) -> None:
+    for _ in iterate_frames(path, eer_fractions=1, eer_upsampling=4, threads=2):
+        pass
+
+
+def _movie_by_threads(path: Path) -> None:
+    for _ in iterate_frames(path, threads=2):
+        pass
+
+
+def _write_tiff(compression: str | None, kind: type = np.uint8, **options: object) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        bigtiff = bool(options.pop("bigtiff", False))
+        with tifffile.TiffWriter(path, bigtiff=bigtiff) as tiff:
+            for frame in COUNTS.astype(kind):
+                tiff.write(frame, compression=compression, photometric="minisblack", contiguous=False, metadata=None, **options)
+
+    return write
+
+
+def _write_mrc(kind: type) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with mrcfile.new(path, overwrite=True) as mrc:
+            mrc.set_data(COUNTS.astype(kind))
+
+    return write
+
+
+def _write_eer(path: Path) -> None:
+    write_eer_movie(path, np.repeat(COUNTS, 2, axis=0), np.random.default_rng(2), pixel_size=1.0)
+
+
+FALCON = "<defects><row>3</row><col>5-6</col><area>1,2,4,4</area><point>7,7</point></defects>"
+
+
+def _write_falcon(path: Path) -> None:
+    tifffile.imwrite(path, np.full(SHAPE, 1.1, np.float32), metadata=None, extratags=[(65100, "s", 0, FALCON, True)])
+
+
+def _write_gain(path: Path) -> None:
+    write_image(path, np.random.default_rng(4).uniform(0.9, 1.1, SHAPE).astype(np.float32), 1.0)
+
+
+def particle_table(folder: Path) -> pd.DataFrame:
+    """Four particles in a stack in the folder."""
+    stack = folder / "stack.mrcs"
+    if not stack.exists():
+        write_stack(stack, np.random.default_rng(3).normal(size=(4, 16, 16)).astype(np.float32), 1.5)
+    optics = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "image_pixel_size": 1.5, "box_px": 16, "dimensionality": 2}
+    numbers = np.arange(4)
+    return pd.DataFrame(
+        {
+            "image": image_names("stack.mrcs", 4),
+            "particle_id": [f"e0-{number}" for number in numbers],
+            "exposure_id": "e0",
+            "batch": "0001",
+            "micrograph": "a b.mrc",
+            "x_px": 3.0 * numbers,
+            "y_px": 2.0 * numbers,
+            "defocus_u": 10000.0 + numbers,
+            "defocus_v": 9000.0,
+            "defocus_angle": 30.0,
+            "phase_shift": 0.0,
+            "rot": 10.0 * numbers,
+            "tilt": 20.0,
+            "psi": 30.0,
+            "origin_x": 1.0,
+            "origin_y": -1.0,
+            "class_number": 1,
+            "half": 1 + numbers % 2,
+            "even_zernike": "[0,0,1.5]",
+            "beam_tilt_x": 0.1,
+            "beam_tilt_y": 0.0,
+            **optics,
+        }
+    )
+
+
+def _write_particles(path: Path) -> None:
+    write_table(path, particle_table(path.parent), "particles")
+
+
+def _write_cs(path: Path) -> None:
+    write_cs(path, particles_to_cs(particle_table(path.parent), {"a b.mrc": (100, 200)}))
+
+
+def _write_csg(path: Path) -> None:
+    table = particle_table(path.parent)
+    fields = particles_to_cs(table, {"a b.mrc": (100, 200)})
+    write_cs(path.parent / "p.cs", fields)
+    write_group(path, "particles", "p.cs", fields)
+
+
+def _write_exposures(path: Path) -> None:
+    optics = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "micrograph_pixel_size": 1.5}
+    rows = {"exposure_id": ["e0", "e1"], "batch": ["0001", "0001"], "micrograph": ["a.mrc", "b c.mrc"], "width_px": [32, 32]}
+    write_table(path, pd.DataFrame({**rows, "defocus_u": [1e4, 2e4], **optics}), "exposures")
+
+
+def _write_motion(path: Path) -> None:
+    info = MovieInfo("m.tif", None, 32, 20, 3, 1, 1.0, 1.2, 1.0, 0.0, 300.0)
+    field = SplineField(np.zeros((4, 4, 4, 2)), np.linspace(0, 1, 3))
+    write_motion(path, info, np.zeros((3, 2)), field, np.zeros((3, 9, 9, 2)))
+
+
+def _write_fsc(path: Path) -> None:
+    write_fsc(path, fsc_table({"corrected": np.linspace(1, 0, 9)}, 16, 1.5))
+
+
+MDOC = """PixelSpacing = 0.83
+Voltage = 300
+[FrameSet = 0]
+ExposureDose = 50.5
+NumSubFrames = 40
+ImageShift = 0.1 -0.2
+"""
+EPU = """<?xml version="1.0"?><MicroscopeImage xmlns="http://x" xmlns:a="http://y"><microscopeData><gun>
+<AccelerationVoltage>300000</AccelerationVoltage></gun><optics><BeamShift><a:_x>0.1</a:_x><a:_y>0.2</a:_y></BeamShift></optics>
+<ReadoutArea><a:height>4096</a:height><a:width>4096</a:width></ReadoutArea></microscopeData>
+<SpatialScale><pixelSize><x><numericValue>8.3e-11</numericValue></x></pixelSize></SpatialScale><CustomData>
+<a:KeyValueOfstringanyType><a:Key>Dose</a:Key><a:Value>5.0e+21</a:Value></a:KeyValueOfstringanyType></CustomData>
+<NumberOffractions>40</NumberOffractions></MicroscopeImage>"""
+SERIALEM = "CameraSizeX 32\nCameraSizeY 20\nRotationFlip 0\nUsableArea 0 0 19 31\nBadColumns 3 5 7\nBadRows 2\nBadPixels 1 2 3 4\nPartialBadColumn 9 1 5 7\n"
+CONTROL = """state: run
+reason: "to see"
+settle_s: 5
+thresholds:
+  ctf_fit_resolution: {max: 6}
+  motion_total: {min: 0, max: 100}
+reject: [a.tif, "b c.tif"]
+streams: {enabled: true, first_2d: 100}
+alarms: {failure_percent: 5}
+"""
+SESSION = """seed: 1
+title: a session
+jobs:
+  movies: {type: import_movies, files: "raw/*.tif", gain: raw/gain.mrc, pixel_size: 0.83, voltage_kv: 300, cs_mm: 2.7, dose_per_frame: 1.2}
+  motion: {type: patch_motion, exposures: movies}
+  ctf: {type: patch_ctf, exposures: motion}
+  good: {type: curate_exposures, exposures: ctf, max_ctf_fit: 6}
+  blobs: {type: blob_picker, exposures: good, min_diameter: 120, max_diameter: 160}
+  stack: {type: extract_particles, exposures: good, picks: blobs, box_px: 256, crop_to_px: 128}
+  class2d: {type: classify_2d, particles: stack, classes: 50}
+  keep: {type: select_2d, particles: class2d, templates: class2d}
+  start: {type: ab_initio, particles: keep, classes: 3}
+  sorted: {type: refine_heterogeneous, particles: keep, volumes: [start]}
+  map: {type: refine_nonuniform, particles: sorted.class_1, volume: sorted.class_1, symmetry: D7}
+"""
+
+
+def _text(content: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(content, encoding="utf-8")
+
+
+CATALOGUE = Catalogue(ROOT / "config" / "schema.json")
+
+
+def _session(path: Path) -> None:
+    """As Snakemake reads a config; what is no YAML never comes to firn."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return
+    if isinstance(config, dict):
+        read_session(config)
+
+
+def read_session(config: dict[str, object]) -> Graph:
+    """All that is asked of a session while Snakemake builds the graph."""
+    graph = Graph(config, CATALOGUE)
+    for job in graph.order:
+        files(graph, job)
+        folders(graph, job)
+        graph.settings(job)
+    live_plan(graph)
+    stream_plan(graph)
+    return graph
+
+
+def _table(kind: str) -> Callable[[Path], object]:
+    return lambda path: read_table(path, kind)
+
+
+def _optics(path: Path) -> None:
+    table = read_particles(path)
+    optics_groups(table)
+    even_coefficients(table)
+    split_image_names(table["image"])
+
+
+READERS = (
+    Reader("TIFF raw", "a.tif", _write_tiff(None, np.uint16), (_movie,)),
+    Reader("TIFF LZW", "a.tif", _write_tiff("lzw", rowsperstrip=7), (_movie, _movie_by_threads)),
+    Reader("TIFF deflate", "a.tif", _write_tiff("zlib", rowsperstrip=7), (_movie,)),
+    Reader("TIFF zstd", "a.tif", _write_tiff("zstd"), (_movie,)),
+    Reader("TIFF tiled, big, float", "a.tif", _write_tiff("lzw", np.float32, tile=(16, 16), bigtiff=True), (_movie,)),
+    Reader("EER", "a.eer", _write_eer, (_movie, _fine_movie)),
+    Reader("MRC movie", "a.mrc", _write_mrc(np.int16), (_movie,)),
+    Reader(
+        "MRC map",
+        "a.mrc",
+        lambda path: write_volume(path, CUBE, 1.5),
+        (read_mrc, read_volume, lambda path: read_sections(path, np.array([0, 7]))),
+    ),
+    Reader("MRC micrograph", "a.mrc", _write_gain, (lambda path: load_micrograph({"micrograph": path}),)),
+    Reader("MRC gz, packed after", "a.mrc.gz", _write_mrc(np.int16), (_movie,), pack=lambda data: gzip.compress(data, 1, mtime=0)),
+    Reader("MRC bz2, packed after", "a.mrc.bz2", _write_mrc(np.int16), (_movie, _movie_by_threads), pack=bz2.compress),
+    Reader("MRC gz", "a.mrc.gz", lambda path: path.write_bytes(_packed_movie(path, gzip.compress)), (_movie,)),
+    Reader("MRC bz2", "a.mrc.bz2", lambda path: path.write_bytes(_packed_movie(path, bz2.compress)), (_movie, _movie_by_threads)),
+    Reader("gain .gain", "a.gain", _write_falcon, (read_gain, lambda path: read_gain(path, True, True))),
+    Reader("gain TIFF", "a.tif", _write_falcon, (read_gain,)),
+    Reader("gain MRC", "a.mrc", _write_gain, (read_gain,)),
+    Reader("STAR exposures", "a.star", _write_exposures, (_table("exposures"), _table("failed")), text=True),
+    Reader("STAR particles", "a.star", _write_particles, (_optics, lambda path: read_foreign(path, None, {}, False)), text=True),
+    Reader("STAR bytes", "a.star", _write_particles, (read_star, lambda path: read_foreign(path, None, {}, True))),
+    Reader("STAR motion", "a.star", _write_motion, (read_motion, first_frame), text=True),
+    Reader("STAR FSC", "a.star", _write_fsc, (read_fsc,), text=True),
+    Reader(
+        ".cs", "a.cs", _write_cs, (lambda path: particles_from_cs(read_cs(path), path), lambda path: read_foreign(path, None, {}, False))
+    ),
+    Reader(".csg", "a.csg", _write_csg, (read_csg, lambda path: read_foreign(path, None, {}, False)), text=True),
+    Reader("mdoc", "a.mdoc", _text(MDOC), (read_sidecar,), text=True),
+    Reader("EPU XML", "a.xml", _text(EPU), (read_sidecar,), text=True),
+    Reader("defects, rows", "a.txt", _text("1 2 3 4\n5 6\n# comment\n7,8,1,1\n"), (lambda path: read_defects(path, SHAPE),), text=True),
+    Reader("defects, SerialEM", "a.txt", _text(SERIALEM), (lambda path: read_defects(path, SHAPE),), text=True),
+    Reader("decisions YAML", "a.yaml", _text("e0: accept\na.mrc: reject\n'b c.mrc': true\n"), (read_decisions,), text=True),
+    Reader("decisions CSV", "a.csv", _text("exposure_id,decision\ne0,accept\ne1,reject\n"), (read_decisions,), text=True),
+    Reader("blobs", "a.yaml", lambda path: write_blobs(path, 100, 150, "a reason", {100.0: 1.0}), (read_blobs,), text=True),
+    Reader("control.yaml", "control.yaml", _text(CONTROL), (read_control,), text=True),
+    Reader("session", "session.yaml", _text(SESSION), (_session,), text=True),
+)
+
+
+def _packed_movie(path: Path, pack: Callable[[bytes], bytes]) -> bytes:
+    plain = path.with_name("plain.mrc")
+    _write_mrc(np.int16)(plain)
+    return pack(plain.read_bytes())
+
+
+def sound_bytes(reader: Reader, folder: Path) -> bytes:
+    """The bytes of the reader's sound file, which is left in the folder with what it names."""
+    path = folder / reader.file
+    reader.write(path)
+    return path.read_bytes()
+
+
+def try_one(reader: Reader, path: Path, data: bytes, steps: Iterable[Step]) -> str:
+    """Damage the bytes, write them to the path, read them."""
+    content = damaged(data, steps)
+    path.write_bytes(reader.pack(content) if reader.pack else content)
+    return outcome(reader, path)
