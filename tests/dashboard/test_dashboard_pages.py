@@ -14,7 +14,7 @@ from firn.dashboard.pages import PAGES
 from firn.formats.mrc import write_stack
 from firn.formats.tables import write_table
 from firn.live import layout
-from served_run import Site, write_classes, write_live
+from served_run import Site, write_classes, write_job, write_live
 
 
 @pytest.mark.parametrize("page", list(PAGES))
@@ -118,6 +118,37 @@ def test_jobs_are_told_with_their_state(site: Site, run_folder: Path) -> None:
     assert {name: job["state"] for name, job in jobs.items()} == {"class2d": "done", "pre": "in parts", "map": "not finished"}
     assert jobs["pre"]["settings"] == {"box": 9}
     assert site.get("/file/" + jobs["map"]["logs"][0]).body == b"working"
+
+
+def test_a_job_at_work_is_told_with_how_far_it_came_and_the_end_of_its_log(site: Site, run_folder: Path) -> None:
+    (run_folder / "logs").mkdir()
+    (run_folder / "results" / ".map.partial").mkdir()
+    (run_folder / "logs" / "map.log").write_text("a first line\n" * 2000 + "the last line")
+    (run_folder / "logs" / "map.jsonl").write_text(
+        '{"step": "iteration", "done": 6, "of": 20}\n{"step": "iteration", "done": 7, "of": 20}\n{"resolution": 9.1}\n{"cut sh'
+    )
+    jobs = {job["name"]: job for job in site.get("/api/jobs").told["jobs"]}
+    assert (jobs["map"]["state"], jobs["map"]["progress"]) == ("at work", "iteration 7 of 20")
+    told = site.get("/api/log?of=map").told
+    lines = told["tail"].splitlines()
+    assert (told["path"], lines[0], lines[-1]) == ("logs/map.log", "a first line", "the last line")
+    assert len(lines) < 600
+    (run_folder / "logs" / "map.log").unlink()
+    (run_folder / "logs" / "map.log").symlink_to(run_folder.parent / "outside.txt")
+    for name in ("map", "nobody", "../../outside", "*", ""):
+        assert site.get(f"/api/log?of={name}").told == {"path": "", "tail": ""}
+
+
+def test_jobs_are_placed_below_what_they_were_made_from(site: Site) -> None:
+    write_job(Path("results/a"), "import_particles")
+    write_job(Path("results/b"), "refine_homogeneous", particles="a")
+    write_job(Path("results/c"), "sharpen", volume="b.volume")
+    jobs = {job["name"]: job for job in site.get("/api/jobs").told["jobs"]}
+    assert [jobs[name]["row"] for name in "abc"] == [0, 1, 2]
+    assert (jobs["c"]["upstream"], jobs["a"]["upstream"]) == (["b"], [])
+    write_job(Path("results/d"), "refine_local", volume="e")
+    write_job(Path("results/e"), "refine_local", volume="d")
+    assert len(site.get("/api/jobs").told["jobs"]) == 6
 
 
 def test_a_damaged_file_is_one_sentence(site: Site, run_folder: Path) -> None:

@@ -214,7 +214,18 @@ def test_killing_the_dashboard_changes_nothing_in_the_run(run_folder: Path) -> N
         assert program.stdout is not None
         address = program.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
-        for path in ("", "api/session", "api/points", "api/exposures", "api/exposure?id=e001", "api/jobs", "api/classes", "api/maps", "api/machine", "api/sizes"):
+        for path in (
+            "",
+            "api/session",
+            "api/points",
+            "api/exposures",
+            "api/exposure?id=e001",
+            "api/jobs",
+            "api/classes",
+            "api/maps",
+            "api/machine",
+            "api/sizes",
+        ):
             with urllib.request.urlopen(address + path) as reply:
                 assert reply.status == 200
     finally:

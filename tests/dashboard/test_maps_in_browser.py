@@ -188,7 +188,9 @@ def test_a_job_clicked_in_the_graph_shows_its_settings_and_two_are_compared(lab:
     opened = visitor.page.locator("details.job[open]")
     opened.get_by_role("row", name="symmetry D7").wait_for()
     assert visitor.page.locator(".edge.chosen").count() == 3
-    visitor.page.get_by_role("button", name="late, job, not finished").wait_for()
+    visitor.page.get_by_role("button", name="late, job, not finished").click()
+    visitor.page.locator("pre.log", has_text="began").wait_for()
+    visitor.page.locator("details.job[open]", has_text="late").locator("summary").click()
     opened.get_by_role("button", name="Compare").click()
     rows = visitor.page.locator(".differences tbody tr")
     rows.first.wait_for()

@@ -1,6 +1,7 @@
 """Every job's folder of results: its state, settings, numbers, figures and logs, what it was made from, and its place in the graph of jobs."""
 
 import json
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -8,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from firn.dashboard.kept import tagged
 from firn.dashboard.places import is_inside
-from firn.dashboard.server import Answer
+from firn.dashboard.server import Answer, as_json
 from firn.live import layout
 
 if TYPE_CHECKING:
     from firn.report.records import JobRecord
 
+NAME = re.compile(r"\w+")
 REPORT = Path("results/report.html")
 MOST_FIGURES = 40
 MOST_WARNINGS = 20
+TAIL_BYTES = 6000
+"""Of a log that are shown at once."""
 
 
 def list_jobs() -> Answer:
@@ -31,6 +35,15 @@ def list_jobs() -> Answer:
     ]
     jobs.sort(key=lambda job: (job["state"] != "done", job["time"], job["name"]))
     return tagged(json.dumps({"jobs": jobs, "report": REPORT.as_posix() if is_inside(REPORT.as_posix()) else ""}).encode())
+
+
+def tell_log(name: str) -> Answer:
+    """The end of a job's newest log, whole lines, and its path; empty where it has none."""
+    known = [Path(path) for path in _logs(name)] if NAME.fullmatch(name) else []
+    newest = max(known, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        return as_json({"path": "", "tail": ""})
+    return as_json({"path": newest.as_posix(), "tail": "\n".join(_last_lines(newest))})
 
 
 def read_records() -> list["JobRecord"]:
@@ -70,14 +83,36 @@ def _in_order(records: list["JobRecord"]) -> list["JobRecord"]:
 def _job(record: "JobRecord") -> dict[str, Any]:
     name, content, folder = record.name, record.content, Path("results") / record.name
     written = record.folder / "job.json"
+    state = _state(folder, written)
     return {
-        "name": name, "state": _state(folder, written), "time": written.stat().st_mtime if written.exists() else 0.0, "type": record.type,
+        "name": name, "state": state, "progress": _progress(name, state), "time": written.stat().st_mtime if written.exists() else 0.0, "type": record.type,
         "batches": len(list(folder.glob("batches/*/job.json"))), "rounds": len(list(folder.glob("rounds/*/job.json"))),
         "failed": len(list((layout.LIVE / "failures" / "jobs" / name).glob("*.json"))),
         "settings": content["settings"], "metrics": content.get("metrics", {}), "warnings": content.get("warnings", [])[:MOST_WARNINGS],
         "seconds": content.get("seconds"), "memory_mb": content.get("peak_memory_mb"), "device": content.get("device", ""), "folder": folder.as_posix(),
         "figures": list(figures_of(record.folder, content))[:MOST_FIGURES], "logs": _logs(name),
     }  # fmt: skip
+
+
+def _progress(name: str, state: str) -> str:
+    """How far a job has come that is not done, as its latest note of progress tells: `iteration 7 of 20`."""
+    notes = [path for path in _beside(name, "jsonl") if is_inside(path.as_posix())] if state != "done" else []
+    newest = max(notes, key=lambda path: path.stat().st_mtime, default=None)
+    for line in reversed(_last_lines(newest)) if newest else ():
+        try:
+            note = json.loads(line)
+            return f"{note['step']} {int(note['done'])}" + (f" of {int(note['of'])}" if note["of"] else "")
+        except (ValueError, KeyError, TypeError):
+            continue
+    return ""
+
+
+def _last_lines(path: Path) -> list[str]:
+    with path.open("rb") as stream:
+        start = max(0, path.stat().st_size - TAIL_BYTES)
+        stream.seek(start)
+        lines = stream.read(TAIL_BYTES).decode("utf-8", errors="replace").splitlines()
+    return lines[1:] if start else lines
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -95,9 +130,10 @@ def _state(folder: Path, written: Path) -> str:
 
 
 def _logs(name: str) -> list[str]:
-    found = [
-        Path("logs") / f"{name}.log",
-        *sorted(Path("logs").glob(f"{name}/batches/*.log"))[-1:],
-        *sorted(Path("logs").glob(f"{name}/rounds/*.log"))[-1:],
-    ]
-    return [path.as_posix() for path in found if is_inside(path.as_posix())]
+    return [path.as_posix() for path in _beside(name, "log") if is_inside(path.as_posix())]
+
+
+def _beside(name: str, kind: str) -> list[Path]:
+    """A job's own file of that kind among the logs, and that of its last batch and round."""
+    parts = [sorted(Path("logs").glob(f"{name}/{part}/*.{kind}"))[-1:] for part in ("batches", "rounds")]
+    return [Path("logs") / f"{name}.{kind}", *(path for found in parts for path in found)]

@@ -75,6 +75,7 @@ class Routes:
             "maps": lambda query: maps.tell(query.get("of")),
             "volume": lambda query: maps.send_volume(query.get("of", ""), query.get("kind", "map")),
             "jobs": lambda _: job_list.list_jobs(),
+            "log": lambda query: job_list.tell_log(query.get("of", "")),
             "machine": lambda _: machine.tell(),
             "sizes": lambda _: self._sizes.tell(),
         }

@@ -56,6 +56,7 @@ function drawStream(stream) {
   const heading = [`round ${spoken(last.round)}`, last.particles ? `${spoken(last.particles)} particles` : null, last.kept ? `${spoken(last.kept)} selected` : null,
     last.resolution ? `${last.resolution.toFixed(2)} Å${better}` : null, last.finished ? clock(last.finished) : null];
   const card = make("article", { class: `card stream ${stream.role === "refine" ? "wide" : ""}` }, make("div", { class: "title" }, make("h3", {}, KINDS[stream.role] + (stream.name === KINDS[stream.role].toLowerCase() ? "" : ` · ${words(stream.name)}`)), make("p", { class: "quiet" }, heading.filter(Boolean).join(" · "))));
+  hooks.stream?.(card.querySelector(".title"), stream);
   card.append(...stream.figures.map(drawFigure));
   if (stream.role === "refine" && stream.rounds.filter(round => round.resolution && round.particles).length > 1) card.append(drawGrowth(stream));
   if (stream.forecast) card.append(drawForecast(stream));

@@ -47,12 +47,13 @@ function cardOf(job) {
   if (before?.text === text) return before.card;
   const card = drawJob(job);
   card.open = before ? before.card.open : false;
+  if (card.open) card.append(drawBody(job));
   cards.set(job.name, { text, card });
   return card;
 }
 
 function drawJob(job) {
-  const parts = [job.batches ? `${spoken(job.batches)} batch${job.batches > 1 ? "es" : ""}` : null, job.rounds ? `${job.rounds} round${job.rounds > 1 ? "s" : ""}` : null, job.failed ? `${job.failed} failed` : null,
+  const parts = [job.progress || null, job.batches ? `${spoken(job.batches)} batch${job.batches > 1 ? "es" : ""}` : null, job.rounds ? `${job.rounds} round${job.rounds > 1 ? "s" : ""}` : null, job.failed ? `${job.failed} failed` : null,
     job.seconds === null ? null : job.seconds < 90 ? `${spoken(job.seconds)} s` : span(job.seconds / 3600), job.time ? new Date(1000 * job.time).toLocaleString() : null];
   const card = make("details", { class: "card job" }, make("summary", {}, make("h3", {}, job.name), make("span", { class: "quiet" }, job.type), make("span", { class: `pill ${STATE_CLASSES[job.state]}` }, job.state), make("span", { class: "quiet" }, parts.filter(Boolean).join(" · "))));
   card.addEventListener("toggle", () => { if (card.open && !card.querySelector(".body")) card.append(drawBody(job)); });
@@ -63,11 +64,18 @@ function drawBody(job) {
   const metrics = Object.entries(job.metrics).map(([name, metric]) => [words(name), saidMetric(metric)]);
   const settings = Object.entries(job.settings).map(([name, value]) => [words(name), saidValue(value)]);
   const links = job.logs.map(path => make("a", { href: fileAddress(path), target: "_blank", rel: "noopener" }, path));
+  const log = make("pre", { class: "log", tabindex: "0", "aria-label": `log of ${job.name}` });
+  const logCard = make("section", { class: "card wide", hidden: "" }, make("h3", {}, "Log ", make("span", { class: "quiet" }, "its end")), log);
+  ask(`/api/log?of=${encodeURIComponent(job.name)}`).then(({ tail }) => {
+    log.textContent = tail;
+    logCard.hidden = !tail;
+    log.scrollTop = log.scrollHeight;
+  }).catch(fault => notice(fault.message, true));
   const others = all.filter(other => other.name !== job.name && other.type === job.type);
   const compareWith = others.length ? make("button", { type: "button", class: "button", on: { click: () => startComparison(job.name, others.at(-1).name) } }, "Compare") : null;
   return make("div", { class: "body" },
     job.warnings.length ? listed("Warnings", "", job.warnings.map(text => [text])) : null, metrics.length ? listed("Numbers", "", metrics) : null, settings.length ? listed("Settings", "", settings) : null,
-    listed("Files", "", [[job.folder], ...links.map(link => [link]), ...compareWith ? [[compareWith]] : []]),
+    listed("Files", "", [[job.folder], ...links.map(link => [link]), ...compareWith ? [[compareWith]] : []]), logCard,
     make("div", { class: "gallery" }, ...job.figures.map(figure => drawFigure({ ...figure, picture: fileAddress(figure.file) }))));
 }
 

@@ -28,7 +28,7 @@ async function listMaps() {
   listed_maps = text;
   const before = which.value || decodeURIComponent(location.hash.slice(1));
   which.replaceChildren(...found.map(one => make("option", { value: one.folder }, named(one))));
-  const chosen = found.find(one => one.folder === before) || found[0];
+  const chosen = found.find(one => one.folder === before) || found.find(one => one.job === before) || found[0];
   which.value = chosen.folder;
   if (!page().contains(stage)) {
     page().replaceChildren(make("div", { class: "bar" }, which, kind, facts), make("div", { class: "theatre" }, stage, make("section", { class: "card", "aria-label": "slices" }, cuts.element)), growth, beside);

@@ -43,5 +43,9 @@ function drawPause() {
   if (focused) button.focus();
 }
 
+hooks.stream = (title, stream) => {
+  if (["refine", "initial"].includes(stream.role)) title.append(make("a", { href: `${root}/maps#${encodeURIComponent(stream.name)}` }, "turn it, cut it"));
+};
+
 const busy = () => document.querySelector(".rule, .limits:not([hidden])") !== null || document.getElementById("large").open;
 again(look, 4);

@@ -27,7 +27,7 @@ async function listRuns() {
 
 function drawRun(run, now) {
   const alarms = run.alarms.length ? make("span", { class: "fault", title: run.alarms.join("\n") }, ` ${run.alarms.length} alarm${run.alarms.length > 1 ? "s" : ""}`) : null;
-  return make("tr", {}, make("th", { scope: "row" }, make("a", { href: runAddress(run.name) }, run.name)), make("td", {}, make("span", { class: `pill ${STATE_TONES[run.state] || ""}` }, run.state), alarms),
+  return make("tr", {}, make("th", { scope: "row" }, make("a", { href: `${runAddress(run.name)}${run.live ? "" : "jobs"}` }, run.name)), make("td", {}, make("span", { class: `pill ${STATE_TONES[run.state] || ""}` }, run.state), alarms),
     make("td", {}, run.resolution ? `${run.resolution.toFixed(2)} Å` : "–"), make("td", {}, spoken(run.particles)), make("td", {}, run.live ? `${spoken(run.accepted)} of ${spoken(run.found)}` : "–"), make("td", {}, spoken(run.jobs)),
     make("td", { title: new Date(1000 * run.time).toLocaleString() }, now - run.time > 48 * HOUR ? `${span((now - run.time) / HOUR)} ago` : `${ago(now - run.time)} ago`));
 }
