@@ -14,6 +14,7 @@ from firn.refine.ab_initio_course import (
     final_schedule,
     gathered,
     joint_evidence,
+    needed,
     promising,
     reconstruct_ab_initio,
     starting_schedule,
@@ -249,6 +250,20 @@ def test_species_that_two_starts_found_are_put_together():
     assert set(best) == {0, 1, 3}
     assert others == [[0, 1, 2], [3, 4, 5]]
     assert joint_evidence(torch.cat(logs, dim=1)[:, best]) > max(map(joint_evidence, logs))
+
+
+def test_the_class_that_is_left_out_at_the_end_is_the_one_others_replace_best():
+    """Two kinds that nothing else explains, and a tenth of false picks, which a third class explains a little better than the others."""
+    kinds = torch.arange(100) % 2
+    kinds[::10] = 2
+    logs = torch.stack([torch.where(kinds == kind, 20.0 if kind < 2 else 3.0, 0.0) for kind in (0, 2, 1)], dim=1)
+    assert needed(logs, 2) == [0, 2]
+    assert needed(logs, 3) == [0, 1, 2]
+
+
+def test_a_class_for_the_rest_comes_with_several_classes_only():
+    assert [Settings(diameter=100.0, classes=classes).volumes for classes in (1, 2, 5)] == [1, 3, 6]
+    assert Settings(diameter=100.0, classes=2, rest_class=False).volumes == 2
 
 
 def test_one_class_goes_on_with_the_better_starts_in_order():

@@ -34,12 +34,12 @@ Snapshots = list[tuple[str, list[np.ndarray]]]
 class Params(JobParams):
     """Make volumes from particles alone: stochastic expectation-maximisation from random starts, with growing resolution.
 
-    Any number of classes sorts the particles at the same time, which takes false picks out; the classes are numbered by size.
+    Any number of classes sorts the particles at the same time; the classes are numbered by size.
     """
 
     stage = "initial"
     lane = "reconstruct"
-    revision = 2
+    revision = 3
     offers = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     particles: str = slot("particles")
@@ -69,6 +69,9 @@ class Params(JobParams):
     starts is the first."""
     class_similarity: float = Field(0.1, ge=0, le=1)
     """How alike classes are taken to be at first: the share of each particle that goes to all classes alike; falls to 0."""
+    rest_class: bool = True
+    """With several classes: reconstruct one more, which takes false picks and whatever fits none, so that these spoil no class; left out at
+    the end, when each particle goes to the best of the others."""
     max_shift: float = Field(15.0, ge=0)
     """Å. Largest distance of a particle from its box's centre, beyond the origins that the table already holds."""
     max_particles: int = Field(100_000, ge=50)
@@ -83,18 +86,19 @@ def run(job: Job[Params]) -> None:
     table = _chosen(job, read_particles(job.input("particles", "particles.star")))
     box_px, pixel_size = _check(job, table)
     diameter = params.particle_diameter or 0.7 * box_px * pixel_size
+    settings = _settings(params, diameter)
     geometry = working_geometry(box_px, pixel_size, params.max_resolution, device=job.device)
-    expect(job, initial_needs(len(table), len(geometry.disc.points), params.classes, geometry.n))
+    expect(job, initial_needs(len(table), len(geometry.disc.points), settings.volumes, geometry.n))
     observations, noise = _observations(job, table, pixel_size, diameter, geometry)
-    engine = AbInitio(observations, noise, geometry, _settings(params, diameter), job.generator())
+    engine = AbInitio(observations, noise, geometry, settings, job.generator())
     result, history, snapshots = _reconstruct(job, engine)
     order = torch.argsort(_counts(result), descending=True, stable=True)
     rows = _posed(table, result, order, geometry)
     volumes = [_full_size(result.volumes[int(number)], box_px) for number in order]
     _write(job, rows, volumes, pixel_size)
-    _report(
-        job, result, order, volumes, pixel_size, history, [(title, [maps[int(k)] for k in order]) for title, maps in snapshots], geometry
-    )
+    ranked = [result.members[int(number)] for number in order]
+    ranked += [number for number in range(settings.volumes) if number not in ranked]
+    _report(job, result, order, volumes, pixel_size, history, [(title, [maps[k] for k in ranked]) for title, maps in snapshots], geometry)
 
 
 def _reconstruct(job: Job[Params], engine: AbInitio) -> tuple[Result, list[dict[str, float | int | str]], Snapshots]:
@@ -158,6 +162,7 @@ def _settings(params: Params, diameter: float) -> Settings:
         initial_minibatch=params.initial_minibatch * (params.classes + 1) // 2,
         final_minibatch=params.final_minibatch * (params.classes + 1) // 2,
         class_similarity=params.class_similarity,
+        rest_class=params.rest_class,
         starts=params.starts,
         grown=params.grown,
         max_shift=params.max_shift,
@@ -246,10 +251,8 @@ def _report(
         job.figure("volumes", "Volumes", "Central slices and projections of each class along z, y and x, largest class first."),
         volumes, fractions, pixel_size,
     )  # fmt: skip
-    draw_progress(
-        job.figure("progress", "Volumes on the way", "Projection along z of each class at the end of every start, half-way and at the end."),
-        snapshots, geometry.pixel_size,
-    )  # fmt: skip
+    caption = "Projection along z of each class at the end of every start, half-way and at the end; a class for the rest is the last row."
+    draw_progress(job.figure("progress", "Volumes on the way", caption), snapshots, geometry.pixel_size)
     draw_history(
         job.figure(
             "history",

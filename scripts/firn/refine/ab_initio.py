@@ -41,6 +41,13 @@ class Settings:
     grown: int = 2
     max_shift: float = 15.0
     non_negative: bool = True
+    rest_class: bool = True
+    """Whether several classes come with one more, which takes the particles that fit none of them and is left out at the end."""
+
+    @property
+    def volumes(self) -> int:
+        """Volumes reconstructed."""
+        return self.classes + int(self.rest_class and self.classes > 1)
 
 
 @dataclass(frozen=True)
@@ -104,9 +111,9 @@ class AbInitio:
         """A random start."""
         volumes = [
             random_volume(self.geometry, self.solvent, self.settings.initial_resolution, self.settings.group, self.generator)
-            for _ in range(self.settings.classes)
+            for _ in range(self.settings.volumes)
         ]
-        return State(volumes, self.total_power.clone(), [None] * self.settings.classes)
+        return State(volumes, self.total_power.clone(), [None] * self.settings.volumes)
 
     def draw(self, count: int) -> Tensor:
         """Random particles, none twice."""
@@ -117,7 +124,7 @@ class AbInitio:
         disc, outcome = self._expect(state, batch, rows)
         radius = float(disc.points.norm(dim=-1).max())
         n = self.geometry.n
-        for number in range(self.settings.classes):
+        for number in range(len(state.volumes)):
             new = gather_slices(outcome.slices, disc, number, n, self.operators)
             state.sums[number] = kept = blend(state.sums[number], new, batch.share)
             volume = solve(kept, n, radius, self.solvent, self.settings.non_negative)
@@ -142,7 +149,11 @@ class AbInitio:
     def fine_evidence(self, state: State, rows: Tensor, resolution: float) -> float:
         """Mean log-likelihood of some particles, all states with the same noise, for resolutions beyond the coarse grid's too."""
         fair = State(state.volumes, self.floor, fitted=True)
-        return float(self._expect(fair, Batch(resolution, len(rows), 1.0, 0.0), rows)[1].found.log_likelihood.mean())
+        return float(self.assign(fair, rows, resolution).log_likelihood.mean())
+
+    def assign(self, state: State, rows: Tensor, resolution: float) -> Found:
+        """Class and pose of some particles under a state, which stays as it is."""
+        return self._expect(state.copy(), Batch(resolution, len(rows), 1.0, 0.0), rows)[1].found
 
     def restart(self, volume: Tensor, noise: Tensor) -> State:
         """A state of one class that begins with a volume."""

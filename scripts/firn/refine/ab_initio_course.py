@@ -1,14 +1,16 @@
 """The course of an ab-initio reconstruction: several starts, the better ones grown, the best of these over all particles.
 
 Starts run a few cheap low-resolution batches each; those that explain a common set of particles best go on to growing batches and
-resolution; the best of these ends in full passes over all particles. What is done is kept by name, so that a run that was cut short
-goes on from its last state. Source: Punjani et al., Nat. Methods 14, 290 (2017).
+resolution; the best of these ends in full passes over all particles. Several classes are found beside one more, which takes what fits
+none of them, such as false picks, and is left out at the end: without it such particles take the place of a species. What is done is
+kept by name, so that a run that was cut short goes on from its last state. Source: Punjani et al., Nat. Methods 14, 290 (2017).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -38,6 +40,8 @@ class Result:
     found: Found
     evidences: list[float]
     """Mean log-likelihood of each start."""
+    members: list[int]
+    """Numbers of these volumes among those of the snapshots."""
 
 
 class Course:
@@ -149,12 +153,22 @@ def reconstruct_ab_initio(course: Course) -> Result:
         best = _right_signs(course, best)
     state, found = course.full_passes(best)
     course.snapshot("final", state.volumes)
-    return Result(state.volumes, found, evidences)
+    members = needed(engine.class_evidence(state, rows, middle), settings.classes)
+    if len(members) < len(state.volumes):
+        state = State([state.volumes[number] for number in members], state.noise, fitted=True)
+        found = engine.assign(state, torch.arange(len(engine), device=engine.floor.device), finest)
+    return Result(state.volumes, found, evidences, members)
 
 
 def joint_evidence(logs: Tensor) -> float:
     """Mean log-likelihood of particles under equally frequent classes, from that under each `(b, k)`."""
     return float(logs.logsumexp(1).mean()) - math.log(logs.shape[1])
+
+
+def needed(logs: Tensor, count: int) -> list[int]:
+    """The so many classes that together explain the particles best, from log-likelihoods `(b, k)`."""
+    sets = combinations(range(logs.shape[1]), count)
+    return list(max(sets, key=lambda members: joint_evidence(logs[:, list(members)])))
 
 
 def promising(logs: list[Tensor], count: int) -> list[list[int]]:
