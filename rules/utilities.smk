@@ -343,3 +343,44 @@ rule export_cryosparc:
         inputs=job_folders,
     script:
         "../scripts/export_cryosparc.py"
+
+
+def settings_with_about(wildcards):
+    """Settings of a job that also wants to know what the session says of its sample and microscope."""
+    own = settings(wildcards)
+    told = {
+        name: value if isinstance(value, str | int | float) else str(value)
+        for name, value in config.get("about", {}).items()
+    }
+    return own | {"about": told | own.get("about", {})}
+
+
+rule export_deposition:
+    """Collect what a deposition of a map asks for."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/export_deposition.rst",
+            category="Utilities",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("export_deposition"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=12000,
+    params:
+        settings=settings_with_about,
+        inputs=job_folders,
+    script:
+        "../scripts/export_deposition.py"

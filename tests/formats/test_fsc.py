@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from firn.errors import InputError
-from firn.formats.fsc import fsc_table, read_fsc, write_fsc, write_fsc_xml
+from firn.formats.fsc import fsc_table, read_fsc, read_fsc_xml, write_fsc, write_fsc_xml
 from firn.formats.star import read_star, write_star
 
 
@@ -39,3 +39,20 @@ def test_the_xml_has_the_elements_emdb_asks_for(tmp_path):
     assert root.attrib["title"] == "masks & phases"
     points = [(float(point.findtext("x", "")), float(point.findtext("y", ""))) for point in root.findall("coordinate")]
     assert points == [(0.0, 1.0), (0.1, 0.5)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<fsc/>", "<map><coordinate><x>1</x><y>1</y></coordinate></map>", "<fsc><coordinate><x>a</x></coordinate></fsc>"]
+)
+def test_xml_that_is_no_curve_is_refused(tmp_path, text):
+    (tmp_path / "fsc.xml").write_text(text)
+    with pytest.raises(InputError, match=r"fsc\.xml"):
+        read_fsc_xml(tmp_path / "fsc.xml")
+
+
+def test_a_curve_comes_back_from_emdbs_xml(tmp_path):
+    frequency, curve = np.linspace(0, 0.5, 11), np.linspace(1, -0.1, 11)
+    write_fsc_xml(tmp_path / "fsc.xml", frequency, curve, "a < b & c")
+    x, y, title = read_fsc_xml(tmp_path / "fsc.xml")
+    np.testing.assert_allclose((x, y), (frequency, curve), atol=1e-6)
+    assert title == "a < b & c"

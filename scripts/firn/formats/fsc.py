@@ -15,6 +15,7 @@ import pandas as pd
 
 from firn.errors import InputError
 from firn.formats.star import read_star, write_star
+from firn.formats.xml_text import parse_xml
 
 SHELL_COLUMNS = {"shell": "rlnSpectralIndex", "frequency": "rlnResolution", "resolution": "rlnAngstromResolution"}
 CURVES = {
@@ -63,3 +64,19 @@ def write_fsc_xml(path: str | os.PathLike, frequency: np.ndarray, curve: np.ndar
         ElementTree.SubElement(coordinate, "y").text = f"{y:.6f}"
     ElementTree.indent(root)
     Path(path).write_text(ElementTree.tostring(root, encoding="unicode") + "\n", encoding="utf-8")
+
+
+def read_fsc_xml(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, str]:
+    """(frequency in 1/Å, curve, title) of EMDB's FSC XML.
+
+    Raises InputError when it has no coordinates, or one that is not two numbers.
+    """
+    try:
+        root = parse_xml(Path(path).read_text(encoding="utf-8"))
+        points = [(float(point.findtext("x", "")), float(point.findtext("y", ""))) for point in root.findall("coordinate")]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as EMDB's FSC XML ({error})") from error
+    if root.tag != "fsc" or not points:
+        raise InputError(f"{path}: is no FSC XML with coordinates, its root is <{root.tag}>")
+    x, y = np.array(points).T
+    return x, y, root.get("title", "")

@@ -10,6 +10,7 @@ from firn import jobs
 from firn.runtime.params import JobParams
 
 INTERNAL = ("gather",)
+ABOUT = "What the run folder cannot know, for the report and for depositions: sample, user, microscope, detector, grid and what else you name."
 STAGES = {
     "import": "Import", "motion": "Motion correction", "ctf": "CTF estimation", "curate": "Curation", "pick": "Picking", "extract": "Extraction",
     "preprocess": "Preprocessing in one pass", "classify_2d": "2D classification", "initial": "Ab-initio reconstruction",
@@ -31,6 +32,7 @@ def session_schema() -> dict[str, Any]:
     job = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(definitions)}}, "allOf": branches}
     properties = {
         "title": {"type": "string", "description": "What the session is called in the report."},
+        "about": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}, "description": ABOUT},
         "seed": {"type": "integer", "default": 1, "description": "Seed of all chance in the session."},
         "jobs": {"type": "object", "additionalProperties": job, "description": "The graph: a name for each job, and what it is."},
     }
