@@ -1,0 +1,25 @@
+"""What a session says of its sample is free in its names, but plain values."""
+
+from typing import Any
+
+import pytest
+
+from firn.dag.catalogue import Catalogue
+from firn.dag.check import check_session
+from firn.errors import InputError
+
+JOBS = {"map": {"type": "import_volume", "map": "a.mrc"}}
+
+
+def check(about: Any) -> None:
+    check_session({"about": about, "jobs": JOBS}, Catalogue("config/schema.json"))
+
+
+def test_names_and_values_of_any_kind_may_be_said():
+    check({"sample": "apoferritin", "magnification": 130000, "energy_filter_slit_ev": 10.0, "phase plate": False})
+
+
+@pytest.mark.parametrize("about", ["apoferritin", ["a"], {"sample": {"name": "b"}}, {"grids": [1, 2]}])
+def test_what_is_no_name_with_a_plain_value_is_refused(about: Any):
+    with pytest.raises(InputError, match="about"):
+        check(about)
