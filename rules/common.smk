@@ -16,8 +16,9 @@ def jobs_of(job_type):
 
 
 def settings(wildcards):
-    """All that decides the numbers of a job."""
-    return graph.settings(wildcards.job)
+    """All that decides the numbers of a job, or of one batch of it."""
+    job, batch = wildcards.job, wildcards.get("batch")
+    return (batch_view(graph, job, batch) if batch else as_decided(graph, job)).settings(job)
 
 
 def job_inputs(wildcards):
@@ -32,12 +33,12 @@ def job_folders(wildcards):
 
 def batch_inputs(wildcards):
     """What one batch of a job waits for."""
-    return files(as_collected(graph), wildcards.job, wildcards.batch)
+    return files(batch_view(graph, wildcards.job, wildcards.batch), wildcards.job, wildcards.batch)
 
 
 def batch_folders(wildcards):
     """Folders one batch of a job reads, by slot."""
-    return folders(as_collected(graph), wildcards.job, wildcards.batch)
+    return folders(batch_view(graph, wildcards.job, wildcards.batch), wildcards.job, wildcards.batch)
 
 
 def all_batches(wildcards):

@@ -19,6 +19,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:
 wildcard_constraints:
     k=r"[0-9]+",
     n=r"[0-9]+",
+    trial=r"[0-9]+",
     round=r"[0-9]+",
 
 
@@ -72,6 +73,28 @@ rule import_batch:
         "../scripts/import_batch.py"
 
 
+rule inspect_batch:
+    """Set limits on the picks of one batch while movies come."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("inspect_picks"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/inspect_picks.py"
+
+
 rule batch_try:
     """Make what is missing of a batch that failed, the third time exposure by exposure."""
     input:
@@ -93,6 +116,24 @@ rule batch_try:
         files=lambda wildcards: [entry["path"] for entry in listed(wildcards.job, wildcards.batch, "files")],
     script:
         "../scripts/batch_try.py"
+
+
+rule picker_test:
+    """Try a picker on one exposure."""
+    input:
+        plan="live/tests/{trial}/plan.json",
+    output:
+        json="live/tests/{trial}/result.json",
+    log:
+        "logs/live/test_{trial}.log",
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        auxiliary_gpu=1,
+        mem_mb=4000,
+    script:
+        "../scripts/picker_test.py"
 
 
 rule stream_round:

@@ -1,6 +1,7 @@
 # Needs  micrographs with CTF; templates for the template picker.
 # Makes  picks with a correlation and a power score.
 # Steps  correlate with blobs or templates, find peaks, refuse dirt and edges, set thresholds.
+#        A live session may decide that a job's batches are picked by the other picker: the settings name the one that counts.
 
 
 rule blob_picker:
@@ -23,7 +24,7 @@ rule blob_picker:
         settings=settings,
         inputs=batch_folders,
     script:
-        "../scripts/blob_picker.py"
+        "../scripts/{params.settings[type]}.py"
 
 
 rule template_picker:
@@ -46,7 +47,7 @@ rule template_picker:
         settings=settings,
         inputs=batch_folders,
     script:
-        "../scripts/template_picker.py"
+        "../scripts/{params.settings[type]}.py"
 
 
 rule blob_picker_tuner:

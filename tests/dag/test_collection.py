@@ -55,7 +55,8 @@ def test_a_batch_runs_all_jobs_that_need_nothing_made_of_all_exposures(graph: Gr
         "motion": ["movies"],
         "ctf": ["motion"],
         "blobs": ["ctf"],
-        "stack": ["ctf", "blobs"],
+        "picks": ["ctf", "blobs"],
+        "stack": ["ctf", "picks"],
         "ready": ["ctf"],
     }
 
@@ -81,7 +82,9 @@ def test_without_a_live_session_nothing_is_different(graph: Graph) -> None:
 def test_while_movies_come_jobs_over_all_exposures_are_stepped_over(graph: Graph) -> None:
     cut("0001")
     view = as_collected(graph)
-    assert folders(view, "stack", "0001") == {"exposures": ["results/ctf/batches/0001"], "picks": ["results/blobs/batches/0001"]}
+    assert folders(view, "stack", "0001") == {"exposures": ["results/ctf/batches/0001"], "picks": ["results/picks/batches/0001"]}
+    assert folders(view, "picks", "0001") == {"exposures": ["results/ctf/batches/0001"], "picks": ["results/blobs/batches/0001"]}
+    assert files(view, "stack", "0001") == ["results/ctf/batches/0001/job.json", "results/picks/batches/0001/job.json"]
     assert files(view, "motion", "0001") == ["results/movies/batches/0001/job.json"]
 
 

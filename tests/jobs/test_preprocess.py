@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from firn.errors import InputError
+from firn.families import fused as fused_worker
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table, write_table
 from firn.jobs import blob_picker, extract_particles, import_movies, inspect_picks, patch_ctf, patch_motion, preprocess, simulate_movies
@@ -130,3 +131,55 @@ def test_a_step_s_own_rules_hold_and_name_the_parameter() -> None:
         fused("results/bad", blob_max_diameter=100)
     with pytest.raises(InputError, match="min_diameter"):
         fused("results/bad", blob_min_diameter=None)
+
+
+def made_once(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """From now on the named steps of the fused worker are an error."""
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("a step was made again")
+
+    for name in names:
+        monkeypatch.setattr(fused_worker, name, refuse)
+
+
+def test_another_picker_picks_in_the_images_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"blob_min_diameter": 110, "blob_max_diameter": 140}
+    fused("results/fresh", **others)
+    fused("results/changed")
+    before = Path("results/changed/exposures.star").read_bytes()
+    made_once(monkeypatch, "correct_counts", "fit_exposure", "read_counts")
+    Path("results/changed/job.json").unlink()
+    job = fused("results/changed", **others)
+    for kind in ("exposures", "picks", "particles"):
+        fresh, again = (read_table(f"results/{name}/{kind}.star", kind) for name in ("fresh", "changed"))
+        same_numbers(fresh[[name for name in fresh.columns if not name.startswith("seconds_")]], again)
+    former = read_table("results/fused/picks.star", "picks")
+    assert list(former["x_px"]) != list(read_table("results/changed/picks.star", "picks")["x_px"])
+    assert before != b""
+    assert all((Path("results/changed") / figure["file"]).exists() for figure in job.figures)
+    assert {figure["file"] for figure in fused("results/fresh").figures} == {figure["file"] for figure in job.figures}
+    with pytest.raises(AssertionError):
+        fused("results/changed", motion_max_align_resolution=20.0)
+
+
+def test_other_limits_need_no_picking(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused("results/limited")
+    picks = read_table("results/limited/picks.star", "picks")
+    least = float(picks["pick_score"].median())
+    made_once(monkeypatch, "correct_counts", "fit_exposure", "read_counts", "pick_blobs")
+    fused("results/limited", limit_min_ncc=least, limit_max_power=1e9)
+    again = read_table("results/limited/picks.star", "picks")
+    assert 0 < len(again) < len(read_table("results/limited/maxima.star", "picks"))
+    assert again["pick_score"].min() >= least
+    assert set(picks.loc[picks["pick_score"] >= least, "particle_id"]) <= set(again["particle_id"])
+    same_numbers(again[["exposure_id", "x_px", "y_px"]], read_table("results/limited/maxima.star", "picks").query("pick_score >= @least"))
+
+
+def test_an_image_that_is_gone_is_made_again() -> None:
+    fused("results/compacted")
+    row = read_table("results/compacted/exposures.star", "exposures").iloc[1]
+    Path(row["micrograph"]).unlink()
+    fused("results/compacted", blob_max_diameter=170)
+    assert read_mrc(row["micrograph"])[0].shape == read_mrc("results/fused/" + row["micrograph"].partition("compacted/")[2])[0].shape
+    assert len(read_table("results/compacted/exposures.star", "exposures")) == SESSION["movies"]

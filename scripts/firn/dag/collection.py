@@ -1,16 +1,18 @@
 """The graph while the microscope collects: which jobs run batch by batch on batches that a live session cuts. Torch-free.
 
-Jobs that need all exposures at once (curation, inspection of picks) are stepped over while movies still come: a scattered job then reads what
-the job before them made. When the session has ended, the graph is the ordinary one, over the batches that were cut.
+Jobs that need all exposures at once (curation) are stepped over while movies still come: a scattered job then reads what the job before them
+made. Inspections of picks run batch by batch then. When the session has ended, the graph is the ordinary one, over the batches that were cut.
 """
 
 import copy
 import glob
+from pathlib import Path
 from typing import Any
 
 from firn.dag.graph import Graph, Reference
 from firn.dag.inputs import folders
-from firn.live import layout
+from firn.dag.picking import INSPECTION, as_decided, picking_plan
+from firn.live import layout, targets
 
 COLLECTABLE = ("import_movies",)
 REFUSED, FIRST = layout.REFUSED_BATCH, layout.FIRST_BATCH
@@ -34,8 +36,22 @@ def as_collected(graph: Graph) -> Graph:
     view = copy.copy(graph)
     view.collected = frozenset(collected)
     if not layout.ENDED.exists():
+        inspections = graph.names_of(INSPECTION)
         view.references = stepped_over(graph)
+        view.collected |= frozenset(inspections)
+        view.jobs = graph.jobs | {job: _without_missing_decisions(graph.jobs[job]) for job in inspections}
     return view
+
+
+def batch_view(graph: Graph, job: str, batch: str) -> Graph:
+    """The graph as it counts for one batch of a job: with what was decided about its picker, and as it stands in this run folder."""
+    return as_collected(as_decided(graph, job, batch))
+
+
+def _without_missing_decisions(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an inspection; a human's decisions on all picks need not be there while movies come."""
+    missing = settings.get("decisions") and not Path(settings["decisions"]).exists()
+    return settings | {"decisions": None} if missing else settings
 
 
 def whole_imports(graph: Graph) -> list[str]:
@@ -44,7 +60,8 @@ def whole_imports(graph: Graph) -> list[str]:
 
 
 def live_plan(graph: Graph) -> dict[str, dict[str, Any]]:
-    """Per import that watches folders: patterns, batch size, EER settings, its jobs in order with what they need, limits of curation."""
+    """Per import that watches folders: patterns, batch size, EER settings, its jobs in order with what they need, limits of curation,
+    how is picked, and when this run of Snakemake began."""
     return {root: _plan(graph, root) for root in live_imports(graph)}
 
 
@@ -53,17 +70,22 @@ def live_jobs(graph: Graph, root: str) -> dict[str, list[str]]:
     references = stepped_over(graph)
     jobs: dict[str, list[str]] = {root: []}
     for job in graph.order:
-        if job != root and graph.type_of(job).declared["scatter"]:
+        if job != root and runs_by_batch(graph, job):
             needs = _batch_needs(graph, job, references[job], jobs)
             if needs:
                 jobs[job] = needs
     return jobs
 
 
+def runs_by_batch(graph: Graph, job: str) -> bool:
+    """Whether a job can run on one batch alone while movies come."""
+    return bool(graph.type_of(job).declared["scatter"]) or graph.jobs[job]["type"] == INSPECTION
+
+
 def stepped_over(graph: Graph) -> dict[str, dict[str, list[Reference]]]:
     """References in which scattered jobs read past jobs that need all exposures at once."""
     references = {job: dict(slots) for job, slots in graph.references.items()}
-    for job in graph.scattered():
+    for job in (name for name in graph.jobs if runs_by_batch(graph, name)):
         for slot, sources in graph.references[job].items():
             if graph.follows_batches(job, slot):
                 kind = graph.type_of(job).slots[slot]["slot"]
@@ -106,23 +128,26 @@ def import_settings(graph: Graph, job: str, batch: str) -> dict[str, Any]:
 
 def batch_steps(graph: Graph, root: str, batch: str) -> list[dict[str, Any]]:
     """Every job of one batch in order: its name, settings, and folders by slot."""
-    view = as_collected(graph)
     first = {"name": root, "settings": import_settings(graph, root, batch), "inputs": import_folders(root, batch)}
     others = [job for job in live_jobs(graph, root) if job != root]
-    return [first, *({"name": job, "settings": graph.settings(job), "inputs": folders(view, job, batch)} for job in others)]
+    views = {job: batch_view(graph, job, batch) for job in others}
+    return [first, *({"name": job, "settings": view.settings(job), "inputs": folders(view, job, batch)} for job, view in views.items())]
 
 
 def _plan(graph: Graph, root: str) -> dict[str, Any]:
     settings = graph.settings(root)
     files = settings["files"]
     curation = [graph.settings(job) for job in graph.names_of("curate_exposures") if root in graph.ancestors(job)]
+    jobs = live_jobs(graph, root)
     return {
         "files": [files] if isinstance(files, str) else list(files),
         "batch_size": settings["batch_size"],
         "eer_fractions": settings.get("eer_fractions") or 40,
         "eer_upsampling": settings.get("eer_upsampling") or 2,
-        "jobs": live_jobs(graph, root),
+        "jobs": jobs,
         "curation": curation,
+        "picking": picking_plan(graph, root, jobs),
+        "started": targets.STARTED,
     }
 
 
@@ -142,7 +167,7 @@ def _batch_needs(graph: Graph, job: str, slots: dict[str, list[Reference]], jobs
 
 def _step_over(graph: Graph, source: Reference, kind: str) -> Reference:
     job_type = graph.type_of(source.job)
-    if source.group or job_type.declared["scatter"] or job_type.is_import:
+    if source.group or runs_by_batch(graph, source.job) or job_type.is_import:
         return source
     slot = next((name for name, field in job_type.slots.items() if field["slot"] == kind and graph.references[source.job].get(name)), None)
     return _step_over(graph, graph.references[source.job][slot][0], kind) if slot else source

@@ -33,6 +33,8 @@ class Graph:
         self.references = {name: self._resolve_slots(name) for name in self.jobs}
         self.collected: frozenset[str] = frozenset()
         """Imports whose batches were cut while the microscope collected, so that they run batch by batch too."""
+        self.given: dict[str, dict[str, list[str]]] = {}
+        """Folders that a job reads by slot, though no job makes them."""
         self.order = self._topological_order()
         for name in self.jobs:
             if self.type_of(name).declared["scatter"]:

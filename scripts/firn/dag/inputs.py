@@ -27,10 +27,11 @@ def files(graph: Graph, job: str, batch: str | None = None) -> list[str]:
 
 def folders(graph: Graph, job: str, batch: str | None = None) -> dict[str, list[str]]:
     """Folders a job reads, by slot."""
-    return {
+    made = {
         slot: [reference.folder(batch if batch and graph.follows_batches(job, slot) else None) for reference in references]
         for slot, references in graph.references[job].items()
     }
+    return made | graph.given.get(job, {})
 
 
 def batch_files(job: str, import_record: str) -> list[str]:

@@ -69,7 +69,7 @@ def extract_exposure(job: Job[P], row: Row, micrograph: np.ndarray, rows: pd.Dat
     """
     params, pixel_size = job.params, float(row["micrograph_pixel_size"])
     rows = _identified(rows, str(row["exposure_id"]))
-    exact = torch.tensor(rows[["y_px", "x_px"]].to_numpy(dtype=np.float64)).reshape(-1, 2)
+    exact = torch.tensor(np.ascontiguousarray(rows[["y_px", "x_px"]], dtype=np.float64)).reshape(-1, 2)
     centres = torch.floor(exact + 0.5).long()
     fits = boxes_fit(centres, params.box_px, (micrograph.shape[0], micrograph.shape[1]))
     rows, exact, centres = rows[fits.numpy()].reset_index(drop=True), exact[fits], centres[fits]

@@ -21,8 +21,9 @@ from firn.errors import ExposureError
 from firn.families.blobs import BlobParams, pick_blobs
 from firn.families.ctf import CtfParams, check_image, ctf_columns, draw_fit, fit_exposure, without_fit
 from firn.families.extraction import COLUMNS, ExtractionParams, extract_exposure, without_images
+from firn.families.former import former_run, keys_of, leave, take_over
 from firn.families.motion import MOST_FIGURES, MotionParams, correct_counts, gain_of, read_counts, write_exposure
-from firn.families.pick_limits import LimitParams, decide
+from firn.families.pick_limits import LimitParams, decide, too_large
 from firn.families.template_matches import TemplateParams, Templates, pick_templates
 from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, load_micrograph, write_failed
 from firn.formats.mrc import write_image
@@ -96,6 +97,9 @@ class Worker:
         self.picker: Job[Any] = replace(job, params=steps.picker)
         self.cutter: Job[ExtractionParams] = replace(job, params=steps.extract)
         self.limits = steps.limit
+        self.keys = keys_of(job, vars(steps))
+        self.former = former_run(job, self.keys)
+        take_over(job, self.former)
         self.templates = Templates(self.picker) if job.params.templates else None
         self.gains: dict[str, Gain] = {}
         self.held: list[_Held] = []
@@ -103,21 +107,20 @@ class Worker:
         self.kept = self.particles = pd.DataFrame()
         self.failed: list[dict[str, str]] = []
 
-    def read(self, row: dict[str, Any]) -> Counts:
-        """Decode a movie; called in another thread."""
-        p = self.motion.params
+    def read(self, row: dict[str, Any]) -> Counts | np.ndarray:
+        """Decode a movie, or read the micrograph where that need not be made again; called in another thread."""
+        p, former = self.motion.params, self.former.rows.get(str(row["exposure_id"]))
+        if former is not None:
+            return load_micrograph(former)
         return read_counts(row, p.start_frame, p.end_frame, self.job.device, self.job.threads)
 
-    def process(self, row: dict[str, Any], counts: "Future[Counts]") -> None:
-        """Take one movie to its picks; an exposure that cannot be used is listed with its reason."""
+    def process(self, row: dict[str, Any], reading: "Future[Any]") -> None:
+        """Take one movie, as it was read, to its picks; an exposure that cannot be used is listed with its reason."""
         seconds: dict[str, float] = {}
         try:
             with _clock(seconds, "read"):
-                frames = counts.result()
-            with _clock(seconds, "motion"):
-                row, image, fitted = self._correct(row, frames)
-            with _clock(seconds, "ctf"):
-                row = self._fit(row, fitted)
+                read = reading.result()
+            row, image = self._see(row, read, seconds)
             with _clock(seconds, "pick"):
                 self._pick(row, image)
         except ExposureError as error:
@@ -125,6 +128,17 @@ class Worker:
             return
         fits = (len(self.held) + 1) * image.nbytes <= HELD_BYTES
         self.held.append(_Held(row | {f"seconds_{stage}": value for stage, value in seconds.items()}, image if fits else None))
+
+    def _see(self, row: dict[str, Any], read: Any, seconds_: dict[str, float]) -> tuple[dict[str, Any], np.ndarray]:
+        """(row with motion and CTF, micrograph): made from the frames, or as they were."""
+        former = self.former.rows.get(str(row["exposure_id"]))
+        if former is not None:
+            del seconds_["read"]
+            return former, read
+        with _clock(seconds_, "motion"):
+            row, image, fitted = self._correct(row, read)
+        with _clock(seconds_, "ctf"):
+            return self._fit(row, fitted), image
 
     def _correct(self, row: dict[str, Any], frames: Counts) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         """(row, micrograph, image to fit the CTF to)."""
@@ -152,7 +166,10 @@ class Worker:
         return row | ctf_columns(estimate, image.shape, float(row["micrograph_pixel_size"]))
 
     def _pick(self, row: dict[str, Any], image: np.ndarray) -> None:
-        if self.templates is None:
+        known = self.former.maxima_of(row) if str(row["exposure_id"]) in self.former.rows else None
+        if known is not None:
+            found = known
+        elif self.templates is None:
             found = pick_blobs(image, row, self.picker.params, self.job.device)
         else:
             found = pick_templates(image, row, self.picker, self.templates)
@@ -165,9 +182,12 @@ class Worker:
     def extract(self) -> None:
         """Set the limits from all picks of the batch and cut out what they keep."""
         picks = join_tables(self.picks, PICK_COLUMNS)
+        leave(self.job, self.keys, picks)
         self.kept = picks
         if len(picks):
             judged, _ = decide(picks, pd.DataFrame([held.row for held in self.held]), self.limits, {})
+            if (sentence := too_large(judged)) is not None:
+                self.job.warn(sentence)
             self.kept = judged[judged["kept"]].drop(columns="kept").reset_index(drop=True)
         self.behind.wait()
         tables = [self._cut(held) for held in self.held]

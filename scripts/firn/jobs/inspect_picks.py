@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from firn.errors import ExposureError, InputError, brief
-from firn.families.pick_limits import LIMITS, Decision, LimitParams, decide
+from firn.families.pick_limits import LIMITS, Decision, LimitParams, decide, too_large
 from firn.formats.exposures import load_micrograph
 from firn.formats.tables import read_table, write_batches, write_table
 from firn.formats.yaml_text import read_yaml
@@ -39,7 +39,7 @@ class Params(LimitParams):
 
 
 def run(job: Job[Params]) -> None:
-    """Write the picks that pass, the limits with their reasons, and the picks of every batch."""
+    """Write the picks that pass, the limits with their reasons, and, of all exposures at once, the picks of every batch."""
     exposures = read_table(
         job.input("exposures", "exposures.star"), "exposures", needs=("exposure_id", "batch", "micrograph", "micrograph_pixel_size")
     )
@@ -49,9 +49,10 @@ def run(job: Job[Params]) -> None:
     picks, decision = decide(picks, exposures, job.params, human)
     _write_decisions(job.folder / "decisions.yaml", decision, human)
     kept = picks[picks["kept"]].drop(columns="kept")
-    job.batches = sorted({str(batch) for batch in exposures["batch"]})
     write_table(job.folder / "picks.star", kept, "picks")
-    write_batches(job.folder, kept, "picks", job.batches)
+    if job.batch is None:
+        job.batches = sorted({str(batch) for batch in exposures["batch"]})
+        write_batches(job.folder, kept, "picks", job.batches)
     counts = exposures["exposure_id"].map(kept["exposure_id"].value_counts()).fillna(0).to_numpy(dtype=float)
     _report(job, exposures, picks, decision, counts)
 
@@ -97,6 +98,8 @@ def _report(job: Job[Params], exposures: pd.DataFrame, picks: pd.DataFrame, deci
     if far.any():
         named = ", ".join(f"{row.exposure_id} ({int(count)})" for row, count in zip(exposures[far].itertuples(), counts[far], strict=True))
         job.warn(f"exposures with far fewer or more picks than the median of {np.median(counts):g}: {named[:500]}")
+    if (sentence := too_large(picks)) is not None:
+        job.warn(sentence)
     if picks.empty:
         job.warn("no picks came in, so none could be kept")
         return

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firn.errors import InputError, brief, hint_at
 from firn.formats.yaml_text import read_yaml
@@ -55,6 +55,79 @@ class Streams(Strict):
     """Percent of selected particles that came or went, for the next round of the map."""
 
 
+class Choice(Strict):
+    """How to pick; null: as the config has it. Which keys a picker has: BLOB_KEYS, TEMPLATE_KEYS and SHARED_KEYS."""
+
+    type: Literal["blob_picker", "template_picker"] | None = None
+    """Which picker."""
+    templates: str | None = None
+    """What to pick with: `keep/3`, a round of a select_2d; `latest`, the last of them; or a folder with classes.star."""
+    min_diameter: float | None = Field(default=None, gt=0)
+    """Å. Smallest diameter of a blob."""
+    max_diameter: float | None = Field(default=None, gt=0)
+    """Å. Largest diameter of a blob."""
+    circle: bool | None = None
+    """Look for balls."""
+    ellipse: bool | None = None
+    """Look for ellipsoids."""
+    ring: bool | None = None
+    """Look for rings."""
+    diameter: float | None = Field(default=None, gt=0)
+    """Å. Diameter of the templates' mask; null: the largest of the blobs."""
+    recentre: bool | None = None
+    """Centre the templates."""
+    low_pass: float | None = Field(default=None, gt=0)
+    """Å. Resolution of micrographs and what is looked for."""
+    separation: float | None = Field(default=None, gt=0)
+    """Smallest distance between picks, in diameters."""
+    angular_step: float | None = Field(default=None, gt=0, le=90)
+    """Degrees between rotations."""
+    edge: float | None = Field(default=None, ge=0)
+    """Smallest distance from the edge, in diameters."""
+    max_picks: int | None = Field(default=None, ge=1)
+    """Picks per micrograph, best first."""
+    use_ctf: bool | None = None
+    """Filter by the CTF."""
+    refuse_rims: bool | None = None
+    """Refuse long lines and steps."""
+    min_ncc: float | None = Field(default=None, ge=-1, le=1)
+    """Smallest correlation; null here and in the config: a limit is found from the picks of each batch."""
+    min_power: float | None = Field(default=None, ge=0)
+    """Smallest local power."""
+    max_power: float | None = Field(default=None, gt=0)
+    """Largest local power."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Choice":
+        for low, high in (("min_diameter", "max_diameter"), ("min_power", "max_power")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"{low} ({least:g}) is larger than {high} ({most:g})")
+        return self
+
+
+SHARED_KEYS = ("low_pass", "separation", "angular_step", "edge", "max_picks", "use_ctf", "refuse_rims")
+BLOB_KEYS = ("min_diameter", "max_diameter", "circle", "ellipse", "ring")
+TEMPLATE_KEYS = ("diameter", "recentre")
+LIMIT_KEYS = ("min_ncc", "min_power", "max_power")
+
+
+class Picker(Choice):
+    """How exposures are picked from now on. `auto`: with templates, once the first good classes are there."""
+
+    type: Literal["blob_picker", "template_picker", "auto"] | None = None  # type: ignore[assignment]
+    """Which picker; auto: the config's, until a first selection of 2D classes gives templates."""
+    scope: Literal["all", "future"] = "all"
+    """all: exposures that are done are picked again, without motion and CTF; future: only batches cut from now on."""
+
+
+class PickerTest(Choice):
+    """Pick in one exposure only, beside the session."""
+
+    exposure: str
+    """Id, path, file name, or file name without ending of an exposure that is done."""
+
+
 class Control(Strict):
     """All that can be changed while the session runs."""
 
@@ -82,6 +155,10 @@ class Control(Strict):
     """Exposures rejected by hand: id, path, file name, or file name without ending."""
     accept: list[str] = []
     """Exposures accepted by hand whatever the thresholds say."""
+    picker: Picker = Picker()
+    """How exposures are picked, where not as in the config."""
+    test: PickerTest | None = None
+    """A picker to try on one exposure."""
     streams: Streams = Streams()
     """2D classes and a map while movies come."""
     alarms: Alarms = Alarms()
@@ -101,15 +178,20 @@ def read_control(path: Path) -> Control:
 
 def _known_key(place: Sequence[int | str]) -> str:
     """A hint at the key that may have been meant where there is none of that name."""
-    parts: dict[Any, type[Strict]] = {(): Control, ("streams",): Streams, ("alarms",): Alarms}
+    parts: dict[Any, type[Strict]] = {(): Control, ("streams",): Streams, ("alarms",): Alarms, ("picker",): Picker, ("test",): PickerTest}
     model = parts.get(tuple(place[:-1]), Limits)
     return hint_at(str(place[-1]), model.model_fields)
+
+
+def _said(value: Any) -> Any:
+    """A part of the control file without what it leaves open."""
+    return {key: entry for key, entry in value.items() if entry is not None} if isinstance(value, dict) else value
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
     """What differs between two contents, one entry per key; the reason is no decision of its own."""
     keys = [key for key in new if key != "reason" and old.get(key) != new[key]]
-    return [{"what": key, "old": old.get(key), "new": new[key], "reason": new.get("reason", "")} for key in keys]
+    return [{"what": key, "old": _said(old.get(key)), "new": _said(new[key]), "reason": new.get("reason", "")} for key in keys]
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ refused/<import>/<id>.json      files that are no sound movies, and why
 tries/<import>/<batch>/<k>.json a batch tried again; failures/ holds what failed
 rounds/<job>/<round>.json       what a round of a stream is made from; rounds/<job>/<round>/<k>.json is left by the try that ended it
 open.json                       batches and rounds that are open now, read whenever Snakemake asks for the targets
+pickers.json, pickers/<n>       decisions about how is picked, and the templates of the n-th
+tests/<n>                       a picker tried on one exposure: plan.json, result.json, picks.png
 state.json                      what a tick remembers for the next; made again from the others when it is lost
 results                         the mark that results/.live bears too, as long as it is the folder that the session began with
 control.yaml, end               written by people;  session.json, exposures.csv, *.jsonl  written for people
@@ -21,6 +23,8 @@ LIVE = Path("live")
 CONTROL, OPEN, STATE, ENDED, END_MARK = LIVE / "control.yaml", LIVE / "open.json", LIVE / "state.json", LIVE / "ended", LIVE / "end"
 SESSION, EXPOSURES, DECISIONS = LIVE / "session.json", LIVE / "exposures.csv", LIVE / "decisions.yaml"
 ROUNDS = LIVE / "rounds.csv"
+PICKERS = LIVE / "pickers.json"
+"""Decisions about how is picked, in order; the templates of the n-th lie in pickers/<n>."""
 RESULTS_KNOWN, RESULTS_MARK = LIVE / "results", Path("results") / ".live"
 ALARM_LOG, DECISION_LOG = LIVE / "alarms.jsonl", LIVE / "decisions.jsonl"
 
@@ -87,6 +91,16 @@ def round_folder(job: str, name: str) -> Path:
 def log_file(job: str, batch: str) -> Path:
     """Log of a batch of a job, which is there from its start."""
     return Path("logs") / job / "batches" / f"{batch}.log"
+
+
+def trial_folder(number: int) -> Path:
+    """A picker tried on one exposure."""
+    return LIVE / "tests" / str(number)
+
+
+def failed_trial_file(number: int) -> Path:
+    """Left when a picker tried on one exposure died."""
+    return LIVE / "failures" / "tests" / f"{number}.json"
 
 
 def read_json(path: Path, default: Any) -> Any:

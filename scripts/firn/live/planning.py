@@ -27,6 +27,7 @@ def is_collected(session: Session, now: float) -> bool:
     return (
         session.closing(now)
         and not any(session.away.values())
+        and not any(session.memory.get("stale", {}).values())
         and not any(ledger.waiting or ledger.ready or ledger.opened for ledger in session.ledgers.values())
     )
 
@@ -38,21 +39,23 @@ def forget_verdicts(session: Session) -> None:
 
 def _plan_due(session: Session, now: float) -> bool:
     paused = session.control.state in ("pause", "stop") and not session.ending
-    if paused or not session.control.streams.enabled or not session.streams or session.disk_is_full():
+    held = session.memory.get("hold", False) or paused
+    if held or not session.control.streams.enabled or not session.streams or session.disk_is_full():
         return False
+    picks = session.memory.get("generation", 0)
     last, limits, fresh = is_collected(session, now), session.control.model_dump(include=set(DECIDING)), False
     for stream in session.streams:
         usable = sum(_usable(session, root) for root in stream["sources"])
-        for due in due_rounds(stream, session.rounds, usable, limits, session.control.streams, last):
+        for due in due_rounds(stream, session.rounds, usable, limits, session.control.streams, last, picks):
             _plan(session, stream, due, limits)
             fresh = True
     return fresh
 
 
 def _usable(session: Session, root: str) -> int:
-    """Particles of an import's accepted exposures; read once per batch."""
+    """Particles of an import's accepted exposures that need not be picked again; read once per batch."""
     known = session.memory.setdefault("usable", {}).setdefault(root, {})
-    for batch in session.ledgers[root].tallies.keys() - known.keys():
+    for batch in session.ledgers[root].tallies.keys() - known.keys() - set(session.memory.get("stale", {}).get(root, [])):
         known[batch] = sum(_accepted(session, root, batch).values())
     return sum(known.values())
 
@@ -77,6 +80,7 @@ def _plan(session: Session, stream: Mapping[str, Any], due: Due, limits: Mapping
         "planned": time.time(),
         "particles": due.particles,
         "made": due.made,
+        "picks": session.memory.get("generation", 0),
         "lane": "auxiliary" if due.role == "initial" else None,
         "limits": limits,
         "settings": job["settings"],
@@ -89,5 +93,6 @@ def _plan(session: Session, stream: Mapping[str, Any], due: Due, limits: Mapping
 
 def _exposures(session: Session, root: str) -> dict[str, list[str]]:
     """Accepted exposures with particles, by batch."""
-    batches = {batch: _accepted(session, root, batch) for batch in in_order(session.ledgers[root].tallies)}
+    picked = session.ledgers[root].tallies.keys() - set(session.memory.get("stale", {}).get(root, []))
+    batches = {batch: _accepted(session, root, batch) for batch in in_order(picked)}
     return {batch: [name for name, count in counts.items() if count] for batch, counts in batches.items() if any(counts.values())}

@@ -22,7 +22,8 @@ RESOLUTIONS = ("resolution_corrected", "best_resolution")
 COLUMNS = ("finished", "job", "role", "round", "state", "particles", "kept", "resolution", "seconds", "tries", "sentence", "folder")
 
 Round = dict[str, Any]
-"""number, role, planned (time), particles, made (what it was made from, by role), state, try, sentence, and what the result tells."""
+"""number, role, planned (time), particles, made (what it was made from, by role), picks (number of the decision by which all was picked),
+state, try, sentence, and what the result tells."""
 Rounds = dict[str, list[Round]]
 """Rounds of each job in order."""
 
@@ -47,7 +48,7 @@ def _of_job(job: str, remembered: list[Round]) -> list[Round]:
 
 def _entry(plan: Mapping[str, Any]) -> Round:
     kept = {name: plan[name] for name in ("number", "role", "planned", "particles", "made", "limits")}
-    return kept | {"state": "open", "try": 1, "sentence": ""}
+    return kept | {"picks": plan.get("picks", 0)} | {"state": "open", "try": 1, "sentence": ""}
 
 
 def write_plan(rounds: Rounds, plan: dict[str, Any]) -> None:
@@ -115,9 +116,20 @@ def thin_out(rounds: Rounds) -> None:
         for entry in done[:-KEPT_TABLES]:
             folder = layout.round_folder(job, round_name(entry["number"]))
             if not entry.get("thin") and not any(folder in (path, *path.parents) for path in read):
-                for table in folder.rglob("particles.star"):
-                    table.unlink()
-                entry["thin"] = True
+                _remove_tables(job, entry)
+
+
+def forget_particles(rounds: Rounds) -> None:
+    """Remove the particle tables of all rounds, since other particles will take the place of their images."""
+    for job, entries in rounds.items():
+        for entry in (entry for entry in entries if entry["state"] == "done" and not entry.get("thin")):
+            _remove_tables(job, entry)
+
+
+def _remove_tables(job: str, entry: Round) -> None:
+    for table in layout.round_folder(job, round_name(entry["number"])).rglob("particles.star"):
+        table.unlink()
+    entry["thin"] = True
 
 
 def given_up(rounds: Rounds) -> dict[str, str]:

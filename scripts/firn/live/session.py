@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from firn.live.batches import open_count
 from firn.live.control import Control, Limits, changes, read_control
 from firn.live.ledger import Ledger
 from firn.live.page import write_page
+from firn.live.pickers import decided
 from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
 from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
@@ -69,10 +70,15 @@ class Session:
         rounds = recall(known, [job["name"] for stream in streams for job in stream["jobs"].values()])
         return cls(plan, ledgers, Control(**memory["control"]), memory, streams, rounds, active=dict(memory["alarms"]))
 
-    def heed(self, now: float) -> bool:
-        """Read what people decided; whether anything changed. A file with a fault changes nothing and raises an alarm."""
+    def heed(self, now: float, check: Callable[[Control], None] = lambda control: None) -> bool:
+        """Read what people decided; whether anything changed. A file with a fault changes nothing and raises an alarm.
+
+        check: raises InputError when something that is asked for cannot be done in this session.
+        """
         try:
             control = read_control(layout.CONTROL)
+            if control != self.control:
+                check(control)
         except InputError as error:
             self.control_fault = str(error)
             return False
@@ -109,7 +115,16 @@ class Session:
         opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
         remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
         write_text(layout.STATE, json.dumps(self.memory | {"alarms": self.active, "ledgers": remembered, "rounds": self.rounds}))
-        write_json(layout.OPEN, {"over": over, "time": time.time(), "batches": opened, "rounds": open_rounds(self.rounds)})
+        write_json(
+            layout.OPEN,
+            {
+                "over": over,
+                "time": time.time(),
+                "batches": opened,
+                "rounds": open_rounds(self.rounds),
+                "trials": self.memory.get("trials", []),
+            },
+        )
 
     def tell(self, now: float, state: str) -> None:
         """Refresh session.json and alarms.jsonl."""
@@ -210,5 +225,6 @@ class Session:
             "last_refused": counters.last_refused(ledgers),
             "imports": {ledger.root: counters.count([ledger]) for ledger in ledgers},
             "rounds": latest_rounds(self.rounds),
+            "picking": {"decisions": len(decided()), "batches_to_pick_again": sum(map(len, self.memory.get("stale", {}).values()))},
             "batches_in_work": open_count({ledger.root: ledger.opened for ledger in ledgers}),
         }

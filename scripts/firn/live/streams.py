@@ -43,14 +43,21 @@ class Due:
     made: dict[str, int]
 
 
-def due_rounds(stream: Mapping[str, Any], rounds: Rounds, usable: int, limits: Any, control: Streams, last: bool) -> list[Due]:
+def due_rounds(
+    stream: Mapping[str, Any], rounds: Rounds, usable: int, limits: Any, control: Streams, last: bool, picks: int = 0
+) -> list[Due]:
     """Rounds of one stream that are due now.
 
-    usable: particles of accepted exposures; limits: what decides which these are; last: no more particles will come.
+    usable: particles of accepted exposures; limits: what decides which these are; last: no more particles will come; picks: number of the
+    decision by which all was picked again. Rounds of particles that were picked otherwise are no source any more, as their images are gone:
+    classes and first maps of them are gone on from, but not half maps, since the same particle may be in the other half now.
     """
     jobs = stream["jobs"]
-    of = {role: rounds.get(job["name"], []) for role, job in jobs.items()}
-    classes = [_classify(jobs["classify"], of["classify"], usable, limits, control, last)] if "classify" in jobs else []
+    whole = {role: rounds.get(job["name"], []) for role, job in jobs.items()}
+    present = {role: [entry for entry in entries if entry.get("picks", 0) == picks] for role, entries in whole.items()}
+    of = present | {role: whole[role] for role in ("initial",) if role in whole}
+    former = last_done(whole.get("classify", []))
+    classes = [_classify(jobs["classify"], of["classify"], former, usable, limits, control, last)] if "classify" in jobs else []
     selection = [_select(jobs, of)] if "select" in jobs else []
     found = [due for due in (*classes, *selection) if due is not None]
     if found or _is_open(of.get("select", [])) or (last and _is_open(of.get("classify", []))):
@@ -63,7 +70,9 @@ def due_rounds(stream: Mapping[str, Any], rounds: Rounds, usable: int, limits: A
     return [due for due in (*first, *refined) if due is not None]
 
 
-def _classify(job: Mapping[str, Any], rounds: list[Round], usable: int, limits: Any, control: Streams, last: bool) -> Due | None:
+def _classify(
+    job: Mapping[str, Any], rounds: list[Round], done: Round | None, usable: int, limits: Any, control: Streams, last: bool
+) -> Due | None:
     if _is_open(rounds) or usable < FEWEST_PARTICLES:
         return None
     settings = job["settings"]
@@ -75,7 +84,6 @@ def _classify(job: Mapping[str, Any], rounds: list[Round], usable: int, limits: 
         wanted = abs(usable - before) >= step or (last and (usable != before or rounds[-1]["limits"] != limits))
     if not (wanted or (last and not rounds)):
         return None
-    done = last_done(rounds)
     former = {} if done is None else {"templates": [_folder(job, done["number"])]}
     return Due("classify", usable, {"particles": ["sources"], **former}, {} if done is None else {"classify": done["number"]})
 

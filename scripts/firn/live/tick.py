@@ -16,12 +16,15 @@ from firn.errors import ExposureError, StorageError
 from firn.formats.storage import away
 from firn.live import layout
 from firn.live.batches import batch_name, in_order, next_batch, open_count, try_wanted
+from firn.live.control import Control
 from firn.live.exposures import Row, append_exposures, write_decisions, write_exposures
 from firn.live.ledger import Ledger
 from firn.live.planning import forget_verdicts, is_collected, tend_rounds
+from firn.live.repicking import check_choices, tend_pickers, wants_restart
 from firn.live.rounds import open_rounds
 from firn.live.session import TELL_S, Session
 from firn.live.storage import mark_results, movies_away, require_results
+from firn.live.trials import tend_trials, trial_plan
 from firn.live.watch import check_movie, list_files, settled, shape_name, usual_shape, watch
 from firn.runtime.atomic import write_json, write_text
 
@@ -69,14 +72,15 @@ def _turn(session: Session) -> str | None:
     if session.returned:
         return "again"
     now = time.time()
-    if session.heed(now):
+    if session.heed(now, partial(_check, session)):
         write_decisions(session.control)
         _judge_all(session, now)
     looked = -time.process_time()
     for root, ledger in session.ledgers.items():
         _look(session, ledger, session.plan[root], now)
     looked += time.process_time()
-    if any([_plan_tries(session, now), _cut(session, now), tend_rounds(session, now)]):
+    tended = [_plan_tries(session, now), _cut(session, now), _pick_again(session, now), tend_trials(session, now)]
+    if any([*tended, tend_rounds(session, now)]):
         return ""  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
     done = _finish(session, now)
     over = "" if done else _over(session, now)
@@ -85,6 +89,22 @@ def _turn(session: Session) -> str | None:
     if not done and not over:
         time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
     return over or None
+
+
+def _check(session: Session, control: Control) -> None:
+    """Raise InputError when a picker that is asked for cannot do."""
+    check_choices(session, control.picker)
+    if control.test is not None and control.test != session.control.test:
+        trial_plan(session, control.test)
+
+
+def _pick_again(session: Session, now: float) -> bool:
+    """Heed decisions about pickers; whether Snakemake has something new to do."""
+    finished = sum(len(ledger.tallies) for ledger in session.ledgers.values())
+    fresh = tend_pickers(session, now)
+    if finished != sum(len(ledger.tallies) for ledger in session.ledgers.values()):
+        _write_exposures(session)
+    return fresh
 
 
 def _look(session: Session, ledger: Ledger, plan: dict[str, Any], now: float) -> None:
@@ -205,6 +225,8 @@ def _take_up(session: Session) -> None:
     for root, ledger in session.ledgers.items():
         known = {path.stem for path in (layout.LIVE / "outcomes" / root).glob("*.json")}
         ledger.opened = {batch: number for batch, number in ledger.opened.items() if batch not in known}
+        if len(known) + len(ledger.opened) < ledger.batches:
+            ledger.opened |= {batch: 0 for batch in layout.batch_ids(root) if batch not in known | ledger.opened.keys()}
     if any(len(ledger.tallies) != len(list((layout.LIVE / "outcomes" / root).glob("*.json"))) for root, ledger in session.ledgers.items()):
         _judge_all(session, time.time())
 
@@ -215,8 +237,9 @@ def _judge_all(session: Session, now: float) -> None:
 
     forget_verdicts(session)
     for root, ledger in session.ledgers.items():
+        before, ledger.tallies = ledger.tallies, {}
         for path in (layout.LIVE / "outcomes" / root).glob("*.json"):
-            since = ledger.tallies.get(path.stem, {}).get("time", now)
+            since = before.get(path.stem, {}).get("time", now)
             ledger.tallies[path.stem] = tally(layout.read_json(path, []), session.control, session.limits(root), since)
     _write_exposures(session)
 
@@ -245,7 +268,7 @@ def _over(session: Session, now: float) -> str:
     """`stopped` or `ended` when there is no next tick, `again` when Snakemake must start again, else nothing."""
     if session.control.state == "stop":
         return "stopped"
-    if _is_held_back(session):
+    if _is_held_back(session) or wants_restart(session):
         return "again"
     if is_collected(session, now) and not open_rounds(session.rounds):
         return "ended"

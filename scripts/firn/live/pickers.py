@@ -1,0 +1,172 @@
+"""How is picked, as people or the session itself decide while movies come.
+
+A decision is put down whole in `live/pickers.json`, with copies of its templates in `live/pickers/<n>`: what changes in which job of the
+config, and from which batch of each import on. The graph reads it there, while movies come and afterwards.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from firn.errors import InputError, hint_at
+from firn.live import layout
+from firn.live.control import BLOB_KEYS, LIMIT_KEYS, SHARED_KEYS, TEMPLATE_KEYS, Choice
+from firn.live.rounds import Rounds, last_done, round_name
+from firn.runtime.atomic import write_json
+
+AS_CONFIG = {"scope": "all"}
+"""What is asked for when nothing is."""
+KEYS = {"blob_picker": (*SHARED_KEYS, *BLOB_KEYS), "template_picker": (*SHARED_KEYS, *TEMPLATE_KEYS, "templates")}
+FUSED, INSPECTION = "preprocess", "inspect_picks"
+PREFIX = {"blob_picker": "blob_", "template_picker": "template_"}
+FEWEST_KEPT = 100
+"""Particles in good classes with which a session goes over to templates by itself."""
+
+Picking = Mapping[str, Mapping[str, Any]]
+"""`pickers` and `inspections` of an import, as firn.dag.picking tells."""
+
+
+def picking_of(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the plan of an import tells of how is picked; nothing is picked where it tells nothing."""
+    return plan.get("picking", {"pickers": {}, "inspections": {}, "picked": []})
+
+
+def asked_for(choice: Choice) -> dict[str, Any]:
+    """What a part of the control file asks for, without what it leaves as it is."""
+    return choice.model_dump(exclude_none=True)
+
+
+def decided() -> list[dict[str, Any]]:
+    """All decisions so far, in order."""
+    return list(layout.read_json(layout.PICKERS, []))
+
+
+def latest_wish() -> dict[str, Any]:
+    """What was asked for at the last decision."""
+    known = decided()
+    return dict(known[-1]["wanted"]) if known else AS_CONFIG
+
+
+def changes_of(choice: Choice, picking: Picking, templates: str) -> dict[str, dict[str, Any]]:
+    """By job what changes in it: type, settings, folders by slot. templates: folder to pick with, or nothing.
+
+    Raises InputError with one sentence when the choice does not fit to the jobs.
+    """
+    limits = {name: getattr(choice, name) for name in LIMIT_KEYS if getattr(choice, name) is not None}
+    if not picking["pickers"]:
+        raise InputError("picker: no job of the config picks batch by batch")
+    if limits and not picking["inspections"] and not all(settings["type"] == FUSED for settings in picking["pickers"].values()):
+        raise InputError(f"picker.{next(iter(limits))}: no {INSPECTION} of the config sets limits between picker and extraction")
+    changes = {job: _change(job, settings, choice, templates, limits) for job, settings in picking["pickers"].items()}
+    return changes | {job: {"type": INSPECTION, "settings": limits, "folders": {}} for job in picking["inspections"]}
+
+
+def kind_of(settings: Mapping[str, Any], choice: Choice) -> str:
+    """blob_picker or template_picker: what a job is to pick with."""
+    if choice.type in KEYS:
+        return str(choice.type)
+    if settings["type"] == FUSED:
+        return "template_picker" if settings.get("templates") else "blob_picker"
+    return str(settings["type"])
+
+
+def own_settings(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Settings that the config gives to one kind of picker, by their own names; those that are left out for the other kind."""
+    if settings["type"] == FUSED:
+        prefix = PREFIX[kind]
+        return {name.removeprefix(prefix): value for name, value in settings.items() if name.startswith(prefix)}
+    return {name: value for name, value in settings.items() if name in KEYS[kind]} if settings["type"] == kind else {}
+
+
+def _change(job: str, settings: Mapping[str, Any], choice: Choice, templates: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+    kind = kind_of(settings, choice)
+    given = {name: value for name, value in asked_for(choice).items() if any(name in keys for keys in KEYS.values())}
+    wrong = next((name for name in given if name not in KEYS[kind]), None)
+    if wrong:
+        raise InputError(f"picker.{wrong}: {kind} has none, and {job} picks by it{hint_at(wrong, KEYS[kind])}")
+    own = _complete(job, settings, kind, own_settings(settings, kind) | given, bool(templates))
+    made = {name: own[name] for name in own if name in given or own_settings(settings, kind).get(name) != own[name]}
+    made.pop("templates", None)
+    folders = {"templates": templates} if kind == "template_picker" and templates else {}
+    if settings["type"] != FUSED:
+        return {"type": kind, "settings": made, "folders": folders}
+    without = {"templates": None} if kind == "blob_picker" else {}
+    prefixed = {f"{PREFIX[kind]}{name}": value for name, value in made.items()} | {f"limit_{name}": value for name, value in limits.items()}
+    return {"type": FUSED, "settings": prefixed | without, "folders": folders}
+
+
+def _complete(job: str, settings: Mapping[str, Any], kind: str, own: dict[str, Any], has_templates: bool) -> dict[str, Any]:
+    """Settings of a picker, complete; raises InputError when something is missing or contradicts."""
+    if kind == "template_picker":
+        if not (has_templates or settings.get("templates")):
+            raise InputError(f"picker.templates: {job} needs templates, such as `latest` or a round of a select_2d, `keep/3`")
+        largest = settings.get("max_diameter") or settings.get("blob_max_diameter")
+        if own.get("diameter") is None and largest is None:
+            raise InputError(f"picker.diameter: is missing; {job} needs the diameter of the templates' mask in Å")
+        return own | {"diameter": own.get("diameter") or largest}
+    low, high = own.get("min_diameter"), own.get("max_diameter")
+    if (low is None or high is None) and not settings.get("blobs"):
+        raise InputError(f"picker: {job} needs min_diameter and max_diameter in Å to pick blobs")
+    if low is not None and high is not None and low > high:
+        raise InputError(f"picker.max_diameter: {high:g} Å is smaller than the smallest diameter of {job}, {low:g} Å")
+    if not any(own.get(shape, shape == "circle") for shape in ("circle", "ellipse", "ring")):
+        raise InputError("picker: one of circle, ellipse and ring must be true")
+    return own
+
+
+def templates_of(name: str | None, rounds: Rounds) -> str:
+    """Folder of the templates that a choice names, or nothing; raises InputError when there are none."""
+    if name is None:
+        return ""
+    selections = {job: entries for job, entries in rounds.items() if entries and entries[-1]["role"] == "select"}
+    job, _, number = name.partition("/")
+    if name == "latest":
+        done = [(entry["finished"], job, entry["number"]) for job, entries in selections.items() if (entry := last_done(entries))]
+        if not done:
+            raise InputError("picker.templates: there is no selection of 2D classes yet")
+        return str(layout.round_folder(max(done)[1], round_name(max(done)[2])))
+    folder = layout.round_folder(job, round_name(int(number))) if number.isdigit() and job in selections else Path(name)
+    if not (folder / "classes.star").is_file():
+        known = [f"{job}/{entry['number']}" for job, entries in selections.items() for entry in entries if entry["state"] == "done"]
+        raise InputError(f"picker.templates: there are no classes in {folder}{hint_at(name, [*known, 'latest'])}")
+    return str(folder)
+
+
+def write_decision(
+    wish: Mapping[str, Any], jobs: Mapping[str, Any], first: Mapping[str, str], templates: str, by: str, reason: str, now: float
+) -> dict[str, Any]:
+    """Put down a decision, with a copy of its templates, and return it. first: batch of each import from which on it counts."""
+    known = decided()
+    number = len(known) + 1
+    kept = keep_templates(Path(templates), layout.PICKERS.with_suffix("") / str(number)) if templates else ""
+    moved = {job: change | {"folders": dict.fromkeys(change["folders"], kept)} for job, change in jobs.items()}
+    entry = {
+        "number": number,
+        "time": round(now, 3),
+        "by": by,
+        "reason": reason,
+        "wanted": dict(wish),
+        "from": templates,
+        "first": dict(first),
+        "jobs": moved,
+    }
+    write_json(layout.PICKERS, [*known, entry])
+    return entry
+
+
+def keep_templates(source: Path, target: Path) -> str:
+    """Copy classes with their images, so that later rounds may go; the folder of the copy."""
+    from firn.formats.tables import read_table, write_table  # slow to import, and seldom needed
+
+    table = read_table(source / "classes.star", "classes", needs=("class_image",))
+    parts = [str(name).partition("@") for name in table["class_image"]]
+    stacks: Sequence[str] = list(dict.fromkeys(path for _, _, path in parts))
+    copies = {path: target / (f"classes{number or ''}.mrcs") for number, path in enumerate(stacks)}
+    target.mkdir(parents=True, exist_ok=True)
+    for path, copy in copies.items():
+        shutil.copyfile(path, copy)
+    write_table(target / "classes.star", table.assign(class_image=[f"{number}@{copies[path]}" for number, _, path in parts]), "classes")
+    if (source / "job.json").exists():
+        shutil.copyfile(source / "job.json", target / "job.json")
+    return str(target)

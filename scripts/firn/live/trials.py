@@ -1,0 +1,117 @@
+"""A picker tried on one exposure, beside the session: planned in `live/tests/<n>/plan.json`, told in `result.json` there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from firn.errors import InputError, hint_at
+from firn.live import layout
+from firn.live.accept import names_of
+from firn.live.batches import in_order
+from firn.live.control import PickerTest
+from firn.live.pickers import FUSED, asked_for, changes_of, kind_of, own_settings, picking_of, templates_of
+from firn.live.session import Session
+from firn.runtime.atomic import write_json
+
+SHARED = ("angular_step", "edge", "max_picks", "use_ctf", "refuse_rims")
+"""Parameters with the same meaning in both pickers."""
+
+
+def tend_trials(session: Session, now: float) -> bool:
+    """Plan the test that is asked for, and take up those that are over; whether Snakemake has something new to do."""
+    trials = session.memory.setdefault("trials", [])
+    for number in [number for number in trials if is_over(number)]:
+        trials.remove(number)
+    test = session.control.test
+    wish = asked_for(test) if test else None
+    if wish == session.memory.get("tested"):
+        return False
+    session.memory["tested"] = wish
+    if test is None:
+        return False
+    try:
+        plan = trial_plan(session, test)
+    except InputError as error:
+        session.control_fault = f"{layout.CONTROL}: {error}"
+        return False
+    number = 1 + max((int(path.name) for path in layout.trial_folder(0).parent.glob("[0-9]*")), default=0)
+    write_json(layout.trial_folder(number) / "plan.json", plan | {"number": number, "asked": wish, "planned": round(now, 3)})
+    trials.append(number)
+    return True
+
+
+def is_over(number: int) -> bool:
+    """Whether a test has left its result, or died."""
+    return (layout.trial_folder(number) / "result.json").exists() or layout.failed_trial_file(number).exists()
+
+
+def told_trials() -> list[dict[str, Any]]:
+    """What the last tests told, the latest first, for people."""
+    numbers = sorted((int(path.name) for path in layout.trial_folder(0).parent.glob("[0-9]*")), reverse=True)
+    return [{"test": number} | layout.read_json(layout.trial_folder(number) / "result.json", {}) for number in numbers[:3]]
+
+
+def trial_plan(session: Session, test: PickerTest) -> dict[str, Any]:
+    """Exposure, folder of its tables, and the settings to pick and to judge with. Raises InputError when the test cannot be made."""
+    root, batch, exposure = _find(session, test.exposure)
+    plan = session.plan[root]
+    templates = templates_of(test.templates, session.rounds)
+    if not picking_of(plan)["pickers"]:
+        raise InputError("test: no job of the config picks batch by batch")
+    job, settings = next(iter(picking_of(plan)["pickers"].items()))
+    change = changes_of(test, {**picking_of(plan), "pickers": {job: settings}}, templates)[job]
+    return {
+        "exposure": exposure,
+        "exposures": _tables(plan, job, batch),
+        "picker": _picker(settings, test, change),
+        "limits": _limits(picking_of(plan), settings, test),
+        "templates": templates or _own_templates(session, plan, job, settings),
+    }
+
+
+def _find(session: Session, name: str) -> tuple[str, str, str]:
+    """(import, batch, id) of a finished exposure."""
+    movies: list[str] = []
+    for root, ledger in session.ledgers.items():
+        for batch in in_order(ledger.tallies):
+            for outcome in layout.read_json(layout.outcome_file(root, batch), []):
+                if name in names_of(outcome["exposure_id"], outcome["movie"]) and not outcome["code"]:
+                    return root, batch, str(outcome["exposure_id"])
+                movies.append(Path(outcome["movie"]).stem)
+    raise InputError(f"test.exposure: no finished exposure is called {name!r}{hint_at(name, movies[-200:]) if movies else ''}")
+
+
+def _tables(plan: Mapping[str, Any], job: str, batch: str) -> str:
+    """Folder with the exposures that a picker reads, micrographs and CTF included."""
+    makers = [job] if picking_of(plan)["pickers"][job]["type"] == FUSED else plan["jobs"][job]
+    folders = [layout.result_file(maker, batch).parent for maker in makers]
+    return str(next(folder for folder in folders if (folder / "exposures.star").exists()))
+
+
+def _picker(settings: Mapping[str, Any], test: PickerTest, change: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the picker on its own."""
+    kind = kind_of(settings, test)
+    prefix = {"blob_picker": "blob_", "template_picker": "template_"}[kind] if settings["type"] == FUSED else ""
+    own = {name: settings[name] for name in SHARED if not prefix and name in settings} | own_settings(settings, kind)
+    given = {name.removeprefix(prefix): value for name, value in change["settings"].items() if name.startswith(prefix)}
+    merged = {name: value for name, value in (own | given).items() if value is not None and not name.startswith("limit_")}
+    return merged | {"type": kind, "revision": 0, "seed": settings["seed"], "plots": 0}
+
+
+def _limits(picking: Mapping[str, Any], settings: Mapping[str, Any], test: PickerTest) -> dict[str, Any]:
+    inspections = list(picking["inspections"].values())
+    names = ("min_ncc", "min_power", "max_power")
+    if settings["type"] == FUSED:
+        own = {name: settings.get(f"limit_{name}") for name in names}
+    else:
+        own = {name: inspections[0].get(name) for name in names} if inspections else {}
+    given = {name: getattr(test, name) for name in names if getattr(test, name) is not None}
+    return {name: value for name, value in (own | given).items() if value is not None}
+
+
+def _own_templates(session: Session, plan: Mapping[str, Any], job: str, settings: Mapping[str, Any]) -> str:
+    """Folder of the templates that the config gives, if it gives any that are a job's own."""
+    name = settings.get("templates")
+    if isinstance(name, list):
+        name = name[0] if name else None
+    return f"results/{str(name).partition('.')[0]}" if name else ""
