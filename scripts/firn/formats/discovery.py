@@ -12,6 +12,7 @@ import pandas as pd
 from firn.errors import ExposureError, InputError
 from firn.formats.ids import exposure_id
 from firn.formats.movie import MovieHeader, movie_format, read_header
+from firn.formats.names import can_hold, check_name
 from firn.formats.storage import blame_storage
 from firn.formats.streaming import in_order
 
@@ -20,15 +21,17 @@ HEADERS_AT_ONCE = 4
 
 
 def expand_files(patterns: str | Sequence[str]) -> list[str]:
-    """Files that match the pattern or patterns (`*`, `?`, `[]`, `**`), sorted, each once.
+    """Files that match the pattern or patterns (`*`, `?`, `[]`, `**`), or are named by them letter by letter, sorted, each once.
 
     Raises InputError naming a pattern that matches no file.
     """
     found: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = {str(Path(name)) for name in glob.glob(pattern, recursive=True) if Path(name).is_file()}
+        names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
+        matches = {str(Path(name)) for name in names if Path(name).is_file()}
         if not matches:
-            raise InputError(f"files: nothing matches '{pattern}' (looked in {Path(pattern).parent.resolve()})")
+            hint = "; write [[] for a bracket that is part of a name" if "[" in pattern else ""
+            raise InputError(f"files: nothing matches '{pattern}' (looked in {Path(pattern).parent.resolve()}){hint}")
         found |= matches
     return sorted(found)
 
@@ -53,6 +56,7 @@ def check_headers(
 
 def _try_header(path: str, eer_fractions: int, eer_upsampling: int) -> tuple[str, MovieHeader | ExposureError]:
     try:
+        check_name(path)
         return path, read_header(path, eer_fractions, eer_upsampling)
     except ExposureError as fault:
         return path, fault
@@ -107,7 +111,7 @@ def failed_rows(faults: dict[str, ExposureError], column: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "exposure_id": [identify(path) for path in faults],
-            column: list(faults),
+            column: [path if can_hold(path) else repr(path) for path in faults],
             "reason_code": [fault.code for fault in faults.values()],
             "reason": [str(fault) for fault in faults.values()],
         }

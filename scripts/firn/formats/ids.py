@@ -5,7 +5,7 @@ import hashlib
 
 def exposure_id(relative_path: str) -> str:
     """`e` and 12 hex digits, from the path relative to the run folder; the same file always has the same id."""
-    return "e" + hashlib.blake2b(relative_path.encode(), digest_size=6).hexdigest()
+    return "e" + hashlib.blake2b(relative_path.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
 
 
 def particle_id(exposure: str, number: int) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from firn.errors import InputError, brief
+from firn.formats.names import ends_early
 
 MAX_COLUMNS = 500
 MAX_BLOCKS = 10_000
@@ -166,10 +167,5 @@ def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text) and not text.startswith(("data_", "loop_")):
         return text
     text = text.replace("\r", " ").replace("\n", " ")
-    mark = next((mark for mark in "\"'" if not _ends_early(text, mark)), None)
+    mark = next((mark for mark in "\"'" if not ends_early(text, mark)), None)
     return f"{mark}{text}{mark}" if mark else '"' + text.replace('"', "'") + '"'
-
-
-def _ends_early(text: str, mark: str) -> bool:
-    """Whether a text that holds the mark would end before its end."""
-    return f"{mark} " in text or f"{mark}\t" in text or text.endswith(mark)

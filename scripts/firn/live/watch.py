@@ -14,6 +14,7 @@ from pathlib import Path
 
 from firn.errors import ExposureError, InputError
 from firn.formats.movie import MovieHeader, read_header
+from firn.formats.names import check_name
 from firn.formats.sidecar import find_sidecars, read_sidecar
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -77,8 +78,7 @@ def usual_shape(shapes: Mapping[str, int]) -> tuple[int, int, int] | None:
 
 def check_movie(path: str, eer_fractions: int, eer_upsampling: int, usual: tuple[int, int, int] | None) -> MovieHeader:
     """Header of a movie that is whole and like the others; raises ExposureError when it is not, or not yet."""
-    if "\n" in path or not path.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in path):
-        raise ExposureError("NAME", f"{path!r}: its name has a line break or letters that are no text")
+    check_name(path)
     header = read_header(path, eer_fractions, eer_upsampling)
     wanted = _recorded_frames(path) if header.format != "eer" and (usual is None or header.frames != usual[0]) else None
     if wanted is not None and header.frames < wanted:
