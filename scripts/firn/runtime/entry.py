@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from firn.runtime.atomic import publish, write_json
 from firn.runtime.cache import cached_reading
 from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.devices import check_memory, lease_device, saying_out_of_memory
+from firn.runtime.error_report import Failure, starting_line, write_error_report
 from firn.runtime.job import Job, warn_into
 from firn.runtime.memory import keep_freed_memory
 from firn.runtime.params import JobParams, Lane, fault_sentence
@@ -32,11 +34,13 @@ NOT_PARAMETERS = ("type", "revision", "seed")
 def enter(snakemake: Any, params_class: type[JobParams]) -> Iterator[Job]:
     """Run the body as one job of a Snakemake rule.
 
-    An InputError ends the process with its one sentence; any other error keeps its traceback.
+    An InputError ends the process with its one sentence; any other error keeps its traceback. Both name the archive that tells of it.
     """
     log_to(Path(snakemake.log[0]))
     home = Path(snakemake.output.json).parent
     wildcards = dict(snakemake.wildcards.items())
+    started = (wildcards["job"], wildcards.get("batch"), snakemake.params.settings, snakemake.params.inputs)
+    logging.getLogger("firn").info(starting_line(*started))
     try:
         with open_job(
             params_class,
@@ -50,7 +54,21 @@ def enter(snakemake: Any, params_class: type[JobParams]) -> Iterator[Job]:
             yield job
     except InputError as error:
         logging.getLogger("firn").error(error)
-        sys.exit(f"job {wildcards['job']} ({snakemake.params.settings['type']}): {error}")
+        sys.exit(f"job {wildcards['job']} ({snakemake.params.settings['type']}): {error}\n{_report_failure(snakemake, *started)}")
+    except Exception as error:
+        logging.getLogger("firn").exception(error)
+        error.add_note(_report_failure(snakemake, *started))
+        raise
+
+
+def _report_failure(snakemake: Any, name: str, batch: str | None, settings: dict[str, Any], inputs: Any) -> str:
+    """Write the archive of a failure; what to tell of it. A fault on the way must not hide the failure itself."""
+    found = {slot: list(folders) for slot, folders in dict(inputs).items()}
+    try:
+        failure = Failure(Path(snakemake.log[0]), name, batch, settings, found, dict(snakemake.config), traceback.format_exc())
+        return f"What happened is packed in {write_error_report(failure)}"
+    except Exception as fault:  # whatever goes wrong here, the job's own error is the one to tell
+        return f"No error report could be written: {fault}"
 
 
 @contextmanager
