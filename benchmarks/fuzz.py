@@ -31,7 +31,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from formats.fuzz_readers import READERS, Reader, draw_steps, sound_bytes, try_one
+from formats.fuzz_damage import draw_steps
+from formats.fuzz_readers import READERS, Reader, sound_bytes, try_one
 
 LONGEST_S = 10
 MEMORY = 2 * 2**30

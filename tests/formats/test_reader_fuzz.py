@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from firn.errors import InputError
-from formats.fuzz_readers import BYTE_KINDS, READERS, SESSION, TEXT_KINDS, Reader, Step, outcome, read_session, sound_bytes, try_one
+from formats.fuzz_damage import BYTE_KINDS, TEXT_KINDS, Step
+from formats.fuzz_readers import READERS, SESSION, Reader, outcome, read_session, sound_bytes, try_one
 
 MEMORY = 1.5 * 2**30
 CPU_S = 20

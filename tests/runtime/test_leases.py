@@ -147,7 +147,7 @@ def test_a_lease_lasts_as_long_as_a_child_of_a_killed_job_that_still_computes():
         ("reconstruct: 1", "must list devices 0 to 1"),
         ("reconstruct: [2]", "must list devices 0 to 1"),
         ("reconstruct: [true]", "must list devices 0 to 1"),
-        ("reconstruct: [", "is no YAML"),
+        ("reconstruct: [", "cannot be read as lists of devices"),
         ("", "has no lane"),
     ],
 )

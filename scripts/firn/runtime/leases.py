@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from firn.errors import InputError
+from firn.errors import InputError, brief
+from firn.formats.yaml_text import read_yaml
 
 LEASES = Path("/tmp/firn-leases")
 """Where the leases of this machine lie; those of an allocation of Slurm in a folder of its number."""
@@ -60,15 +59,14 @@ def devices_of(lane: str, lanes_file: Path | None, count: int) -> list[int]:
     """
     if lanes_file is None or not lanes_file.exists():
         return list(range(count))
-    try:
-        lanes = yaml.safe_load(lanes_file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{lanes_file}: is no YAML ({' '.join(str(error).split())})") from error
+    lanes = read_yaml(lanes_file, "lists of devices by lane")
     if not isinstance(lanes, dict) or lane not in lanes:
         raise InputError(f"{lanes_file}: has no lane {lane}; write it as `{lane}: [0]`, or `{lane}: []` for none now")
     numbers = lanes[lane]
     if not isinstance(numbers, list) or any(type(number) is not int or not 0 <= number < count for number in numbers):
-        raise InputError(f"{lanes_file}: gives lane {lane} {numbers}, but must list devices 0 to {count - 1}, which this machine has")
+        raise InputError(
+            f"{lanes_file}: gives lane {lane} {brief(numbers)}, but must list devices 0 to {count - 1}, which this machine has"
+        )
     return numbers
 
 
