@@ -26,9 +26,10 @@ class Story:
     def __init__(self, stream: dict[str, Any] = STREAM, **control: Any) -> None:
         self.stream, self.control, self.rounds, self.last = stream, Streams(**control), Rounds(), False
         self.limits: dict[str, Any] = {}
+        self.picks = 0
 
     def due(self, usable: int) -> list[Due]:
-        return due_rounds(self.stream, self.rounds, usable, self.limits, self.control, self.last)
+        return due_rounds(self.stream, self.rounds, usable, self.limits, self.control, self.last, self.picks)
 
     def plan(self, usable: int) -> list[str]:
         """Plan what is due; the roles."""
@@ -38,7 +39,7 @@ class Story:
             entries.append(
                 {
                     "number": len(entries) + 1, "role": due.role, "particles": due.particles, "made": due.made, "limits": self.limits, "state": "open",
-                    "try": 1, "sentence": "", "inputs": due.inputs,
+                    "try": 1, "sentence": "", "inputs": due.inputs, "picks": self.picks,
                 }
             )  # fmt: skip
         return [due.role for due in found]
@@ -198,6 +199,30 @@ def test_a_map_that_learns_nothing_gets_a_new_start() -> None:
     assert len(story.rounds["start"]) == 2
     assert story.rounds["map"][-1]["made"]["initial"] == 2
     assert story.rounds["map"][-1]["inputs"]["volume"] == ["results/start/rounds/0002"]
+
+
+def test_particles_picked_again_go_on_from_classes_and_first_map_but_never_from_half_maps() -> None:
+    story = Story()
+    story.run(2000)
+    story.run(4000)
+    story.picks = 1
+    assert story.due(0) == []
+    (classify,) = story.due(300)
+    assert classify.inputs == {"particles": ["sources"], "templates": ["results/class2d/rounds/0002"]}
+    assert story.run(3000) == ["classify", "select", "refine"]
+    again = story.rounds["map"][-1]
+    assert again["inputs"] == {"particles": ["results/keep/rounds/0003"], "volume": ["results/start/rounds/0001"]}
+    assert story.run(6000) == ["classify", "select", "refine"]
+    assert story.rounds["map"][-1]["inputs"]["volume"] == [f"results/map/rounds/{len(story.rounds['map']) - 1:04d}"]
+
+
+def test_a_map_is_refined_round_after_round() -> None:
+    story = Story()
+    for usable in (2000, 4000, 8000, 11000, 14000):
+        story.run(usable)
+    volumes = [entry["inputs"]["volume"] for entry in story.rounds["map"]]
+    assert volumes == [["results/start/rounds/0001"], *([f"results/map/rounds/{number:04d}"] for number in range(1, len(volumes)))]
+    assert len(volumes) >= 4
 
 
 def test_a_given_map_needs_no_first_one() -> None:

@@ -6,7 +6,7 @@ before they count.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -41,8 +41,7 @@ def run_tick(plan: dict[str, dict[str, Any]], token: Path, streams: Sequence[dic
     """Work until there is something for Snakemake, then write the token."""
     mark_results()
     session = Session.resume(plan, time.time(), streams)
-    _patiently(session, partial(_begin, session))
-    over: str | None = None
+    over = _patiently(session, partial(_begin, session))
     while over is None:
         over = _patiently(session, partial(_turn, session))
     _patiently(session, partial(_leave, session, over, token))
@@ -61,10 +60,22 @@ def _patiently(session: Session, work: Callable[[], Outcome]) -> Outcome:
             time.sleep(STORAGE_S)
 
 
-def _begin(session: Session) -> None:
+def _begin(session: Session) -> str | None:
+    """Take up what is there; nothing when Snakemake was not asked for all that is open, as after a kill, else None."""
     write_decisions(session.control)
     _take_up(session)
     _finish(session, time.time())
+    asked = layout.read_json(layout.OPEN, {})
+    batches = {root: ledger.opened for root, ledger in session.ledgers.items() if ledger.opened}
+    rounds = {
+        job: {name: number for name, number in names.items() if not layout.round_try_file(job, name, number).exists()}
+        for job, names in open_rounds(session.rounds).items()
+    }
+    return None if _is_part(batches, asked.get("batches", {})) and _is_part(rounds, asked.get("rounds", {})) else ""
+
+
+def _is_part(opened: Mapping[str, Mapping[str, int]], asked: Mapping[str, Mapping[str, int]]) -> bool:
+    return all(number == asked.get(name, {}).get(part) for name, parts in opened.items() for part, number in parts.items())
 
 
 def _turn(session: Session) -> str | None:
