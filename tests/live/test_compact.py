@@ -146,3 +146,21 @@ def test_a_table_that_comes_out_different_is_told_but_not_for_the_time_it_took(t
     (batch / "micrographs/a.mrc").write_bytes(b"12345678")
     write_table(batch / "exposures.star", pd.DataFrame({"exposure_id": ["e1"], column: [2.0]}), "exposures")
     assert restore(tmp_path, ["true", "", ""]) == ["results/motion/batches/0001/exposures.star"] * different
+
+
+def test_rounds_and_unfinished_work_go_when_asked_for_and_only_of_jobs_made_whole(tmp_path: Path) -> None:
+    whole, open_still = tmp_path / "results/map", tmp_path / "results/class2d"
+    for job in (whole, open_still):
+        (job / "rounds/0001").mkdir(parents=True)
+        (job / "rounds/0001/map.mrc").write_bytes(b"12345")
+    (whole / "job.json").write_text("{}")
+    (tmp_path / "results/.start.state").mkdir()
+    (tmp_path / "results/.start.state/poses").write_bytes(b"123")
+    batch = leave(tmp_path, "motion", "patch_motion")
+    assert compact(tmp_path, dry=True, classes=["rounds", "unfinished"]) == {"rounds": 5, "unfinished": 3}
+    assert (whole / "rounds/0001/map.mrc").exists()
+    assert compact(tmp_path, classes=["rounds", "unfinished"]) == {"rounds": 5, "unfinished": 3}
+    assert not (whole / "rounds").exists()
+    assert (open_still / "rounds/0001/map.mrc").exists()
+    assert (batch / "micrographs/a.mrc").exists()
+    assert not (tmp_path / "results/.start.state").exists()

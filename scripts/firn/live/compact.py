@@ -1,13 +1,14 @@
 """Make a finished session small, and whole again: images that can be made from the movies are deleted, tables and numbers stay.
 
 Deleted are micrographs, particle images, thumbnails and the like in the batches of a session, never movies, maps, classes, tables or figures.
-What was deleted is written beside it, in `compacted.json`. To restore is to run the same jobs again on these batches with the seeds they had;
+So much for the class `images`; others are in CLASSES, and are deleted for good. What was deleted is written beside it, in `compacted.json`. To restore is to run the same jobs again on these batches with the seeds they had;
 the times of all tables are put back afterwards, so that nothing that was made from them runs again.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,13 @@ from pathlib import Path
 from firn.errors import InputError
 from firn.live import layout
 from firn.runtime.atomic import write_json
+from firn.upkeep.sizes import UNFINISHED
 
+CLASSES = {
+    "images": "micrographs, particle images and thumbnails of batches, which --restore makes again from the movies",
+    "rounds": "rounds of classes and maps made while movies came, of jobs that were made whole since",
+    "unfinished": "what jobs that failed or were killed left behind, saved states from which they would have gone on among it",
+}
 IMAGES = (".mrc", ".mrcs")
 THUMBNAILS = "thumbnails"
 RECORD = "compacted.json"
@@ -25,12 +32,24 @@ TABLES = (".star", ".json")
 CLOCKED = "firnSeconds"
 
 
-def compact(folder: Path, dry: bool = False) -> dict[str, int]:
-    """Delete what can be made again; bytes by kind, which is the name of the folder in the batch. With dry, nothing is deleted.
+def compact(folder: Path, dry: bool = False, classes: Sequence[str] = ("images",)) -> dict[str, int]:
+    """Delete some of CLASSES; bytes by kind, for images the name of the folder in the batch. With dry, nothing is deleted.
 
     Raises InputError while the session is not over.
     """
     _check_idle(folder)
+    sizes: Counter[str] = Counter()
+    if "images" in classes:
+        sizes += _compact_images(folder, dry)
+    for name, found in (("rounds", _old_rounds), ("unfinished", _unfinished)):
+        for path in found(folder) if name in classes else ():
+            sizes[name] += sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file() and not file.is_symlink())
+            if not dry:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return dict(sizes)
+
+
+def _compact_images(folder: Path, dry: bool) -> Counter[str]:
     sizes: Counter[str] = Counter()
     for batch in _batches(folder):
         files = list(_images(batch))
@@ -42,7 +61,18 @@ def compact(folder: Path, dry: bool = False) -> dict[str, int]:
             write_json(batch / RECORD, {"files": names})
             for path in files:
                 path.unlink()
-    return dict(sizes)
+    return sizes
+
+
+def _old_rounds(folder: Path) -> list[Path]:
+    """Rounds of jobs that have been made whole since."""
+    return [path for path in sorted((folder / "results").glob("*/rounds")) if (path.parent / "job.json").exists()]
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """What jobs that did not come to their end left behind, their saved states among it."""
+    found = [path for path in (folder / "results").rglob(".*") if path.name.endswith(UNFINISHED)]
+    return sorted(path for path in found if not any(parent in found for parent in path.parents))
 
 
 def restore(folder: Path, snakemake: Sequence[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Care of run folders and installations: sizes, archives, links, checks, benchmarks."""
