@@ -95,3 +95,18 @@ def test_no_picks_at_all_are_a_warning(session):
     job = _run()
     assert any("no picks" in warning for warning in job.warnings)
     assert read_table("results/picks/batches/0003/picks.star", "picks").empty
+
+
+def test_particles_that_are_smaller_than_all_diameters_tried_are_told(session):
+    picks = read_table("results/blobs/picks.star", "picks")
+    picks["diameter"] = np.where(np.arange(len(picks)) % 20 == 0, 112.0, 100.0)
+    write_table("results/blobs/picks.star", picks, "picks")
+    assert any("smallest diameter tried, 100 Å" in warning for warning in _run().warnings)
+
+
+@pytest.mark.parametrize("period", [1, 4])
+def test_particles_of_a_single_diameter_or_of_several_are_not_said_to_be_smaller(session, period):
+    picks = read_table("results/blobs/picks.star", "picks")
+    picks["diameter"] = np.where(np.arange(len(picks)) % period == 0, 112.0, 100.0)
+    write_table("results/blobs/picks.star", picks, "picks")
+    assert not any("smallest diameter" in warning for warning in _run().warnings)

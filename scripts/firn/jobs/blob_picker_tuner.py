@@ -39,6 +39,8 @@ from firn.simulate.score import match_points
 SHORTEST, LONGEST = 0.9, 1.25
 """Smallest and largest diameter handed on, in diameters of the ball found: whole particles are hardly nearer to each other than
 the first, and views of elongated ones are as long as the second."""
+SMALLER, SMALLER_STEPS, AT_THE_END = 1 / 1.12, 3, 0.5
+"""Both become smaller by the first factor, so often at most, while more than this share of the particles matches best at the smallest."""
 BLUR, FINEST = 0.5, 20.0
 """Low-pass that sizes are compared at, in diameters, and Å at least: only the envelope counts."""
 SAMPLING = 3.6
@@ -57,6 +59,7 @@ class Params(BlobShapeParams):
     A job that finds no clear size says so and stops.
     """
 
+    revision: ClassVar[int] = 2
     lane: ClassVar[Lane] = "cpu"
     scatter: ClassVar[bool] = False
     offers: ClassVar[tuple[Kind, ...]] = ("blobs",)
@@ -212,7 +215,7 @@ def _in_reduced(places: np.ndarray, reduced: Reduced, device: torch.device) -> T
 
 
 def _report(job: Job[Params], looked: list[_Looked], course: _Course, places: list[np.ndarray], diameter: float) -> None:
-    low, high = SHORTEST * diameter, LONGEST * diameter
+    low, high, picks = _range(job, looked, diameter)
     reason = "the ball of this diameter correlates best with the picks made by hand"
     if course.separated:
         reason = "the ball of this diameter correlates best with what blobs tell from noise"
@@ -230,7 +233,32 @@ def _report(job: Job[Params], looked: list[_Looked], course: _Course, places: li
     draw_scale(
         job.figure("diameters", "Size of the particles", "Red: the diameter found."), course.separated, course.matched, diameter, profiles
     )
-    _draw_picks(job, looked, places, _pick_all(job, looked, low, high), diameter)
+    _draw_picks(job, looked, places, picks, diameter)
+
+
+def _range(job: Job[Params], looked: list[_Looked], diameter: float) -> tuple[float, float, pd.DataFrame]:
+    """Smallest and largest diameter in Å to look for, and all maxima between them.
+
+    Both shrink while most particles match best at the smallest, as long as the maxima still fall into particles and noise.
+    """
+    low, high = SHORTEST * diameter, LONGEST * diameter
+    picks = _pick_all(job, looked, low, high)
+    for _ in range(SMALLER_STEPS):
+        particles, _ = _particles(picks)
+        if (picks.loc[particles, "diameter"] > low * 1.001).mean() >= 1 - AT_THE_END:
+            break
+        smaller = _pick_all(job, looked, low * SMALLER, high * SMALLER)
+        if not _particles(smaller)[1]:
+            break
+        low, high, picks = low * SMALLER, high * SMALLER, smaller
+    return low, high, picks
+
+
+def _particles(picks: pd.DataFrame) -> tuple[np.ndarray, bool]:
+    """(which maxima are particles, whether they fall into two clear parts)."""
+    scores = _scores(picks)
+    line = divide_picks(*scores)
+    return line.passes(*scores).numpy(), line.separation > 0
 
 
 def _profiles(
@@ -250,8 +278,7 @@ def _profiles(
 
 def _draw_picks(job: Job[Params], looked: list[_Looked], places: list[np.ndarray], picks: pd.DataFrame, diameter: float) -> None:
     """The particles found with these diameters; with picks made by hand also the limit on the correlation that most of those pass."""
-    scores = _scores(picks)
-    kept = divide_picks(*scores).passes(*scores).numpy()
+    kept, _ = _particles(picks)
     if job.has("picks"):
         least = np.concatenate([_known_scores(picks, each, diameter) for each in looked])
         job.metric("picks made by hand that are found", len(least) / max(sum(len(here) for here in places), 1))
