@@ -15,6 +15,7 @@ from firn.dashboard.server import Server
 def main() -> None:
     """Serve until somebody closes it."""
     given = _given()
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # the cores are for the jobs
     token = os.environ.get("FIRN_DASHBOARD_TOKEN") or secrets.token_urlsafe(24)
     gate = Gate(token if given.token or given.host not in LOOPBACK else None)
     os.chdir(given.run)

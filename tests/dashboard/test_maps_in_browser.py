@@ -1,5 +1,6 @@
 """Maps in a real browser: the surface is where the density says, it is turned and brought nearer by hand and by key, and slices follow."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,6 +92,27 @@ def test_the_surface_of_a_ball_is_closed_and_where_it_should_be(lab: Site, visit
     assert radius - 0.15 < found["least"] <= found["most"] < radius + 0.15
     assert found["volume"] == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02)
     assert found["slant"] > 0.99
+
+
+@pytest.fixture
+def noise(lab: Site) -> Iterator[Path]:
+    """A map of noise alone, gone after the test."""
+    folder = Path("results/noise")
+    write_map(folder, np.random.default_rng(5).normal(size=(96, 96, 96)).astype(np.float32))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_level_in_the_noise_is_said_to_be_one(lab: Site, noise: Path, visit: Visit) -> None:
+    visitor = visit(f"http://{lab.host}/maps#{noise}")
+    level = visitor.page.get_by_role("slider", name="contour level")
+    visitor.page.locator(DRAWN).wait_for()
+    level.press("Home")
+    visitor.page.get_by_text("too ragged to draw").wait_for()
+    visitor.page.locator("canvas.surface[data-triangles='0']").wait_for()
+    level.press("End")
+    visitor.page.locator("canvas.surface:not([data-triangles='0'])").wait_for()
+    assert visitor.complaints == []
 
 
 def test_dust_is_hidden_and_the_large_piece_stays(lab: Site, visit: Visit) -> None:

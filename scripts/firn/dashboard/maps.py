@@ -3,6 +3,7 @@
 A map finer than GRID is cropped in Fourier space: the coarse grid holds exactly the frequencies that fit on it, and pixel `n//2` stays the origin.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,9 @@ JUDGES = ("validate_fsc", "sharpen", "orientation_diagnostics", "local_resolutio
 DRAWN = ("surface", "slices", "volumes")
 """Figures that the page draws itself."""
 INT16 = 32767
+LARGEST_MASK = 2**27
+"""Bytes; the level at which a map is first shown is found without a larger mask."""
+_reading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ def send_volume(folder: str, kind: str) -> Answer:
     if kind not in FILES or not is_inside(path.as_posix()):
         raise RequestError(404, "There is no such map.")
     mask = path.parent / FILES["mask"]
-    inner = mask if kind != "mask" and is_inside(mask.as_posix()) else None
-    return _packed(path, inner, (stamp(path), stamp(mask)))
+    inner = mask if kind != "mask" and is_inside(mask.as_posix()) and mask.stat().st_size <= LARGEST_MASK else None
+    with _reading:  # a reader who asks again, because a large map took long, waits for the same reading
+        return _packed(path, inner, (stamp(path), stamp(mask)))
 
 
 def _maps() -> Iterator[Map]:

@@ -2,7 +2,7 @@
 
 const DALTON_PER_A3 = 0.81;  /* protein, 1.35 g/cm³ */
 const KINDS_OF_MAP = { map: "map", half1: "half map 1", half2: "half map 2", mask: "mask", masked: "map, masked" };
-const LEVELS = 1000, DUST = 0.02;
+const LEVELS = 1000, DUST = 0.02, TRIES = 5, NOTHING = { places: new Float32Array(), normals: new Float32Array(), triangles: new Uint32Array() };
 let listed_maps = "", about = null, density = null, sigmas = null, wanted = 0;
 
 const which = make("select", { "aria-label": "which map", on: { change: () => openMap(which.value) } });
@@ -52,9 +52,19 @@ async function openMap(folder) {
   await loadVolume();
 }
 
+/* a large map on a slow disk may take longer than the dashboard holds a connection; it goes on reading, and is asked again */
+async function readVolume(address, tries) {
+  try {
+    return await (await send(address)).arrayBuffer();
+  } catch (fault) {
+    if (fault.status || tries === 1) throw fault;
+    notice("The map is large and still being read.");
+    return readVolume(address, tries - 1);
+  }
+}
+
 async function loadVolume() {
-  const asked = ++wanted;
-  const bytes = await send(`/api/volume?of=${encodeURIComponent(about.folder)}&kind=${kind.value}`).then(answer => answer.arrayBuffer()).catch(fault => notice(fault.message, true));
+  const asked = ++wanted, bytes = await readVolume(`/api/volume?of=${encodeURIComponent(about.folder)}&kind=${kind.value}`, TRIES).catch(fault => notice(fault.message, true));
   if (!bytes || asked !== wanted) return;
   const [peak, spacing, deviation, start] = new Float32Array(bytes, 0, 4), data = new Int16Array(bytes, 16), unit = peak / 32767;
   density = { data, n: Math.round(Math.cbrt(data.length)), spacing, deviation, unit, top: 0.9 * peak, start: kind.value === "mask" ? 0.5 * peak : start };
@@ -70,11 +80,11 @@ function redrawSurface() {
   cancelAnimationFrame(redrawing);
   redrawing = requestAnimationFrame(() => {
     const { data, n, spacing, deviation, unit } = density, at = levelNow(), mass = countAbove(data, at / unit) * spacing ** 3 * DALTON_PER_A3 / 1000;
-    levelText.textContent = `${spoken(at)} = ${(at / deviation).toFixed(1)} σ; holds ${mass < 1000 ? `${spoken(mass)} kDa` : `${spoken(mass / 1000)} MDa`} of protein`;
+    const mesh = viewer.gl ? surfaceNet(data, n, at / unit) : null, ragged = viewer.gl && !mesh ? "; in the noise, too ragged to draw" : "";
+    levelText.textContent = `${spoken(at)} = ${(at / deviation).toFixed(1)} σ; holds ${mass < 1000 ? `${spoken(mass)} kDa` : `${spoken(mass / 1000)} MDa`} of protein${ragged}`;
     level.setAttribute("aria-valuetext", levelText.textContent);
-    if (!viewer.gl) return;
-    const mesh = surfaceNet(data, n, at / unit);
-    viewer.show(dust.checked ? withoutDust(mesh, DUST) : mesh, n / 2);
+    if (mesh) viewer.show(dust.checked ? withoutDust(mesh, DUST) : mesh, n / 2);
+    else if (viewer.gl) viewer.show(NOTHING, n / 2);
   });
 }
 

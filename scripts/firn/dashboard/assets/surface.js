@@ -4,19 +4,24 @@
 const CORNERS = [0, 1, 2, 3, 4, 5, 6, 7].map(corner => [corner & 1, corner >> 1 & 1, corner >> 2]);
 const EDGES = [0, 1, 2, 3, 4, 5, 6, 7].flatMap(corner => [0, 1, 2].filter(axis => !(corner >> axis & 1)).map(axis => [corner, corner | 1 << axis, axis]));
 
-/* data: density [z][y][x] of n pixels a side; level in its units. places in pixels from the origin n>>1, normals outward, triangles as triples of vertices */
+const MOST_VERTICES = 300_000;
+
+/* data: density [z][y][x] of n pixels a side; level in its units; null where the surface has more than MOST_VERTICES, as that of noise. places in pixels from the origin n>>1, normals outward, triangles as triples of vertices */
 function surfaceNet(data, n, level) {
   const strides = [1, n, n * n], offsets = CORNERS.map(([x, y, z]) => x + n * y + n * n * z);
-  const vertexOf = new Int32Array(n * n * n), cells = [], places = [], corner = new Array(8);
+  const vertexOf = new Int32Array(n * n * n), cells = [], places = [], corner = new Float64Array(8), sum = new Float64Array(3);
   for (let z = 0; z < n - 1; z += 1) for (let y = 0; y < n - 1; y += 1) for (let x = 0, at = n * (y + n * z); x < n - 1; x += 1, at += 1) {
     let inside = 0;
     for (let number = 0; number < 8; number += 1) if (data[at + offsets[number]] > level) inside |= 1 << number;
     if (inside === 0 || inside === 255) continue;
     for (let number = 0; number < 8; number += 1) corner[number] = data[at + offsets[number]];
-    const sum = [0, 0, 0];
+    if (cells.length === MOST_VERTICES) return null;
+    sum.fill(0);
     let crossings = 0;
     for (const [first, second, axis] of EDGES) if ((inside >> first ^ inside >> second) & 1) {
-      for (let part = 0; part < 3; part += 1) sum[part] += CORNERS[first][part];
+      sum[0] += first & 1;
+      sum[1] += first >> 1 & 1;
+      sum[2] += first >> 2;
       sum[axis] += (level - corner[first]) / (corner[second] - corner[first]);
       crossings += 1;
     }
@@ -28,9 +33,9 @@ function surfaceNet(data, n, level) {
   for (const at of cells) {
     const cell = [at % n, Math.floor(at / n) % n, Math.floor(at / (n * n))], outward = data[at] > level;
     for (let axis = 0; axis < 3; axis += 1) {
-      const [one, other] = [(axis + 1) % 3, (axis + 2) % 3];
+      const one = (axis + 1) % 3, other = (axis + 2) % 3;
       if ((data[at + strides[axis]] > level) === outward || !cell[one] || !cell[other]) continue;
-      const [a, b, c, d] = [at, at - strides[one], at - strides[one] - strides[other], at - strides[other]].map(place => vertexOf[place] - 1);
+      const left = at - strides[one], below = at - strides[other], a = vertexOf[at] - 1, b = vertexOf[left] - 1, c = vertexOf[left - strides[other]] - 1, d = vertexOf[below] - 1;
       if (outward) triangles.push(a, b, c, a, c, d); else triangles.push(a, c, b, a, d, c);
     }
   }
