@@ -34,7 +34,7 @@ def write_particles(folder: Path, count: int) -> None:
             "image_pixel_size": PIXEL_SIZE,
             "box_px": BOX,
             "dimensionality": 2,
-            **{name: values.numpy() for name, values in ctf._asdict().items()},
+            **{name: values.numpy() for name, values in vars(ctf).items() if values is not None},
         }
     )
     write_table(folder / "particles.star", table, "particles")

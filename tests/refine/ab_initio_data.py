@@ -4,10 +4,9 @@ import math
 
 import torch
 
-from firn.kernels.ctf import ctf_2d
 from firn.kernels.fourier import frequencies2, irfft2, shift_phases
 from firn.kernels.rotation import random_rotations
-from firn.refine.initial_data import CtfColumns
+from firn.refine.state import Optics
 
 BOX, PIXEL_SIZE, WIDTH = 32, 6.0, 8.0
 CENTRES = torch.tensor(
@@ -34,7 +33,7 @@ def volume() -> torch.Tensor:
     return sum(torch.exp(-(grid - centre).square().sum(-1) / (2 * WIDTH**2)) for centre in CENTRES)
 
 
-def particles(count: int, snr: float, seed: int) -> tuple[torch.Tensor, CtfColumns, torch.Tensor, torch.Tensor]:
+def particles(count: int, snr: float, seed: int) -> tuple[torch.Tensor, Optics, torch.Tensor, torch.Tensor]:
     """(images with noise of variance 1, CTF parameters, rotations, shifts yx in Å that centre them)."""
     generator = torch.Generator().manual_seed(seed)
     rotations = random_rotations(count, generator)
@@ -46,7 +45,8 @@ def particles(count: int, snr: float, seed: int) -> tuple[torch.Tensor, CtfColum
     spectra = torch.polar(torch.ones_like(phase), phase).sum(1) * envelope
     defocus = 10000 + 15000 * torch.rand(count, generator=generator, dtype=torch.float64)
     full = torch.ones_like(defocus)
-    ctf = CtfColumns(defocus + 150, defocus - 150, 30 * full, 300 * full, 2.7 * full, 0 * full, 0.1 * full)
-    clean = irfft2(spectra * ctf_2d(frequencies, *ctf) * shift_phases(frequencies2((BOX, BOX)), -origins / PIXEL_SIZE), (BOX, BOX))
+    ctf = Optics(defocus + 150, defocus - 150, 30 * full, 300 * full, 2.7 * full, 0 * full, 0.1 * full)
+    values = ctf.at(torch.arange(count), frequencies2((BOX, BOX)), PIXEL_SIZE, 1)
+    clean = irfft2(spectra * values * shift_phases(frequencies2((BOX, BOX)), -origins / PIXEL_SIZE), (BOX, BOX))
     images = clean * math.sqrt(snr) / clean.std() + torch.randn(clean.shape, generator=generator)
     return images, ctf, rotations, origins

@@ -1,5 +1,8 @@
 """Ab-initio reconstruction: its parts in closed form, and a molecule found from its noisy views."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -64,6 +67,18 @@ def test_origins_of_the_table_centre_the_particles():
     plain = observe(images, PIXEL_SIZE, ctf, torch.zeros(4, 2), geometry).spectra
     angle = -2 * torch.pi * (origins / geometry.pixel_size) @ (geometry.disc.points / geometry.n).T
     assert torch.allclose(centred, plain * torch.polar(torch.ones_like(angle), angle), atol=1e-3)
+
+
+def test_a_symmetric_aberration_changes_the_ctf_that_a_reconstruction_counts_with():
+    """A piston of a rad is a phase shift of -a; without it the CTF is another."""
+    images, optics, _, _ = particles(4, 1.0, 1)
+    geometry, still = working_geometry(BOX, PIXEL_SIZE, 20.0), torch.zeros(4, 2)
+    aberrated, shifted = (
+        observe(images, PIXEL_SIZE, replace(optics, **change), still, geometry).ctf
+        for change in ({"even": torch.full((4, 1), 0.3)}, {"phase_shift": torch.full((4,), -math.degrees(0.3))})
+    )
+    assert torch.allclose(aberrated, shifted, atol=1e-4)
+    assert (aberrated - observe(images, PIXEL_SIZE, optics, still, geometry).ctf).abs().mean() > 0.05
 
 
 def test_the_noise_outside_a_particle_is_that_of_pure_noise():

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.families.aberrations import iterate_corrected
+from firn.families.aberrations import iterate_corrected, particle_optics
 from firn.families.memory_needs import initial_needs
 from firn.formats.mrc import read_shape, write_volume
 from firn.formats.particles import read_particles
@@ -19,7 +19,7 @@ from firn.kernels.rotation import matrix_angles
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.ab_initio import AbInitio, Settings
 from firn.refine.ab_initio_course import Course, Result, reconstruct_ab_initio
-from firn.refine.initial_data import CtfColumns, Geometry, Observations, observe, solvent_power, working_geometry
+from firn.refine.initial_data import Geometry, Observations, observe, solvent_power, working_geometry
 from firn.report.ab_initio import draw_fractions, draw_history, draw_progress, draw_volumes
 from firn.runtime.job import Job
 from firn.runtime.memory_room import expect
@@ -179,16 +179,12 @@ def _observations(
     for rows, images in job.over(iterate_corrected(table, IMAGES_AT_ONCE), "stacks of images", total):
         part = table.iloc[rows]
         batch = images.to(job.device)
-        parts.append(observe(batch, pixel_size, _ctf_columns(part, job.device), _origins(part, job.device), geometry))
+        parts.append(observe(batch, pixel_size, particle_optics(part), _origins(part, job.device), geometry))
         if seen < NOISE_PARTICLES:
             powers.append(solvent_power(batch, diameter / pixel_size, geometry) * len(rows))
             seen += len(rows)
     joined = Observations(torch.cat([part.spectra for part in parts]), torch.cat([part.ctf for part in parts]))
     return joined, torch.stack(powers).sum(0) / seen
-
-
-def _ctf_columns(table: pd.DataFrame, device: torch.device) -> CtfColumns:
-    return CtfColumns(*(torch.tensor(table[name].to_numpy(float), device=device) for name in CtfColumns._fields))
 
 
 def _origins(table: pd.DataFrame, device: torch.device) -> Tensor:

@@ -75,11 +75,6 @@ class State:
         """A state that goes its own way."""
         return State(list(self.volumes), self.noise, list(self.sums), self.fitted)
 
-    def moved_to(self, device: torch.device) -> "State":
-        """The same state on a device."""
-        sums = [None if pair is None else (pair[0].to(device), pair[1].to(device)) for pair in self.sums]
-        return State([volume.to(device) for volume in self.volumes], self.noise.to(device), sums, self.fitted)
-
 
 class AbInitio:
     """The engine: everything that stays the same between iterations."""

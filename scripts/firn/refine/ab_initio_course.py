@@ -19,6 +19,7 @@ from torch import Tensor
 from firn.refine.ab_initio import AbInitio, Batch, Settings, State
 from firn.refine.initial_model import opposites
 from firn.refine.initial_search import Found
+from firn.refine.state import moved_to
 
 FULL_PASSES = 2
 SCORING_PARTICLES = 300
@@ -125,10 +126,10 @@ class Course:
         device = self.engine.floor.device
         self.rows = former["rows"].to(device)
         self.engine.generator.set_state(former["chance"])
-        self._done = {key: State(**value).moved_to(device) for key, value in former["done"].items()}
+        self._done = {key: State(**value) for key, value in moved_to(former["done"], device).items()}
         self._evidence = dict(former["evidence"])
         name, iteration, state = former["under_way"]
-        self._under_way = None if state is None else (name, iteration, State(**state).moved_to(device))
+        self._under_way = None if state is None else (name, iteration, State(**moved_to(state, device)))
 
 
 def reconstruct_ab_initio(course: Course) -> Result:

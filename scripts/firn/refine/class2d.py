@@ -32,6 +32,7 @@ from firn.refine.class2d_average import (
     with_unresolved,
 )
 from firn.refine.class2d_search import Batch, Grid, Match, Search, Sums, search_batch
+from firn.refine.state import moved_to
 
 DENSE_RADIUS = 16
 """Largest Fourier radius of the exhaustive search; what lies beyond is compared in the fine search only."""
@@ -205,12 +206,10 @@ def _packed(state: State, assignment: Assignment) -> dict[str, Any]:
 
 def _unpacked(kept: dict[str, Any], device: torch.device) -> tuple[State, Assignment, Tensor]:
     """(state, assignment, queue) of what was packed."""
-    sums, averages, assignment = (
-        {name: value.to(device) for name, value in kept[part].items()} for part in ("sums", "averages", "assignment")
-    )
+    parts = moved_to({name: kept[name] for name in ("sums", "noise", "averages", "assignment")}, device)
     steps = [Step(*step) for step in kept["steps"]]
-    state = State(ClassSums(**sums), kept["noise"].to(device), Averages(**averages), kept["radius"], steps)
-    return state, Assignment(**assignment), kept["queue"]
+    state = State(ClassSums(**parts["sums"]), parts["noise"], Averages(**parts["averages"]), kept["radius"], steps)
+    return state, Assignment(**parts["assignment"]), kept["queue"]
 
 
 def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:

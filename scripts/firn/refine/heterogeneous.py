@@ -151,12 +151,12 @@ class Heterogeneous:
         """Go on from what `state` gave."""
         device = self.settings.device
         self.poses, self.shares = [Poses(**poses) for poses in state["poses"]], state["shares"]
-        self.models = [[HalfModel(**moved_to(model, device)) for model in models] for models in state["models"]]
-        self.sums = [[None if part is None else (part[0].to(device), part[1].to(device)) for part in parts] for parts in state["sums"]]
+        self.models = [[HalfModel(**model) for model in models] for models in moved_to(state["models"], device)]
+        self.sums = moved_to(state["sums"], device)
         self.course = Course(**state["course"])
         self._chance.set_state(state["chance"])
         if state["result"] is not None:
-            classes = [ClassMaps(**moved_to(part, device)) for part in state["result"]["classes"]]
+            classes = [ClassMaps(**part) for part in moved_to(state["result"]["classes"], device)]
             self.result = Sorting(**state["result"] | {"classes": classes})
 
     def _start(self, volume: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class Refinement:
         """Go on from what `state` gave."""
         device = self.settings.device
         self.poses, self.course = Poses(**state["poses"]), Course(**state["course"])
-        self.models = [HalfModel(**moved_to(model, device)) for model in state["models"]]
+        self.models = [HalfModel(**model) for model in moved_to(state["models"], device)]
         self.result = None if state["result"] is None else Iteration(**moved_to(state["result"], device))
         self._chance.set_state(state["chance"])
 

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from firn.kernels.ctf import ctf_2d
 from firn.kernels.fourier import fast_size, resize_images, rfft2, shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
 from firn.kernels.mask import centre_distance, soft_disc
+from firn.refine.state import Optics
 
 WINDOW_INNER, WINDOW_OUTER = 0.85, 0.99
 """Radii, relative to half the box, between which particle images fade out."""
@@ -43,18 +43,6 @@ class Observations(NamedTuple):
         return Observations(self.spectra[rows][:, points], self.ctf[rows][:, points])
 
 
-class CtfColumns(NamedTuple):
-    """CTF parameters per particle, each `(b,)`: Å, Å, degrees, kV, mm, degrees, fraction."""
-
-    defocus_u: Tensor
-    defocus_v: Tensor
-    defocus_angle: Tensor
-    voltage_kv: Tensor
-    cs_mm: Tensor
-    phase_shift: Tensor
-    amplitude_contrast: Tensor
-
-
 def working_geometry(
     box_px: int, pixel_size: float, resolution: float, max_radius: int = 32, device: torch.device | str = "cpu"
 ) -> Geometry:
@@ -66,15 +54,14 @@ def working_geometry(
 
 
 def observe(
-    images: Float[Tensor, "b y x"], pixel_size: float, ctf: CtfColumns, origins: Float[Tensor, "b 2"], geometry: Geometry
+    images: Float[Tensor, "b y x"], pixel_size: float, optics: Optics, origins: Float[Tensor, "b 2"], geometry: Geometry
 ) -> Observations:
-    """Windowed, centred by their yx origins (Å), cropped particles on the disc, with their CTFs."""
+    """Windowed, centred by their yx origins (Å), cropped particles on the disc, with the CTFs of their optics."""
     box, n = images.shape[-1], geometry.n
     window = soft_disc(box, WINDOW_INNER * box / 2, (WINDOW_OUTER - WINDOW_INNER) * box / 2, images.device)
     spectra = rfft2(resize_images(images * window, (n, n))).flatten(1)[:, geometry.disc.index]
-    frequencies = geometry.disc.points / n
-    values = ctf_2d(frequencies / geometry.pixel_size, *ctf)
-    return Observations(spectra * shift_phases(frequencies, origins / geometry.pixel_size), values)
+    ctf = optics.at(torch.arange(len(images)), geometry.disc.points, geometry.pixel_size, n)
+    return Observations(spectra * shift_phases(geometry.disc.points / n, origins / geometry.pixel_size), ctf)
 
 
 def solvent_power(images: Float[Tensor, "b y x"], diameter_px: float, geometry: Geometry) -> Float[Tensor, " s"]:

@@ -150,12 +150,10 @@ def first_noise(particles: Particles, settings: Settings, half: int) -> Tensor:
     return spectrum.amin(0).clamp(min=1e-12).repeat(int(particles.group.max()) + 1, 1)
 
 
-def moved_to(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A state's tensors, and its pairs of tensors, on a device."""
-
-    def move(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(move(part) for part in value)
-        return value.to(device) if isinstance(value, Tensor) else value
-
-    return {name: move(value) for name, value in values.items()}
+def moved_to(value: Any, device: torch.device) -> Any:
+    """A state as it was kept, made of dicts, lists and tuples, with its tensors on a device."""
+    if isinstance(value, dict):
+        return {name: moved_to(part, device) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(moved_to(part, device) for part in value)
+    return value.to(device) if isinstance(value, Tensor) else value
