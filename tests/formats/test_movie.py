@@ -167,6 +167,7 @@ def test_values_that_are_no_image_are_refused_with_the_frame_that_has_them(tmp_p
     assert code_of(write_tiff(tmp_path / "zero.tif", zero)) == "ZERO"
     assert code_of(write_mrc(tmp_path / "nan.mrc", hole)) == "NONFINITE"
     assert code_of(write_tiff(tmp_path / "bright.tif", bright)) == "SATURATED"
+    assert code_of(write_tiff(tmp_path / "full.tif", np.full((3, 700, 24), 255, np.uint8))) == "ZERO"
     assert code_of(write_mrc(tmp_path / "flat.mrc", np.full((3, 20, 30), 0.1, np.float32))) == "ZERO"
     with pytest.raises(ExposureError, match="frame 4 is all zero"):
         list(iterate_frames(tmp_path / "zero.tif"))

@@ -1,5 +1,6 @@
 """Motion correction of batches of movies: what patch_motion and full_frame_motion share."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def correct_counts(job: Job[P], row: dict[str, Any], counts: Sequence[Tensor], g
         raise ExposureError("MOTION", f"{row['movie']}: its motion cannot be fitted ({error})") from error
     weights = ends if p.dose_weighting else None
     sums = sum_frames(frames, motion, pixel_size, weights, float(row["voltage_kv"]), p.f_crop, p.odd_even)
-    if not bool(torch.isfinite(sums.plain).all()):
+    if not math.isfinite(float(sums.plain.sum())):
         raise ExposureError("NONFINITE", f"{row['movie']}: its corrected sum is not finite")
     return Corrected(sums, motion, doses)
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ FORMATS = {".tif": "tiff", ".tiff": "tiff", ".eer": "eer", ".mrc": "mrc", ".mrcs
 FORMATS |= dict.fromkeys(ENDINGS, "packed")
 SATURATED_SHARE = 0.05
 WEAK_FRAME, STRONG_FRAME = 0.4, 2.5
+BYTE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def iterate_frames(path: str | os.PathLike, eer_fractions: int = 40, eer_upsampl
 
 
 def _check_frame(path: str | os.PathLike, number: int, frame: np.ndarray) -> float:
-    total, high = _sum_frame(frame), frame.max()
+    total, high = _measure_frame(frame)
     if not np.isfinite(total):
         raise ExposureError("NONFINITE", f"{path}: frame {number} holds NaN or infinite values")
     if math.isclose(total, float(high) * frame.size, rel_tol=1e-6) and frame.min() == high:
@@ -103,11 +105,14 @@ def _check_frame(path: str | os.PathLike, number: int, frame: np.ndarray) -> flo
     return total
 
 
-def _sum_frame(frame: np.ndarray) -> float:
-    """Sum of all pixels; rows of bytes are added up in 32 bits, which hold a row of any width allowed and are twice as fast."""
-    if frame.dtype.kind == "u" and frame.dtype.itemsize <= 2:
-        return float(frame.sum(axis=1, dtype=np.uint32).sum(dtype=np.int64))
-    return float(frame.sum(dtype=np.float64))
+def _measure_frame(frame: np.ndarray) -> tuple[float, Any]:
+    """(sum of all pixels, largest); so many rows of bytes are added up as 16 bits hold, which takes half the time."""
+    if frame.dtype != np.uint8:
+        narrow = frame.dtype == np.uint16
+        return float(frame.sum(axis=1, dtype=np.uint32).sum(dtype=np.int64) if narrow else frame.sum(dtype=np.float64)), frame.max()
+    strips = [frame[start : start + BYTE_ROWS] for start in range(0, len(frame), BYTE_ROWS)]
+    found = [(strip.max(), int(strip.sum(axis=0, dtype=np.uint16).sum(dtype=np.int64))) for strip in strips]
+    return float(sum(total for _, total in found)), max(high for high, _ in found)
 
 
 def _check_sums(path: str | os.PathLike, sums: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from firn.runtime.job import Job
 class Params(MotionParams):
     """Align the frames of movies as a whole, without local motion, and sum them with weights for their dose."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
 
 def run(job: Job[Params]) -> None:

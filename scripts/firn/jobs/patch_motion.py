@@ -9,7 +9,7 @@ from firn.runtime.job import Job
 class Params(MotionParams):
     """Align the frames of movies, as a whole and locally by a smooth field, and sum them with weights for their dose."""
 
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
     local: bool = True
     """Also correct motion that differs over the image."""
 

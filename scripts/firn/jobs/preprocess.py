@@ -22,7 +22,7 @@ class _Base(JobParams):
     stage: ClassVar[str] = "preprocess"
     lane: ClassVar[Lane] = "preprocess"
     scatter: ClassVar[bool] = True
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     offers: ClassVar[tuple[Kind, ...]] = ("exposures", "picks", "particles")
 
     exposures: str = slot("exposures")

@@ -35,10 +35,10 @@ def factorise(weights: Float[Tensor, "f n"], tolerance: float = 2e-5) -> tuple[F
     """
     exact = weights.double()
     plain = exact.mean(dim=0, keepdim=True)
-    u, s, v = torch.linalg.svd(exact - plain, full_matrices=False)
-    for rank in range(len(s) + 1):
-        mixing, profiles = u[:, :rank] * s[:rank], v[:rank]
-        if float((plain + mixing @ profiles - exact).square().sum(dim=0).max().sqrt()) <= tolerance:
-            break
-    mixing = torch.cat((torch.ones(len(exact), 1, dtype=exact.dtype, device=exact.device), mixing), dim=1)
-    return mixing.float(), torch.cat((plain, profiles)).float()
+    rest = exact - plain
+    directions = torch.linalg.eigh(rest @ rest.T).eigenvectors.flip(1)
+    parts = directions.T @ rest
+    left_out = parts.square().flip(0).cumsum(dim=0).flip(0).amax(dim=1).sqrt()
+    rank = int((left_out > tolerance).sum())
+    mixing = torch.cat((torch.ones(len(exact), 1, dtype=exact.dtype, device=exact.device), directions[:, :rank]), dim=1)
+    return mixing.float(), torch.cat((plain, parts[:rank])).float()

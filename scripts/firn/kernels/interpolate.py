@@ -6,6 +6,8 @@ is applied once, in the Fourier space of the sum. For shifts that vary slowly th
 Source: Unser, IEEE Signal Process. Mag. 16(6), 22 (1999); two passes: Catmull & Smith, SIGGRAPH 1980.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -55,14 +57,17 @@ def resample_rows_(
     left, right = max(0, -first_column), max(0, first_column + len(columns) - 1)
     wide = strip_.new_empty(height, left + width + right)
     middle = wide[:, left : left + width]
-    torch.mul(source[:height], rows[0], out=middle)
-    for tap in range(1, len(rows)):
-        middle.addcmul_(source[tap : tap + height], rows[tap])
+    lower = source.as_strided((len(rows), height, width), (source.stride(0), *source.stride()), source.storage_offset())
+    _add_taps_(middle, lower.unbind(), rows.unbind())
     _repeat_edges(wide, left, right)
-    start = left + first_column
-    torch.mul(wide[:, start : start + width], columns[0], out=strip_)
-    for tap in range(1, len(columns)):
-        strip_.addcmul_(wide[:, start + tap : start + tap + width], columns[tap])
+    _add_taps_(strip_, wide.unfold(1, width, 1)[:, left + first_column :].unbind(1), columns.unbind())
+
+
+def _add_taps_(out_: Tensor, moved: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Fill an image with the weighted sum of moved ones; as many of them as there are weights."""
+    torch.mul(moved[0], weights[0], out=out_)
+    for image, weight in zip(moved[1:], weights[1:], strict=False):
+        out_.addcmul_(image, weight)
 
 
 def _repeat_edges(wide: Tensor, left: int, right: int) -> None:

@@ -21,7 +21,8 @@ STRIP_PIXELS = 262144
 LEAST_ROWS, MOST_ROWS = 8, 128
 STEP_PX = 16
 STRIP_TOLERANCE_PX = 0.2
-DOSE_TOLERANCE = 2e-3
+DOSE_TOLERANCE = 5e-3
+"""Largest error of the dose weights, relative to the noise at any frequency; its square is what it may cost of the signal-to-noise."""
 SPECTRUM_ROWS = 64
 
 
@@ -95,23 +96,24 @@ class _Warp:
         slope = float((local[:, 1:] - local[:, :-1]).abs().max()) * 8 / shape[0]
         self.rows = max(LEAST_ROWS, min(self.rows, int(STRIP_TOLERANCE_PX / max(slope, 1e-9))))
         ct, _, cx, _ = motion.field.coefficients.shape
-        self.in_time = torch.einsum("ft,tyxd->fyxd", cubic_basis(motion.field.times, ct - 3), motion.field.coefficients) / pixel_size
+        in_time = torch.einsum("ft,tyxd->fyxd", cubic_basis(motion.field.times, ct - 3), motion.field.coefficients) / pixel_size
         columns = torch.arange(STEP_PX / 2, shape[1] + STEP_PX / 2, STEP_PX, device=self.rigid.device)
         self.columns = cubic_basis(columns / shape[1], cx - 3)
         sources = ((columns + self.rigid[:, 1:]) / shape[1]).flatten()
         self.source_columns = cubic_basis(sources, cx - 3).reshape(len(self.rigid), -1, cx)
+        middles = torch.tensor([start + count / 2 for start, count in self.strips()], device=self.rigid.device)
+        self.in_rows = torch.einsum("sy,fyxd->sfxd", cubic_basis(middles / shape[0], in_time.shape[1] - 3), in_time)
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """(first row, number of rows) of each strip."""
         for start in range(0, self.shape[0], self.rows):
             yield start, min(self.rows, self.shape[0] - start)
 
-    def shifts(self, start: int, count: int) -> tuple[Tensor, Tensor]:
-        """Shifts `(f, n)` of all frames along y and along x; along y they are those at the column that a pixel comes from."""
+    def shifts(self, start: int) -> tuple[Tensor, Tensor]:
+        """Shifts `(f, n)` of all frames along y and along x in the strip that starts there; along y those at the column that a pixel comes from."""
         if self.field is None:
             return self.rigid[:, :1], self.rigid[:, 1:]
-        row = torch.tensor([(start + count / 2) / self.shape[0]], device=self.rigid.device)
-        along = torch.einsum("y,fyxd->fxd", cubic_basis(row, self.in_time.shape[1] - 3)[0], self.in_time)
+        along = self.in_rows[start // self.rows]
         along_y = torch.bmm(self.source_columns, along[..., :1])[..., 0]
         along_x = torch.matmul(self.columns, along[..., 1:])[..., 0]
         return self.rigid[:, :1] + along_y, self.rigid[:, 1:] + along_x
@@ -124,7 +126,7 @@ def _add_group(mixed_: Tensor, frames: Frames, numbers: list[int], warp: _Warp, 
     weights = mixing[numbers].T
     moved = torch.zeros(len(numbers), warp.rows, mixed_.shape[2], device=mixed_.device)
     for start, count in warp.strips():
-        along_y, along_x = (shifts[numbers] for shifts in warp.shifts(start, count))
+        along_y, along_x = (shifts[numbers] for shifts in warp.shifts(start))
         repeat_y, repeat_x = (STEP_PX if shifts.shape[1] > 1 else width for shifts in (along_y, along_x))
         first_y, taps_y, rows = spline_taps(along_y, repeat_y, width)
         first_x, taps_x, columns = spline_taps(along_x, repeat_x, width)

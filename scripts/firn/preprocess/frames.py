@@ -45,7 +45,7 @@ class Gain:
 @dataclass(frozen=True)
 class Frames:
     """Counts `(y, x)` of each frame in the stored type, the gain, flat indices `(d,)` of defects, and those `(f, d)` of the pixels
-    that take their place in each frame."""
+    that take their place in each frame. The counts are taken over: defects are replaced in them."""
 
     counts: Sequence[Tensor]
     reference: Gain | None
@@ -72,7 +72,7 @@ class Frames:
 
     def counts_of(self, number: int) -> Tensor:
         """Counts `(y, x)` of a frame, defects replaced."""
-        frame = self.counts[number].clone()
+        frame = self.counts[number]
         frame.view(-1)[self.defects] = frame.view(-1)[self.substitutes[number]]
         return frame
 
@@ -163,11 +163,10 @@ def bin_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> t
     to their sum: an even illumination comes out even, and no full frame of floats is made.
     """
     factor = max(1, min(round(resolution / (2 * pixel_size)), min(frames.shape) // 16))
-    gain = None if frames.reference is None else frames.reference.of_bins(factor, frames.defects)
+    scale = torch.tensor(1 / factor**2) if frames.reference is None else frames.reference.of_bins(factor, frames.defects) / factor**2
     binned = torch.empty(len(frames), *(side // factor for side in frames.shape), device=frames.defects.device)
     for number, image in enumerate(binned):
-        image.copy_(_bin_sums(frames.counts_of(number), factor))
-        image *= 1 / factor**2 if gain is None else gain / factor**2
+        torch.mul(_bin_sums(frames.counts_of(number), factor), scale, out=image)
         image -= image.mean()
     return binned, pixel_size * factor
 
