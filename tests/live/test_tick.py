@@ -13,7 +13,7 @@ import yaml
 
 from firn.formats.ids import exposure_id
 from firn.formats.tables import write_table
-from firn.live import layout, targets, tick
+from firn.live import layout, targets, tick, workers
 from firn.live.targets import live_targets, record_failure
 from firn.simulate.write_movie import write_tiff_movie
 
@@ -96,6 +96,19 @@ def test_no_more_batches_are_open_than_allowed(run_folder: Path) -> None:
     finish("0001")
     turn()
     assert layout.batch_file("movies", "0003").exists()
+
+
+def test_a_number_of_workers_bounds_the_batches_in_work_where_there_is_no_gpu(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "gpu_count", lambda: 0)
+    decide(workers=1)
+    land(*"abcdef")
+    turn()
+    assert sorted(path.stem for path in Path("live/batches/movies").iterdir()) == ["0001"]
+    decide(workers=2)
+    turn()
+    assert layout.batch_file("movies", "0002").exists()
+    assert session()["workers"]["in_force"]
+    assert session()["workers"]["reason"].startswith("no movie was timed yet")
 
 
 def test_the_end_mark_takes_what_is_left_and_refuses_what_is_no_movie(run_folder: Path) -> None:

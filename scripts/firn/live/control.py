@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -145,6 +145,8 @@ class Control(Strict):
     """Seconds between looks at the folders."""
     open_batches: int = Field(default=8, ge=1)
     """Batches in work at once."""
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Devices for preprocessing, or batches in work at once where there is no GPU; auto: as planned; null: as profile and lanes.yaml have it."""
     quiet_min: float | None = Field(default=120, gt=0)
     """Minutes without a new file after which the session ends by itself; null: only by the end mark."""
     priority: Literal["oldest", "latest", "alternate"] = "oldest"

@@ -24,9 +24,10 @@ from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recal
 from firn.live.storage import results_away
 from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
 from firn.live.views import views_sentence
+from firn.live.workers import enforce, plan_workers, seconds_per_movie
 from firn.runtime.atomic import write_json, write_text
 
-TELL_S = 10.0
+TELL_S, PLAN_S = 10.0, 60.0
 
 
 @dataclass
@@ -139,6 +140,7 @@ class Session:
             layout.append_line(layout.ALARM_LOG, **line)
         self.active = found
         summary |= {"alarms": found, "disk_free_gb": round(usage.free / 1e9, 2)}
+        summary["workers"] = self._plan_workers(now, points, summary)
         write_json(layout.SESSION, summary)
         write_page(
             summary, points, {name: limits for root in self.plan for name, limits in self.limits(root).items()} | self.control.thresholds
@@ -162,6 +164,25 @@ class Session:
             self.tell(time.time(), state)
         self.storage_fault = ""
         self.tell(time.time(), state)
+
+    def _plan_workers(self, now: float, points: Points, summary: dict[str, Any]) -> dict[str, Any]:
+        """How devices are best divided between lanes, found out once a minute, and enforced where somebody asked for it."""
+        wanted, known = self.control.workers, self.memory.get("workers", {})
+        if known.get("wanted", 0) == wanted and now - known["time"] < PLAN_S:
+            return dict(known["plan"])
+        seconds = seconds_per_movie(points, self.plan)
+        plan = plan_workers(wanted, seconds, summary["rates"]["found_per_hour"], summary["backlog"], self.rounds, now)
+        enforce(plan)
+        self.memory["workers"] = {"wanted": wanted, "time": now, "plan": plan}
+        return plan
+
+    @property
+    def most_open(self) -> int:
+        """Batches that may be in work at once."""
+        plan = self.memory.get("workers", {}).get("plan", {"gpus": 0, "workers": self.control.open_batches})
+        if self.control.workers is None or plan["gpus"]:
+            return self.control.open_batches
+        return min(self.control.open_batches, plan["workers"] if self.control.workers == "auto" else self.control.workers)
 
     def disk_is_full(self) -> bool:
         """Whether too little space is left to start a batch."""
