@@ -1,5 +1,6 @@
 """Names of files are data, never code: whatever letters they have, a session takes them, and nothing in them is run."""
 
+import os
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from firn.simulate.write_movie import write_tiff_movie
 from moving_specimen import FRAMES, SIDE, counted_movie
 from workflow.session import ROOT, run, write_session
 
-CANARY = "fired"
+CANARY, SECRET = "fired", "planted-secret-of-the-environment"
+NFC_AND_NFD = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
 NASTY = [
     "two words", " blanks  about ", "it's", 'a "quote"', "'all of it'", '"all of it"', f"$(touch {CANARY})", f"`touch {CANARY}`",
     f"; touch {CANARY};", f"&& touch {CANARY}", f"| touch {CANARY}", "a*b?", "[a-z]", "-rf", "--help", "{x}", "{wildcards.job}", "{{y}}",
     "100 %d %s", "a\\b\\n", "tab\there", "#no comment", "_rlnLabel", "data_x", "loop_", "~", "$HOME", "<b>&amp;", "é冰🧊", "\u202eright",
-    unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café"), "x" * 200, "wide\u3000blank", "@", "1@x",
+    *NFC_AND_NFD, "x" * 200, "wide\u3000blank", "@", "1@x",
     "\ufeffbom", "a=b,c", "(é)!",
 ]  # fmt: skip
 REFUSED = ["line\nbreak", "bell\x07", b"no text \xff".decode("utf-8", "surrogateescape"), "\" and ' "]
@@ -116,7 +118,21 @@ def test_a_live_session_takes_movies_of_any_name_and_hands_each_to_the_import(ra
     assert read_table("results/movies/batches/0001/exposures.star", "exposures")["movie"].tolist() == good
 
 
-def test_snakemake_runs_a_session_whose_folder_gain_and_movies_have_names_that_look_like_code(tmp_path: Path) -> None:
+def test_twins_by_name_in_folders_letters_and_spelling_are_movies_of_their_own(raw: Path) -> None:
+    (raw / "raw/b").mkdir()
+    names = [*write_movies(raw / "raw", ["m", "M", *NFC_AND_NFD]), "raw/b/m.tif"]
+    (raw / "raw/b/m.tif").write_bytes((raw / "raw/m.tif").read_bytes())
+    with open_job(import_movies.Params, SETTINGS | {"files": "raw/**/*.tif"}, {}, Path("results/movies"), "movies") as job:
+        import_movies.run(job)
+    table = read_table("results/movies/exposures.star", "exposures")
+    assert sorted(table["movie"]) == sorted(names)
+    assert table["exposure_id"].nunique() == len(names)
+
+
+def test_snakemake_takes_names_like_code_clocks_that_are_wrong_and_touches_no_raw_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     folder = tmp_path / f"run 'of; $(touch {CANARY}) {{x}} é"
     (folder / "raw").mkdir(parents=True)
     names = write_movies(folder / "raw", [f"$(touch {CANARY})", "{wildcards.job}", "it's", 'a "quote"', "\u202eright"])
@@ -127,7 +143,13 @@ def test_snakemake_runs_a_session_whose_folder_gain_and_movies_have_names_that_l
         "motion": {"type": "patch_motion", "exposures": "movies"},
     }
     write_session(folder, jobs)
+    for name, time in zip(names, (0, 4e9), strict=False):
+        os.utime(folder / name, (time, time))
+    before = [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((folder / "raw").iterdir())]
     code, text = run(folder)
     assert code == 0, text[-3000:]
+    assert [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((folder / "raw").iterdir())] == before
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert SECRET not in text
     assert sorted(read_table(folder / "results/motion/exposures.star", "exposures")["movie"]) == names
     assert not list(tmp_path.rglob(CANARY))

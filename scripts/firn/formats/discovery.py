@@ -1,6 +1,5 @@
 """From patterns of file names to checked exposures in batches: what every import of images shares."""
 
-import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from firn.errors import ExposureError, InputError
 from firn.formats.ids import exposure_id
 from firn.formats.movie import MovieHeader, movie_format, read_header
 from firn.formats.names import can_hold, check_name
+from firn.formats.patterns import matching
 from firn.formats.storage import blame_storage
 from firn.formats.streaming import in_order
 
@@ -27,7 +27,7 @@ def expand_files(patterns: str | Sequence[str]) -> list[str]:
     """
     found: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
+        names = [pattern] if Path(pattern).is_file() else matching(pattern)
         matches = {str(Path(name)) for name in names if Path(name).is_file()}
         if not matches:
             hint = "; write [[] for a bracket that is part of a name" if "[" in pattern else ""

@@ -4,7 +4,6 @@ A file is complete when its size and time have stayed the same for a while, its 
 recorded beside it or as most others have: a growing TIFF is at every frame a valid, shorter movie.
 """
 
-import glob
 import logging
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from firn.errors import ExposureError, InputError
 from firn.formats.movie import MovieHeader, read_header
 from firn.formats.names import check_name
+from firn.formats.patterns import matching
 from firn.formats.sidecar import find_sidecars, read_sidecar
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -38,7 +38,7 @@ def list_files(patterns: Iterable[str], known: Collection[str]) -> dict[str, tup
     """(bytes, modification time) of the files that match a pattern and are not known yet; what vanishes meanwhile is left out."""
     found: dict[str, tuple[int, float]] = {}
     for pattern in patterns:
-        for name in glob.iglob(pattern, recursive=True):
+        for name in matching(pattern):
             if name in known or (path := str(Path(name))) in known:
                 continue
             if os.path.isfile(path):

@@ -6,7 +6,9 @@ goes when the job has succeeded. Files hold tensors, numbers, text, lists and di
 
 import hashlib
 import json
+import logging
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,14 @@ class Checkpoint:
         os.replace(partial, self._path)
 
     def load(self) -> State | None:
-        """The state of a run of the same job that was cut short, its tensors on the CPU; None when there is none."""
+        """The state of a run of the same job that was cut short, its tensors on the CPU; None when there is none that can be read."""
         if not self._path.exists():
             return None
-        state: State = torch.load(self._path, map_location="cpu", weights_only=True)
+        try:
+            state: State = torch.load(self._path, map_location="cpu", weights_only=True)
+        except (RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
+            logging.getLogger("firn").warning(f"{self._path}: is damaged or no state, so the job begins anew ({type(error).__name__})")
+            return None
         return state
 
     def clear(self) -> None:
