@@ -1,7 +1,9 @@
 """Names of files are data, never code: whatever letters they have, a session takes them, and nothing in them is run."""
 
 import os
+import time
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from firn.live.watch import check_movie, list_files, watch
 from firn.runtime.entry import open_job
 from firn.simulate.write_movie import write_tiff_movie
 from moving_specimen import FRAMES, SIDE, counted_movie
-from workflow.session import ROOT, run, write_session
+from workflow.session import ROOT, run, start, write_session
 
 CANARY, SECRET = "fired", "planted-secret-of-the-environment"
 NFC_AND_NFD = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
@@ -129,27 +131,69 @@ def test_twins_by_name_in_folders_letters_and_spelling_are_movies_of_their_own(r
     assert table["exposure_id"].nunique() == len(names)
 
 
-def test_snakemake_takes_names_like_code_clocks_that_are_wrong_and_touches_no_raw_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    folder = tmp_path / f"run 'of; $(touch {CANARY}) {{x}} é"
+@dataclass
+class Ran:
+    """A session that Snakemake ran: its folder and movies, what it and a second Snakemake said, raw data as they were before."""
+
+    folder: Path
+    movies: list[str]
+    code: int
+    text: str
+    second: tuple[int, str]
+    before: list[tuple[Path, int, bytes]]
+
+
+def raw_data(folder: Path) -> list[tuple[Path, int, bytes]]:
+    return [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((folder / "raw").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Folder, gain and movies have names like code, two movies times that cannot be, and the environment holds a secret."""
+    folder = tmp_path_factory.mktemp("names") / f"run 'of; $(touch {CANARY}) {{x}} é"
     (folder / "raw").mkdir(parents=True)
     names = write_movies(folder / "raw", [f"$(touch {CANARY})", "{wildcards.job}", "it's", 'a "quote"', "\u202eright"])
     gain = f"raw/gain {{g}} 'of' $(touch {CANARY}).mrc"
     write_image(folder / gain, np.ones((SIDE, SIDE), np.float32) + np.random.default_rng(5).normal(0, 0.02, (SIDE, SIDE)), 3.0)
-    jobs = {
-        "movies": {"type": "import_movies", "files": "raw/*.tif", "gain": gain, **SETTINGS},
-        "motion": {"type": "patch_motion", "exposures": "movies"},
-    }
-    write_session(folder, jobs)
-    for name, time in zip(names, (0, 4e9), strict=False):
-        os.utime(folder / name, (time, time))
-    before = [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((folder / "raw").iterdir())]
-    code, text = run(folder)
-    assert code == 0, text[-3000:]
-    assert [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((folder / "raw").iterdir())] == before
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-    assert SECRET not in text
-    assert sorted(read_table(folder / "results/motion/exposures.star", "exposures")["movie"]) == names
-    assert not list(tmp_path.rglob(CANARY))
+    write_session(
+        folder,
+        {
+            "movies": {"type": "import_movies", "files": "raw/*.tif", "gain": gain, **SETTINGS},
+            "motion": {"type": "patch_motion", "exposures": "movies"},
+        },
+    )
+    for name, time_ in zip(names, (0, 4e9), strict=False):
+        os.utime(folder / name, (time_, time_))
+    before = raw_data(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        process = start(folder)
+        while not list((folder / ".snakemake/locks").glob("*")) and process.poll() is None:
+            time.sleep(0.05)
+        second = run(folder)
+        text, _ = process.communicate(timeout=600)
+    return Ran(folder, names, process.returncode, text, second, before)
+
+
+def test_a_session_runs_whatever_its_folder_gain_and_movies_are_called_and_whatever_their_times(ran: Ran) -> None:
+    assert ran.code == 0, ran.text[-3000:]
+    assert sorted(read_table(ran.folder / "results/motion/exposures.star", "exposures")["movie"]) == ran.movies
+    assert not list(ran.folder.parent.rglob(CANARY))
+
+
+def test_raw_data_are_as_they_were(ran: Ran) -> None:
+    assert raw_data(ran.folder) == ran.before
+
+
+def test_a_secret_of_the_environment_is_in_no_file_and_in_nothing_that_is_printed(ran: Ran) -> None:
+    files = [path for path in ran.folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert SECRET not in ran.text
+
+
+def test_a_second_snakemake_in_the_same_folder_leaves_at_once_and_disturbs_nothing(ran: Ran) -> None:
+    code, text = ran.second
+    assert code != 0
+    assert "lock" in text.lower() or "incomplete" in text.lower()
+    assert ran.code == 0
