@@ -1,18 +1,20 @@
 """A live session of simulated movies in which processes are killed at random: what is lost, and what it costs.
 
-    python benchmarks/chaos.py [--kills 20] [--movies 40] [--seed 1] [--out FOLDER]
+    python benchmarks/chaos.py [--kills 20] [--movies 40] [--seed 1] [--hold-round 0] [--out FOLDER]
 
 Movies of particles land one by one, a few of them cut short. At random moments SIGKILL strikes a job (ticks and rounds of classes among them),
 Snakemake with all that it runs, or the supervisor, which is started again as docs/live.md says. In the end every movie must have one verdict,
 accepted, rejected or failed with a reason, in the session's tables and in those of the whole graph; no file may be cut short or left over; and
 the last round of classes must be made of all particles that are accepted. Prints the kills by kind, the verdicts, and all that is wrong;
-ends with 1 when something is.
+ends with 1 when something is. With --hold-round, the first round of classes is stopped for so many seconds before the kills, as if it took so
+long, and the batches that are finished meanwhile are counted: the lanes of a session do not wait for each other.
 """
 
 import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -42,6 +44,8 @@ JOBS: dict[str, dict[str, Any]] = {
     "keep": {"type": "select_2d", "particles": "class2d", "templates": "class2d"},
 }  # fmt: skip
 LIMIT_S = 1800.0
+FIRST = 6
+"""Movies after which the first round is due."""
 
 
 def main() -> None:
@@ -49,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("kills", 20), ("movies", 40), ("cut-short", 2), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--hold-round", type=float, default=0.0, help="seconds for which the first round is stopped")
     parser.add_argument("--interval", type=float, default=6.0, help="seconds between movies")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/chaos"))
     given = parser.parse_args()
@@ -59,6 +64,8 @@ def main() -> None:
     chance, struck, started = random.Random(given.seed), Counter[str](), time.monotonic()
     session = LiveSession(out / "run", JOBS)
     try:
+        if given.hold_round:
+            hold_round(session, ready, given)
         for kind in strike(session, ready, chance, given):
             struck[kind] += 1
         collected = time.monotonic() - started
@@ -87,6 +94,38 @@ def simulate(folder: Path, given: argparse.Namespace) -> list[Path]:
     return movies
 
 
+def hold_round(session: LiveSession, ready: list[Path], given: argparse.Namespace) -> None:
+    """Stop the first round for a while, and print how many batches are finished while movies go on landing."""
+    for movie in ready[-FIRST:]:
+        land(session, movie)
+    del ready[-FIRST:]
+    session.wait_for(lambda: "stream_round.py" in session.jobs().values(), LIMIT_S)
+    (process,) = [process for process, script in session.jobs().items() if script == "stream_round.py"]
+    os.kill(process, signal.SIGSTOP)
+    before, began = finished_batches(session), time.monotonic()
+    while (now := time.monotonic()) < began + given.hold_round:
+        if len(ready) > given.kills // 2 and now > began + 2 * given.interval * (session.landed - FIRST):
+            land(session, ready.pop())
+        time.sleep(0.1)
+    done, landed = finished_batches(session) - before, session.landed - FIRST
+    os.kill(process, signal.SIGCONT)
+    print(f"a round took {given.hold_round:.0f} s; meanwhile {landed} movies landed and {done} batches were finished", flush=True)
+    if landed and not done:
+        sys.exit("no batch was finished during a round")
+
+
+def finished_batches(session: LiveSession) -> int:
+    """Batches whose outcome is known."""
+    return len(list((session.folder / "live/outcomes").rglob("*.json")))
+
+
+def land(session: LiveSession, movie: Path) -> None:
+    """A whole movie appears."""
+    shutil.copy(movie, session.folder / "part")
+    os.replace(session.folder / "part", session.folder / "raw" / movie.name)
+    session.landed += 1
+
+
 def strike(session: LiveSession, ready: list[Path], chance: random.Random, given: argparse.Namespace) -> Iterator[str]:
     """Let movies land, and kill meanwhile and until all kills are done; each thing that was killed."""
     pace = given.interval * given.movies / given.kills
@@ -94,9 +133,7 @@ def strike(session: LiveSession, ready: list[Path], chance: random.Random, given
     while waiting or killed < given.kills:
         now = time.monotonic()
         if waiting and now >= next_movie:
-            movie = waiting.pop()
-            shutil.copy(movie, session.folder / "part")
-            os.replace(session.folder / "part", session.folder / "raw" / movie.name)
+            land(session, waiting.pop())
             next_movie = now + given.interval
         if killed < given.kills and now >= next_kill:
             what = session.kill(chance.choice(KINDS), chance)

@@ -21,8 +21,8 @@ class ExposureError(InputError):
         self.code = code
 
 
-class StorageError(InputError):
-    """A disk is full or away, which is no fault of what was to be read or written: the same work succeeds when the disk is back."""
+class MachineError(InputError):
+    """A disk is full or away, or memory is short, which is no fault of what was to be done: the same work succeeds when that is mended."""
 
 
 def brief(remark: object) -> str:

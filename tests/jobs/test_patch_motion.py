@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import torch
 
-from firn.errors import StorageError
+from firn.errors import MachineError
 from firn.families import motion
 from firn.formats.motion_star import polynomial_terms, read_motion
 from firn.formats.mrc import read_mrc, write_image
@@ -106,7 +106,7 @@ def test_a_batch_without_a_good_movie_still_has_its_tables() -> None:
 
 
 def test_a_movie_that_is_away_with_its_folder_is_no_failed_one() -> None:
-    with pytest.raises(StorageError, match=r"elsewhere/gone.tif: its folder elsewhere is missing or empty"):
+    with pytest.raises(MachineError, match=r"elsewhere/gone.tif: its folder elsewhere is missing or empty"):
         correct(["elsewhere/gone.tif"])
     assert not HOME.exists()
 

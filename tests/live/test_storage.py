@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from firn.errors import ExposureError, StorageError
+from firn.errors import ExposureError, MachineError
 from firn.formats.storage import away, blame_storage
 from firn.live import layout
 from firn.live.storage import mark_results, movies_away, results_away
@@ -36,7 +36,7 @@ def test_a_file_that_was_deleted_is_gone_and_one_whose_folder_is_gone_or_empty_i
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.ENOENT])
 def test_a_server_that_did_not_answer_and_a_file_that_is_back_are_no_fault_of_the_movie(number: int) -> None:
-    with pytest.raises(StorageError, match=r"raw/grid/a.tif: was away while it was read"):
+    with pytest.raises(MachineError, match=r"raw/grid/a.tif: was away while it was read"):
         blame_storage("raw/grid/a.tif", fault(number))
 
 

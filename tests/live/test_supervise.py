@@ -1,6 +1,7 @@
 """The supervisor leaves room for the tick where jobs run on this machine, and keeps out of it elsewhere."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from firn.live.supervise import LIVE_CORES, leftovers, spare_cores
+from firn.live.supervise import LIVE_CORES, leftovers, queue_names, spare_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +22,16 @@ def test_a_full_workstation_never_keeps_the_tick_waiting() -> None:
 
 def test_a_cluster_counts_its_own_cores() -> None:
     assert spare_cores(["snakemake", "--profile", str(ROOT / "profiles/slurm")]) == []
+
+
+def test_jobs_in_a_queue_bear_the_name_of_their_run_folder(tmp_path: Path) -> None:
+    slurm = ["snakemake", "--profile", str(ROOT / "profiles/slurm")]
+    option, name = queue_names(slurm, tmp_path)
+    assert option == "--slurm-jobname-prefix"
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}", name)
+    assert queue_names(slurm, tmp_path / "other") != [option, name]
+    assert queue_names([*slurm, option, "mine"], tmp_path) == []
+    assert queue_names(["snakemake", "--profile", str(ROOT / "profiles/local")], tmp_path) == []
 
 
 @pytest.mark.parametrize("given", ["--cores", "-c", "--jobs", "-j"])

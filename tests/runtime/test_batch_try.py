@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firn.errors import InputError, StorageError
+from firn.errors import InputError, MachineError
 from firn.formats.ids import exposure_id
 from firn.formats.tables import read_table
 from firn.runtime import batch_try
@@ -101,10 +101,10 @@ def test_a_batch_of_which_nothing_is_left_leaves_empty_tables(deadly: set[tuple[
 @pytest.mark.usefixtures("movies")
 def test_a_full_disk_is_no_fault_of_a_movie(deadly: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(steps: list[Step], batch: str, exposure: str) -> None:
-        raise StorageError("ended with code 1: OSError: [Errno 28] No space left on device")
+        raise MachineError("ended with code 1: OSError: [Errno 28] No space left on device")
 
     monkeypatch.setattr(batch_try, "_run_alone", full)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(MachineError, match="No space left"):
         try_again(CHAIN, FILES, "0001", 2, str(RECORD))
     assert not RECORD.exists()
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from false_picks import write_particles
-from firn.errors import InputError
+from firn.errors import InputError, MachineError
 from firn.formats.tables import read_table, write_table
+from firn.jobs import stream_2d
 from firn.runtime.round_try import accepted_particles, gathered, make_round
 
 
@@ -50,6 +51,16 @@ def test_a_round_whose_particles_cannot_do_is_refused_with_a_sentence(run_folder
     make_round(plan({"stack": {"0001": ["a0001"]}}), Path("live/rounds/class2d/0003/1.json"), 1)
     assert "needs at least 20" in json.loads(Path("live/rounds/class2d/0003/1.json").read_text())["refused"]
     assert not Path("results/class2d/rounds/0003").exists()
+
+
+def test_a_round_without_memory_is_no_fault_of_its_particles(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(stream_2d, "run", greedy)
+    with pytest.raises(MachineError, match="out of memory"):
+        make_round(plan({"stack": {"0001": ["a0001"]}}), Path("live/rounds/class2d/0003/1.json"), 1)
+    assert not Path("live/rounds").exists()
 
 
 def test_a_round_that_is_there_is_not_made_again(run_folder: Path) -> None:

@@ -33,7 +33,7 @@ class LiveSession:
     """A live session in a folder, started as the documentation says, and started again when its supervisor is killed."""
 
     def __init__(self, folder: Path, jobs: dict[str, dict[str, Any]], control: dict[str, Any] | None = None):
-        self.folder = folder
+        self.folder, self.landed = folder, 0
         write_session(folder, jobs)
         for name in ("live", "raw"):
             (folder / name).mkdir(exist_ok=True)

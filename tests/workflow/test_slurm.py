@@ -1,12 +1,15 @@
 """Sessions on a real Slurm: three partitions, one for each lane; jobs that die; cancellation."""
 
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,22 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+def pause(folder: Path, script: bytes) -> None:
+    """Stop the job that runs a script in a folder, as one that takes too long."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink() == folder and script in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGSTOP)
+
+
+def let_time_run_out(comment: str) -> None:
+    """The time limit of a running job is reached now, though Slurm's shortest is a minute; returns when Slurm has ended the job."""
+    running = [fields(job) for job in finished() if "JobState=RUNNING" in job]
+    (number,) = [job["JobId"] for job in running if job.get("Comment") == comment]
+    subprocess.run(["scontrol", "update", f"JobId={number}", "EndTime=now"], check=True)
+    wait_for(lambda: any(fields(job)["JobId"] == number and fields(job)["JobState"] == "TIMEOUT" for job in finished()))
 
 
 def fields(job: str) -> dict[str, str]:
@@ -108,11 +127,12 @@ def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: Path, 
 
 
 @slurm
-def test_a_job_that_slurm_ends_goes_on_in_the_next_run(cluster: Path, tmp_path: Path) -> None:
+def test_a_job_whose_time_is_up_goes_on_in_the_next_run(cluster: Path, tmp_path: Path) -> None:
     write_session(tmp_path, simulation() | {"first": {"type": "ab_initio", "particles": "sim", **FEW}})
     session = start(tmp_path, *QUICK, profile="slurm")
     wait_for(lambda: list(tmp_path.glob("results/.first.state/*.pt")))
-    subprocess.run(["scancel", "--user", "root"], check=True)
+    pause(tmp_path, b"ab_initio")
+    let_time_run_out("rule_ab_initio_wildcards_first")
     text, _ = session.communicate(timeout=120)
     assert session.returncode != 0, text
     assert not (tmp_path / "results/first/job.json").exists()
@@ -126,7 +146,7 @@ def test_a_job_that_slurm_ends_goes_on_in_the_next_run(cluster: Path, tmp_path: 
 
 @slurm
 @pytest.mark.slow
-def test_a_live_session_outlives_the_loss_of_a_node(cluster: Path, tmp_path: Path) -> None:
+def test_a_live_session_outlives_the_end_of_its_allocation_and_the_loss_of_a_node(cluster: Path, tmp_path: Path) -> None:
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile/config.yaml").write_text(
@@ -134,18 +154,25 @@ def test_a_live_session_outlives_the_loss_of_a_node(cluster: Path, tmp_path: Pat
     )
     movies = {"type": "import_movies", "files": "raw/*.tif", "pixel_size": 2.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 1.0}
     write_session(tmp_path, {"movies": movies, "motion": {"type": "patch_motion", "exposures": "movies"}})
-    control = {"settle_s": 0.3, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
+    control = {"settle_s": 0.3, "max_wait_s": 1, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
     for folder in ("live", "raw"):
         (tmp_path / folder).mkdir()
     (tmp_path / "live/control.yaml").write_text(yaml.safe_dump(control))
-    for number in range(2):
-        frames = np.random.default_rng(number).poisson(3, (4, 64, 64)).astype(np.uint8)
-        write_tiff_movie(tmp_path / f"raw/{number}.tif", frames)
-    (tmp_path / "live/end").touch()
+    land(tmp_path, 0)
     command = [sys.executable, str(ROOT / "scripts/live.py"), ".", "--profile", "profile", "--configfile", "session.yaml"]
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as session:
+    allocation = ["sbatch", "--time=60", "--mem=1000", "--comment=session", "--output=log", f"--chdir={tmp_path}"]
+    subprocess.run([*allocation, "--wrap", shlex.join(command)], check=True, stdout=subprocess.DEVNULL)
+    wait_for((tmp_path / "results/motion/batches/.0001.partial").exists)
+    pause(tmp_path, b"patch_motion")
+    supervisor = re.search(r"process (\d+)", (tmp_path / "live/supervisor.lock").read_text())
+    let_time_run_out("session")
+    wait_for(lambda: supervisor is not None and not Path("/proc", supervisor[1]).exists())
+    assert not (tmp_path / "live/ended").exists()
+    land(tmp_path, 1)
+    (tmp_path / "live/end").touch()
+    with (tmp_path / "log").open("a") as log, subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as session:
         try:
-            wait_for((tmp_path / "results/motion/batches/.0001.partial").exists)
+            wait_for((tmp_path / "results/motion/batches/.0002.partial").exists)
             lose_node(cluster)
             mend_node()
             assert session.wait(300) == 0, (tmp_path / "log").read_text()[-5000:]
@@ -153,3 +180,9 @@ def test_a_live_session_outlives_the_loss_of_a_node(cluster: Path, tmp_path: Pat
             session.terminate()
     assert len(read_table(tmp_path / "results/motion/exposures.star", "exposures")) == 2
     assert queue() == []
+
+
+def land(folder: Path, number: int) -> None:
+    """A movie of noise."""
+    frames = np.random.default_rng(number).poisson(3, (4, 64, 64)).astype(np.uint8)
+    write_tiff_movie(folder / f"raw/{number}.tif", list(frames))

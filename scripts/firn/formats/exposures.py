@@ -61,7 +61,7 @@ def picks_table(row: Mapping[Any, Any], columns: Mapping[str, Any]) -> pd.DataFr
 
 
 def failed_row(row: Mapping[Any, Any], error: ExposureError) -> dict[str, str]:
-    """Row of failed.star; raises StorageError when the fault is the disk's."""
+    """Row of failed.star; raises MachineError when the fault is the disk's."""
     if str(error).startswith(f"{row.get('movie')}: "):
         blame_storage(str(row["movie"]), error)
     identity = {name: str(row[name]) for name in IDENTITY if name in row}

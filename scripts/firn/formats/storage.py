@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-from firn.errors import StorageError
+from firn.errors import MachineError
 
 SERVER = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO}
 """What a file system says whose server does not answer."""
@@ -27,9 +27,9 @@ def is_bare(folder: str) -> bool:
 
 
 def blame_storage(path: str, error: BaseException) -> None:
-    """Raise StorageError when a file's error is not its own: its folder is away, its server does not answer, or it is there again."""
+    """Raise MachineError when a file's error is not its own: its folder is away, its server does not answer, or it is there again."""
     if away([path]):
-        raise StorageError(f"{path}: its folder {os.path.dirname(path) or '.'} is missing or empty; bring it back") from error
+        raise MachineError(f"{path}: its folder {os.path.dirname(path) or '.'} is missing or empty; bring it back") from error
     number = getattr(error.__cause__, "errno", None)
     if number in SERVER or (number == errno.ENOENT and os.path.exists(path)):
-        raise StorageError(f"{path}: was away while it was read ({os.strerror(number)})") from error
+        raise MachineError(f"{path}: was away while it was read ({os.strerror(number)})") from error

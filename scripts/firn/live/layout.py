@@ -103,6 +103,16 @@ def failed_trial_file(number: int) -> Path:
     return LIVE / "failures" / "tests" / f"{number}.json"
 
 
+def try_log(root: str, batch: str, number: int) -> Path:
+    """Log of a try of a batch."""
+    return Path("logs/live") / root / f"{batch}_{number}.log"
+
+
+def round_log(job: str, name: str, number: int) -> Path:
+    """Log of a try of a round."""
+    return Path("logs") / job / "rounds" / f"{name}_{number}.log"
+
+
 def read_json(path: Path, default: Any) -> Any:
     """Content of a JSON file, or the default where there is none or it is damaged."""
     try:

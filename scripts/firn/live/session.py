@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from firn.errors import InputError, StorageError
+from firn.errors import InputError, MachineError
 from firn.live import alarms, counters, layout
 from firn.live.accept import limits_of
 from firn.live.batches import open_count
 from firn.live.control import Control, Limits, changes, read_control
 from firn.live.ledger import Ledger
+from firn.live.memory import memory_alarm
 from firn.live.page import write_page
 from firn.live.pickers import decided
 from firn.live.points import Points, read_points
@@ -149,7 +150,7 @@ class Session:
     def suffer(self, error: Exception, state: str) -> None:
         """A disk is at fault: say so, as far as it can be said."""
         self.returned |= bool(results_away())
-        sentence = str(error) if isinstance(error, StorageError) else f"the run folder's disk is at fault: {error}"
+        sentence = str(error) if isinstance(error, MachineError) else f"the run folder's disk is at fault: {error}"
         if sentence != self.storage_fault:
             sys.stderr.write(f"waiting: {sentence}\n")
         self.storage_fault = sentence
@@ -195,6 +196,11 @@ class Session:
         maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in refined.items()}
         views = {f"views_{name}": self._views(name, rounds[-1]["folder"]) for name, rounds in refined.items() if rounds}
         found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | views | given_up(self.rounds)
+        opened, jobs = (
+            {root: ledger.opened for root, ledger in self.ledgers.items()},
+            {root: plan["jobs"] for root, plan in self.plan.items()},
+        )
+        found["memory"] = memory_alarm(opened, jobs, self.rounds)
         found |= {f"movies_{root}": sentence for root, sentence in self.away.items()}
         return {key: sentence for key, sentence in found.items() if sentence}
 

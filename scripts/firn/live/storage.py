@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from firn.errors import StorageError
+from firn.errors import MachineError
 from firn.formats.storage import FULL, is_bare
 from firn.live import layout
 from firn.runtime.atomic import write_text
@@ -41,9 +41,9 @@ def results_away(folder: Path = Path()) -> str:
 
 
 def require_results() -> None:
-    """Raise StorageError when the results are away."""
+    """Raise MachineError when the results are away."""
     if sentence := results_away():
-        raise StorageError(sentence)
+        raise MachineError(sentence)
 
 
 def no_room(folder: Path) -> str:

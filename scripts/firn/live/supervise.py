@@ -4,7 +4,9 @@ The session's own end mark says that it is over, never an exit code: one failed 
 """
 
 import fcntl
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from firn.live.storage import no_room, results_away
 
 MARK = "FIRN_LIVE_SESSION"
 """Environment variable by which a session's processes are told from others."""
+PREFIX, QUEUE = "--slurm-jobname-prefix", "squeue"
 SHORTEST_S = 20.0
 QUICK_ENDS = 3
 PAUSE_S = 2.0
@@ -44,14 +47,14 @@ def supervise(snakemake: Sequence[str], folder: Path) -> int:
                 return 0
             _wait_for_storage(folder)
             started = time.monotonic()
-            code = _run([*snakemake, *spare_cores(snakemake), "--directory", str(folder), "live"], folder)
+            code = _run([*snakemake, *spare_cores(snakemake), *queue_names(snakemake, folder), "--directory", str(folder), "live"], folder)
             quick = quick + 1 if code > 0 and time.monotonic() - started < SHORTEST_S and not _storage_fault(folder) else 0
             if quick >= QUICK_ENDS:
                 return code
             time.sleep(0 if (folder / layout.ENDED).exists() else PAUSE_S)
         while True:
             _wait_for_storage(folder)
-            code = _run([*snakemake, "--directory", str(folder)], folder)
+            code = _run([*snakemake, *queue_names(snakemake, folder), "--directory", str(folder)], folder)
             if code <= 0 or not _storage_fault(folder):
                 return code
 
@@ -74,9 +77,40 @@ def spare_cores(command: Sequence[str]) -> list[str]:
     """Arguments that let the tick run beside a machine full of jobs; none where cores are given, or jobs run elsewhere."""
     if {"--cores", "-c", "--jobs", "-j", "--executor", "-e"} & set(command):
         return []
+    return ["--cores", str(LIVE_CORES)] if _executor(command) == "local" else []
+
+
+def queue_names(command: Sequence[str], folder: Path) -> list[str]:
+    """Arguments that give a session's jobs in Slurm's queue names by which they are known; none on other machines."""
+    return [] if PREFIX in command or _executor(command) != "slurm" else [PREFIX, queue_name(folder)]
+
+
+def queue_name(folder: Path) -> str:
+    """The beginning of the names of a run folder's jobs in Slurm's queue."""
+    return f"firn_{hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()}"
+
+
+def _executor(command: Sequence[str]) -> str:
     profile = Path(command[list(command).index("--profile") + 1]) / "config.yaml" if "--profile" in command else None
     settings = yaml.safe_load(profile.read_text(encoding="utf-8")) if profile and profile.exists() else {}
-    return ["--cores", str(LIVE_CORES)] if settings.get("executor", "local") == "local" else []
+    return str(settings.get("executor", "local"))
+
+
+def _cancel_queued(folder: Path) -> None:
+    """Cancel what an earlier run of the session left in Slurm's queue, and return when none of it writes any more."""
+    cancelled: set[str] = set()
+    while left := _queued(queue_name(folder)):
+        if left - cancelled:
+            subprocess.run(["scancel", *sorted(left - cancelled)], check=False)
+            cancelled |= left
+        time.sleep(PAUSE_S)
+
+
+def _queued(name: str) -> set[str]:
+    """Numbers of this user's jobs in Slurm's queue whose names begin so."""
+    words = [QUEUE, "--me", "--noheader", "--format", "%i %j"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    return {number for number, _, job in (line.partition(" ") for line in lines) if job.startswith(name)}
 
 
 def leftovers(folder: Path) -> list[int]:
@@ -96,6 +130,8 @@ def leftovers(folder: Path) -> list[int]:
 def _run(command: list[str], folder: Path) -> int:
     """Snakemake in a process group of its own; what an earlier one left is ended and its lock opened first."""
     _end_leftovers(folder)
+    if PREFIX in command and shutil.which(QUEUE):
+        _cancel_queued(folder)
     for stump in (folder / layout.LIVE).rglob(".*.tmp"):
         stump.unlink(missing_ok=True)
     environment = os.environ | {MARK: str(folder.resolve())}

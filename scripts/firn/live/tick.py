@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from firn.errors import ExposureError, StorageError
+from firn.errors import ExposureError, MachineError
 from firn.formats.storage import away
 from firn.live import layout
 from firn.live.batches import batch_name, in_order, next_batch, open_count, try_wanted
@@ -55,7 +55,7 @@ def _patiently(session: Session, work: Callable[[], Outcome]) -> Outcome:
             outcome = work()
             session.recover(_state(session))
             return outcome
-        except (OSError, StorageError) as error:
+        except (OSError, MachineError) as error:
             session.suffer(error, _state(session))
             time.sleep(STORAGE_S)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from firn.errors import ExposureError, InputError, StorageError
+from firn.errors import ExposureError, InputError, MachineError
 from firn.formats.discovery import identify
 from firn.formats.exposures import failed_row, write_failed
 from firn.formats.storage import away
@@ -30,8 +30,8 @@ from firn.runtime.entry import open_job
 
 KINDS = ("exposures", "picks", "particles")
 NO_SPACE = "No space left on device"
-STORAGE_CODE = 74
-"""Exit code of a process whose disk was at fault; EX_IOERR of sysexits.h."""
+MACHINE_CODE = 71
+"""Exit code of a process whose machine was at fault; EX_OSERR of sysexits.h."""
 LAST_WORDS = 300
 
 
@@ -85,7 +85,7 @@ def _run_alone(steps: Sequence[Step], batch: str, exposure: str) -> None:
     if child.returncode:
         lines = [line for line in child.stderr.splitlines() if line.strip()]
         how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
-        kind = StorageError if child.returncode == STORAGE_CODE or NO_SPACE in child.stderr else InputError
+        kind = MachineError if child.returncode == MACHINE_CODE or NO_SPACE in child.stderr else InputError
         raise kind(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines else how)
 
 
@@ -94,9 +94,9 @@ def main() -> None:
     task = json.load(sys.stdin)
     try:
         run_steps([Step(**entry) for entry in task["steps"]], task["batch"], task["exposure"])
-    except StorageError as error:
+    except MachineError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(STORAGE_CODE)
+        sys.exit(MACHINE_CODE)
     except InputError as error:
         sys.exit(str(error))
 
@@ -117,14 +117,14 @@ def _one_by_one(steps: Sequence[Step], missing: Sequence[Step], files: Sequence[
 
 
 def _try_exposure(steps: Sequence[Step], batch: str, exposure: str, path: str) -> None:
-    """Run the missing jobs for one exposure; the job in which it dies keeps it as failed. A fault of the disk is no exposure's and raises."""
+    """Run the missing jobs for one exposure; the job in which it dies keeps it as failed. A fault of the machine is no exposure's and raises."""
     if not steps:
         return
     try:
         _run_alone(steps, batch, exposure)
     except InputError as error:
         require_results()
-        if isinstance(error, StorageError) or away([path]):
+        if isinstance(error, MachineError) or away([path]):
             raise
         died = next(step for step in steps if not (step.home(batch, exposure) / "job.json").exists())
         _quarantine(died, batch, exposure, path, f"{path}: {died.settings['type']} {error}")

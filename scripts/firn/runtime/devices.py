@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from firn.errors import InputError
+from firn.errors import MachineError
 from firn.formats.tables import read_table
 from firn.runtime.cache_copy import Say
 from firn.runtime.leases import LEASES, lease, visible_devices
@@ -48,14 +48,14 @@ def _for_everybody(folder: Path) -> None:
 
 @contextmanager
 def saying_out_of_memory(device: torch.device) -> Iterator[None]:
-    """Turn a lack of memory in the block into an InputError of one sentence: what was wanted, what there was, what to do."""
+    """Turn a lack of memory in the block into a MachineError of one sentence: what was wanted, what there was, what to do."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         sentence = _out_of_memory(error, device)
         if sentence is None:
             raise
-        raise InputError(sentence) from error
+        raise MachineError(sentence) from error
 
 
 def _out_of_memory(error: BaseException, device: torch.device) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from firn.errors import InputError, StorageError
+from firn.errors import InputError, MachineError
 from firn.formats.tables import read_table, write_table
 from firn.live import layout
 from firn.live.rounds import round_name
@@ -26,7 +26,10 @@ SOURCES = "sources"
 
 
 def make_round(plan: Mapping[str, Any], record: Path, threads: int) -> None:
-    """Make what a round's plan says, unless it is there; the record is left last. Raises what the job raises, except InputError."""
+    """Make what a round's plan says, unless it is there; the record is left last, with a sentence when its particles cannot do yet.
+
+    Raises what the job raises, of InputError only MachineError.
+    """
     home = layout.round_folder(plan["job"], round_name(plan["number"]))
     refused = ""
     if not (home / "job.json").exists():
@@ -36,7 +39,7 @@ def make_round(plan: Mapping[str, Any], record: Path, threads: int) -> None:
                 settings = plan["settings"] | {slot: folders[0] for slot, folders in inputs.items()}
                 with open_job(module.Params, settings, inputs, home, plan["job"], None, threads, plan["lane"]) as job:
                     module.run(job)
-        except StorageError:
+        except MachineError:
             raise
         except InputError as error:
             require_results()
