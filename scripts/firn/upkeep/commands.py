@@ -1,13 +1,21 @@
 """The commands of scripts/upkeep.py: what each takes, and what it prints. Each returns the exit code."""
 
 import argparse
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from firn.errors import InputError
 from firn.upkeep.archive import archived_names, pack, unpack
 from firn.upkeep.links import broken_links, move_raw
 from firn.upkeep.sizes import measure, size_table, spoken_bytes
+from firn.upkeep.validation import judge_run, read_expectations, verdict_table
+
+ROOT = Path(__file__).resolve().parents[3]
+STORE = Path.home() / ".local" / "share" / "firn" / "benchmarks.jsonl"
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -34,7 +42,27 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     restored.add_argument("file", type=Path)
     restored.add_argument("run", type=Path, help="folder that is not there yet")
     restored.set_defaults(command=unpack_run)
+    _add_checks(commands)
     return parser.parse_args(words)
+
+
+def _add_checks(commands: Any) -> None:
+    """Commands that look at the installation and the machine."""
+    installed = commands.add_parser("validate-installation", help="packages, job types, run folder, cache, devices, and a small session")
+    installed.add_argument("--run", type=Path, default=Path(), help="folder in which sessions run; default: this one")
+    installed.set_defaults(command=show_installation)
+    speeds = commands.add_parser("benchmark-system", help="speeds of processors, memory, disk and devices, compared with earlier runs")
+    speeds.add_argument("--folder", type=Path, default=Path(), help="folder whose disk is measured; default: this one")
+    speeds.add_argument("--megabytes", type=int, default=1000, help="size of the file that is written and read there")
+    speeds.add_argument("--store", type=Path, default=STORE, help=f"file of the runs; default: {STORE}")
+    speeds.set_defaults(command=show_speeds)
+    chain = commands.add_parser("extensive-validation", help="a whole session on known data, and its numbers against what is expected")
+    chain.add_argument("run", type=Path, help="folder to run in; what is up to date there does not run again")
+    chain.add_argument("--session", type=Path, default=ROOT / "config" / "config.yaml", help="config; default: the demo")
+    chain.add_argument("--expect", type=Path, default=ROOT / "config" / "validation.yaml", help="bounds by job and metric")
+    chain.add_argument("--profile", default=str(ROOT / "profiles" / "local"), help="profile of Snakemake")
+    chain.add_argument("--judge-only", action="store_true", help="do not run anything, only compare")
+    chain.set_defaults(command=run_validation)
 
 
 def show_sizes(given: argparse.Namespace) -> int:
@@ -74,6 +102,51 @@ def unpack_run(given: argparse.Namespace) -> int:
     lost = unpack(given.file, given.run)
     _say(f"every file is as it was; {len(lost)} links lead to what is not here{': ' + ', '.join(lost[:10]) if lost else ''}")
     return 0
+
+
+def show_installation(given: argparse.Namespace) -> int:
+    """Tell each check when it is done; 1 when one failed."""
+    from firn.upkeep.installation import findings  # torch, which is slow to import
+
+    good = True
+    for found in findings(ROOT, given.run):
+        _say(f"{'--  ' if found.good is None else 'ok  ' if found.good else 'BAD '} {found.name}: {found.told}")
+        good &= found.good is not False
+    return int(not good)
+
+
+def show_speeds(given: argparse.Namespace) -> int:
+    """Measure, compare and keep; 1 when something is clearly slower than it was."""
+    from firn.upkeep.speeds import comparison_table, keep, measure_machine  # torch, which is slow to import
+
+    compared = keep(measure_machine(given.folder, given.megabytes), given.store)
+    _say(comparison_table(compared))
+    return int(any(each.slower for each in compared))
+
+
+def run_validation(given: argparse.Namespace) -> int:
+    """Run the session, and judge its numbers; 1 when one is out of bounds."""
+    expected = read_expectations(given.expect)
+    if not given.judge_only:
+        given.run.mkdir(parents=True, exist_ok=True)
+        if not (given.run / "demo").exists():
+            (given.run / "demo").symlink_to(ROOT / "demo")
+        program = shutil.which("snakemake", path=str(Path(sys.executable).parent)) or "snakemake"
+        command = [
+            program,
+            "--snakefile",
+            str(ROOT / "Snakefile"),
+            "--profile",
+            given.profile,
+            "--configfile",
+            str(given.session.resolve()),
+        ]
+        code = subprocess.run([*command, "--directory", str(given.run)], check=False).returncode
+        if code:
+            raise InputError(f"Snakemake ended with code {code}; see the logs in {given.run / 'logs'}")
+    verdicts = list(judge_run(given.run, expected))
+    _say(verdict_table(verdicts))
+    return int(not all(verdict.good for verdict in verdicts))
 
 
 def _say(text: str) -> None:
