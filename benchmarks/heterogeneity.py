@@ -1,6 +1,8 @@
 """A mixture of three species with false picks: ab-initio from several seeds, then heterogeneous refinement from several starts.
 
-    python benchmarks/heterogeneity.py --models a.cif b.cif c.cif --snr 0.1 --seeds 5 --starts ab_initio truth copies --relion
+Starts: maps of the first ab-initio seed, the species low-passed, these with a map of noise for the false picks, copies of one species.
+
+    python benchmarks/heterogeneity.py --models a.cif b.cif c.cif --snr 0.1 --seeds 1 2 3 4 5 --starts ab_initio truth
 
 Prints one line per run: species found (classes of different species whose map correlates with the truth beyond --found Å), share of
 true particles in the class of their species after the best permutation, classes of the false picks, and CPU seconds of one thread.
@@ -24,11 +26,11 @@ import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from firn.formats.mrc import read_mrc
+from firn.formats.mrc import read_mrc, write_volume
 from firn.formats.tables import read_table
 from firn.jobs import ab_initio, refine_heterogeneous, simulate_particles
 from firn.kernels.align_volumes import align, place
-from firn.kernels.fourier import resize_volumes
+from firn.kernels.fourier import fast_size, resize_volumes
 from firn.kernels.fsc import fsc, resolution_at
 from firn.kernels.mask import soft_sphere
 from firn.runtime.entry import open_job
@@ -39,6 +41,8 @@ RELION = (
     "--dont_combine_weights_via_disc --firstiter_cc --j 1"
 )
 QUICK = {"starts": 3, "grown": 1, "final_iterations": 12, "max_resolution": 15.0}
+FINEST = 15.0
+"""Å. Detail used to lay maps on the truth."""
 RELION_ITERATIONS = 25
 STACK = ["results/stack"]
 
@@ -51,7 +55,7 @@ def main() -> None:
     os.chdir(options.out)
     if not Path("results/stack/job.json").exists():
         simulate(options)
-    for seed in range(1, options.seeds + 1):
+    for seed in options.seeds:
         report(options, f"ab_initio_{seed}", class_tables, lambda name, seed=seed: run_ab_initio(options, name, seed))
     for start in options.starts:
         report(options, f"sorted_{start}", sorted_table, lambda name, start=start: run_sorting(options, name, starts(options, start)))
@@ -64,12 +68,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, kind, default in (
         ("particles", int, 900), ("seed", int, 11), ("snr", float, 0.1), ("junk", float, 0.12), ("box-px", int, 64), ("radius", float, 90.0),
-        ("pixel-size", float, 4.0), ("diameter", float, 200.0), ("seeds", int, 5), ("classes", int, 3), ("found", float, 30.0),
+        ("pixel-size", float, 4.0), ("diameter", float, 200.0), ("classes", int, 3), ("found", float, 30.0),
         ("sorting-box", int, 64), ("iterations", int, 30),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--models", nargs="+", default=["phantom"] * 3, help="phantom, or PDB or mmCIF files")
-    parser.add_argument("--starts", nargs="*", default=["truth", "copies"], choices=["ab_initio", "truth", "copies"])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3, 4, 5], help="of ab-initio reconstructions")
+    parser.add_argument("--starts", nargs="*", default=["ab_initio", "truth"], choices=["ab_initio", "truth", "noise", "copies"])
+    parser.add_argument("--no-rest", action="store_true", help="no class for the rest in ab-initio reconstruction")
     parser.add_argument("--quick", action="store_true", help="a third of the work of the defaults")
     parser.add_argument("--relion", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/heterogeneity"))
@@ -93,14 +99,25 @@ def simulate(options: argparse.Namespace) -> None:
 def starts(options: argparse.Namespace, kind: str) -> list[str]:
     """Folders of the maps to sort by."""
     if kind == "ab_initio":
-        return ["results/ab_initio_1"]
+        return [f"results/ab_initio_{options.seeds[0] if options.seeds else 1}"]
     numbers = range(1, len(options.models) + 1)
-    return [f"results/species_{number if kind == 'truth' else 1}" for number in numbers]
+    species = [f"results/species_{1 if kind == 'copies' else number}" for number in numbers]
+    return [*species, noise_map()] if kind == "noise" else species
+
+
+def noise_map() -> str:
+    """Folder of a map of white noise as strong as the first species."""
+    folder, (volume, pixel_size) = Path("results/species_noise"), read_mrc("results/species_1/map.mrc")
+    folder.mkdir(exist_ok=True)
+    noise = np.random.default_rng(0).normal(scale=volume.std(), size=volume.shape)
+    write_volume(folder / "map.mrc", noise.astype(np.float32), pixel_size)
+    return str(folder)
 
 
 def run_ab_initio(options: argparse.Namespace, name: str, seed: int) -> None:
     """Ab-initio reconstruction of some classes."""
     settings = {"particles": "stack", "classes": options.classes, "particle_diameter": options.diameter, "seed": seed}
+    settings["rest_class"] = not options.no_rest
     settings |= QUICK if options.quick else {}
     with open_job(ab_initio.Params, settings, {"particles": STACK}, Path(f"results/{name}"), name, threads=1) as job:
         ab_initio.run(job)
@@ -175,14 +192,14 @@ def confusion(found: pd.DataFrame, species: int) -> np.ndarray:
 def agreement(options: argparse.Namespace, path: str, species: int) -> float:
     """Å where the correlation with a species falls to 0.5 after alignment, best of both hands."""
     volume, pixel_size = read_mrc(path)
-    found, truth = torch.tensor(volume), torch.tensor(read_mrc(f"results/species_{species + 1}/map.mrc")[0])
-    if len(found) < len(truth):
-        truth = resize_volumes(truth, len(found))
-    n = len(truth)
+    extent = len(volume) * pixel_size
+    n = min(len(volume), fast_size(round(2.2 * extent / FINEST)))
+    found, truth = (resize_volumes(torch.tensor(part), n) for part in (volume, read_mrc(f"results/species_{species + 1}/map.mrc")[0]))
+    pixel_size = extent / n
     ball = soft_sphere(n, options.diameter / 2 / pixel_size, 3.0)
     reached = []
     for hand in (found, torch.roll(found.flip(0), 1 - n % 2, 0)):
-        placement = align(hand, truth, n * pixel_size / 15)
+        placement = align(hand, truth, extent / FINEST)
         aligned = place(hand, placement.rotation, placement.shift)
         reached.append(resolution_at(fsc(aligned * ball, truth * ball), 0.5, pixel_size, n))
     return min(reached)

@@ -154,10 +154,11 @@ def reconstruct_ab_initio(course: Course) -> Result:
         best = _right_signs(course, best)
     state, found = course.full_passes(best)
     course.snapshot("final", state.volumes)
+    if len(state.volumes) == settings.classes:
+        return Result(state.volumes, found, evidences, list(range(settings.classes)))
     members = needed(engine.class_evidence(state, rows, middle), settings.classes)
-    if len(members) < len(state.volumes):
-        state = State([state.volumes[number] for number in members], state.noise, fitted=True)
-        found = engine.assign(state, torch.arange(len(engine), device=engine.floor.device), finest)
+    state = State([state.volumes[number] for number in members], state.noise, fitted=True)
+    found = engine.assign(state, torch.arange(len(engine), device=engine.floor.device), finest)
     return Result(state.volumes, found, evidences, members)
 
 
