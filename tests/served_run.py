@@ -21,6 +21,7 @@ from firn.formats.tables import image_names, write_table
 from firn.live import layout, page
 from firn.live.exposures import Row, write_exposures
 from firn.live.points import read_points
+from firn.live.round_cards import read_rounds
 
 
 @dataclass
@@ -98,7 +99,7 @@ def write_live(count: int = 3) -> None:
         for at in range(count)
     ]  # fmt: skip
     write_exposures(rows)
-    page.write_page(SUMMARY, read_points(), {})
+    page.write_page(SUMMARY, read_points(), {}, read_rounds())
 
 
 def write_classes(folder: Path, kind: str, kept: list[int] | None = None, **settings: object) -> None:

@@ -52,7 +52,7 @@ def some_points(*names: str) -> Points:
 
 
 def written(content: dict[str, Any], points: Points, limits: dict[str, Limits] | None = None) -> str:
-    page.write_page(content, points, limits or {})
+    page.write_page(content, points, limits or {}, read_rounds())
     return page.PAGE.read_text(encoding="utf-8")
 
 

@@ -47,8 +47,8 @@ def stamp(outcomes: Iterable[dict[str, Any]], taken: Mapping[str, list[Any]], no
 
 
 def tally(outcomes: Iterable[Mapping[str, Any]], control: Control, given: Mapping[str, Limits], now: float) -> dict[str, Any]:
-    """Counts of a batch: accepted, rejected, picks, particles, and failed ones by code."""
-    counts: dict[str, Any] = {"time": now, "accepted": 0, "rejected": 0, "picks": 0, "particles": 0, "failed": {}}
+    """Counts of a batch: accepted, rejected, picks, particles, particles of accepted ones (usable), and failed ones by code."""
+    counts: dict[str, Any] = {"time": now, "accepted": 0, "rejected": 0, "picks": 0, "particles": 0, "usable": 0, "failed": {}}
     for outcome in outcomes:
         verdict, _ = verdict_of(outcome, control, given)
         if verdict == "failed":
@@ -57,6 +57,8 @@ def tally(outcomes: Iterable[Mapping[str, Any]], control: Control, given: Mappin
         counts[verdict] += 1
         for kind in ("picks", "particles"):
             counts[kind] += int(outcome["numbers"].get(kind, 0))
+        if verdict == "accepted":
+            counts["usable"] += int(outcome["numbers"].get("particles", 0))
     return counts
 
 

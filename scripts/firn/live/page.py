@@ -15,7 +15,7 @@ from firn.errors import InputError
 from firn.live import layout
 from firn.live.control import Limits
 from firn.live.points import ATTRIBUTES, FITS, LATEST, Points, as_script
-from firn.live.round_cards import read_rounds, round_cards
+from firn.live.round_cards import round_cards
 from firn.runtime.atomic import write_text
 
 PAGE = layout.LIVE / "session.html"
@@ -27,8 +27,10 @@ TAIL_BYTES = 40_000
 TOLD = (r"^(?:let|const) told = ([^\n]*);$", r"^(?:let|const) points = \[(.*?)\];$")
 
 
-def write_page(summary: Mapping[str, Any], points: Points, limits: Mapping[str, Limits]) -> None:
-    """Write the page from the content of session.json, the exposures' numbers and the limits they are judged by."""
+def write_page(
+    summary: Mapping[str, Any], points: Points, limits: Mapping[str, Limits], rounds: Mapping[str, list[dict[str, Any]]]
+) -> None:
+    """Write the page from the content of session.json, the exposures' numbers, the limits they are judged by, and the rounds made."""
     numbers = summary["counters"]
     told = {
         "name": Path.cwd().name,
@@ -43,7 +45,7 @@ def write_page(summary: Mapping[str, Any], points: Points, limits: Mapping[str, 
         "fits": layout.read_json(FITS, []),
         "alarm_log": _last_lines(layout.ALARM_LOG),
         "decision_log": _last_lines(layout.DECISION_LOG),
-        "streams": round_cards(read_rounds(), numbers["particles"], summary["rates"]["particles_per_hour"]),
+        "streams": round_cards(rounds, numbers["particles"], summary["rates"]["particles_per_hour"]),
     }
     shell = (HERE / "session_page.html").read_text(encoding="utf-8")
     parts = {

@@ -32,11 +32,6 @@ def is_collected(session: Session, now: float) -> bool:
     )
 
 
-def forget_verdicts(session: Session) -> None:
-    """Count the particles of accepted exposures again, since what decides about exposures has changed."""
-    session.memory["usable"] = {}
-
-
 def _plan_due(session: Session, now: float) -> bool:
     paused = session.control.state in ("pause", "stop") and not session.ending
     held = session.memory.get("hold", False) or paused
@@ -53,11 +48,9 @@ def _plan_due(session: Session, now: float) -> bool:
 
 
 def _usable(session: Session, root: str) -> int:
-    """Particles of an import's accepted exposures that need not be picked again; read once per batch."""
-    known = session.memory.setdefault("usable", {}).setdefault(root, {})
-    for batch in session.ledgers[root].tallies.keys() - known.keys() - set(session.memory.get("stale", {}).get(root, [])):
-        known[batch] = sum(_accepted(session, root, batch).values())
-    return sum(known.values())
+    """Particles of an import's accepted exposures that need not be picked again."""
+    tallies, stale = session.ledgers[root].tallies, set(session.memory.get("stale", {}).get(root, []))
+    return sum(tally["usable"] for batch, tally in tallies.items() if batch not in stale)
 
 
 def _accepted(session: Session, root: str, batch: str) -> dict[str, int]:

@@ -108,7 +108,7 @@ def _open_again(session: Session) -> bool:
         if open_rounds(session.rounds):
             return False
         forget_particles(session.rounds)
-        session.memory |= {"generation": _latest_number(session), "hold": False, "usable": {}}
+        session.memory |= {"generation": _latest_number(session), "hold": False}
     repicked = [pair for pair in session.memory.get("repicked", []) if pair[1] in session.ledgers[pair[0]].opened]
     room = max(1, session.control.open_batches // 2) - len(repicked)
     waiting = [(root, batch) for root, batches in stale.items() for batch in batches]
@@ -137,7 +137,6 @@ def _open_batch(session: Session, root: str, batch: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     ledger.tallies.pop(batch, None)
     ledger.opened[batch] = 0
-    session.memory.get("usable", {}).get(root, {}).pop(batch, None)
 
 
 def _stale_batches(session: Session) -> dict[str, list[str]]:

@@ -132,10 +132,10 @@ class Session:
         """Refresh session.json and alarms.jsonl."""
         self.told = now
         usage = shutil.disk_usage(".")
-        summary, points = self._summary(now, state), read_points()
+        summary, points, made = self._summary(now, state), read_points(), read_rounds()
         self.memory["disk"] = alarms.sample(self.memory["disk"], now, float(usage.free))
         self.memory["backlog"] = alarms.sample(self.memory["backlog"] if state == "running" else [], now, summary["backlog"])
-        trends = {"storage": self.storage_fault} if self.storage_fault else self._trends(points, summary)
+        trends = {"storage": self.storage_fault} if self.storage_fault else self._trends(points, summary, made)
         found = alarms.find_alarms(self._facts(now, state, trends), self.control.alarms)
         for line in alarms.news(self.active, found):
             layout.append_line(layout.ALARM_LOG, **line)
@@ -143,9 +143,8 @@ class Session:
         summary |= {"alarms": found, "disk_free_gb": round(usage.free / 1e9, 2)}
         summary["workers"] = self._plan_workers(now, points, summary)
         write_json(layout.SESSION, summary)
-        write_page(
-            summary, points, {name: limits for root in self.plan for name, limits in self.limits(root).items()} | self.control.thresholds
-        )
+        limits = {name: limits for root in self.plan for name, limits in self.limits(root).items()} | self.control.thresholds
+        write_page(summary, points, limits, made)
 
     def suffer(self, error: Exception, state: str) -> None:
         """A disk is at fault: say so, as far as it can be said."""
@@ -189,10 +188,10 @@ class Session:
         """Whether too little space is left to start a batch."""
         return shutil.disk_usage(".").free < 1e9 * self.control.alarms.disk_free_gb
 
-    def _trends(self, points: Points, summary: dict[str, Any]) -> dict[str, str]:
+    def _trends(self, points: Points, summary: dict[str, Any], made: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
         rates = summary["rates"]
         slow = backlog_alarm(self.memory["backlog"], rates["found_per_hour"], rates["ready_per_hour"], "backlog" in self.active)
-        refined = resolutions(read_rounds())
+        refined = resolutions(made)
         maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in refined.items()}
         views = {f"views_{name}": self._views(name, rounds[-1]["folder"]) for name, rounds in refined.items() if rounds}
         found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | views | given_up(self.rounds)

@@ -19,7 +19,7 @@ from firn.live.batches import batch_name, in_order, next_batch, open_count, try_
 from firn.live.control import Control
 from firn.live.exposures import Row, append_exposures, write_decisions, write_exposures
 from firn.live.ledger import Ledger
-from firn.live.planning import forget_verdicts, is_collected, tend_rounds
+from firn.live.planning import is_collected, tend_rounds
 from firn.live.repicking import check_choices, tend_pickers, wants_restart
 from firn.live.rounds import open_rounds
 from firn.live.session import TELL_S, Session
@@ -246,7 +246,6 @@ def _judge_all(session: Session, now: float) -> None:
     """Tally every finished batch again, under the thresholds as they are now."""
     from firn.live.outcomes import tally
 
-    forget_verdicts(session)
     for root, ledger in session.ledgers.items():
         before, ledger.tallies = ledger.tallies, {}
         for path in (layout.LIVE / "outcomes" / root).glob("*.json"):
