@@ -3,8 +3,10 @@
     python benchmarks/live.py --exposures 100 1000 10000 --movies 6
 
 Each session is given a past of so many finished exposures (batches of ten, stub results); then single movies land, and each makes a batch whose
-only job is the import. Printed per length: median seconds from the batch being cut to the job's process, from the movie being complete on disk
-to the same (without the time to settle, which is set to 0), Snakemake's CPU per batch and memory, and CPU of one tick.
+only job is the import. Printed per length: median seconds from the batch being cut to the job's process, and from the movie being complete on
+disk to the same (without the time to settle, which is set to 0); the CPU time that a batch costs beside that of its job, between a landing
+and all of it being taken up: Snakemake's, that of its tick from the start of its process (one for each batch here, since movies come singly;
+one tick cuts all batches that wait), and that of all other processes that Snakemake starts; and Snakemake's greatest memory.
 """
 
 import argparse
@@ -40,14 +42,17 @@ IMPORT = {
     "batch_size": 1,
 }
 CONTROL = {"settle_s": 0, "poll_s": 0.1, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
+SETTLED_S = 1.0
+"""For the end of a job to be taken up by Snakemake after its result is there."""
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
 class Watch:
-    """When the process of each import started, and CPU seconds of each tick, by process."""
+    """When the process of each import started, and CPU seconds of each import and tick, by process."""
 
     imports: dict[int, float] = field(default_factory=dict)
+    jobs: dict[int, float] = field(default_factory=dict)
     ticks: dict[int, float] = field(default_factory=dict)
 
     def look(self, folder: Path) -> None:
@@ -61,6 +66,7 @@ class Watch:
                 continue
             if "import_batch" in words:
                 self.imports.setdefault(int(entry.name), began(int(entry.name)))
+                self.jobs[int(entry.name)] = cpu_of(int(entry.name)) or self.jobs.get(int(entry.name), 0.0)
             elif words.rstrip("\0").endswith("tick.py"):
                 self.ticks[int(entry.name)] = cpu_of(int(entry.name)) or self.ticks.get(int(entry.name), 0.0)
 
@@ -72,13 +78,13 @@ def began(process: int) -> float:
     return time.time() - since_boot + int(fields[19]) / TICKS_PER_SECOND
 
 
-def cpu_of(process: int) -> float:
-    """CPU seconds of a process so far, 0 when it is gone."""
+def cpu_of(process: int, first: int = 11) -> float:
+    """CPU seconds of a process so far, 0 when it is gone; first 13: of those that it started and that have ended."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return (int(fields[first]) + int(fields[first + 1])) / TICKS_PER_SECOND
 
 
 def memory_mb(process: int) -> float:
@@ -124,23 +130,34 @@ def measure(folder: Path, exposures: int, movies: int) -> None:
     process = subprocess.Popen([*command, "live", "--configfile", "session.yaml"], stdout=log, stderr=log)
     watch, landed = Watch(), {}
     wait(lambda: layout.SESSION.exists(), process, watch, folder)
-    before = cpu_of(process.pid)
-    for number in range(movies):
-        batch = f"{exposures // 10 + number + 1:04d}"
-        generator = np.random.default_rng(number)
-        write_tiff_movie("raw/next.partial", [generator.poisson(3, (64, 64)).astype(np.uint8) for _ in range(4)])
-        os.replace("raw/next.partial", f"raw/z{number}.tif")
-        landed[batch] = time.time()
-        wait(lambda batch=batch: layout.result_file("movies", batch).exists(), process, watch, folder)
-    per_batch, memory = (cpu_of(process.pid) - before) / movies, memory_mb(process.pid)
+    first = exposures // 10 + 1
+    for number in range(movies + 1):
+        if number == 1:
+            before, ended, done, ticked = cpu_of(process.pid), cpu_of(process.pid, 13), sum(watch.jobs.values()), set(watch.ticks)
+        batch = f"{first + number:04d}"
+        landed[batch] = land(number)
+        wait(lambda batch=batch: layout.outcome_file("movies", batch).exists(), process, watch, folder)
+        time.sleep(SETTLED_S)
+    own, memory = (cpu_of(process.pid) - before) / movies, memory_mb(process.pid)
+    jobs, ended = (sum(watch.jobs.values()) - done) / movies, (cpu_of(process.pid, 13) - ended) / movies
+    ticks = statistics.mean(watch.ticks[tick] for tick in sorted(ticked)[-1:] + sorted(set(watch.ticks) - ticked)[:-1])
     layout.END_MARK.touch()
     process.wait()
+    del landed[f"{first:04d}"]
     cut = {batch: json.loads(layout.batch_file("movies", batch).read_text())["cut"] for batch in landed}
     started = {batch: min(time for time in watch.imports.values() if time > cut[batch] - 0.02) for batch in landed}
     to_start = statistics.median(started[batch] - cut[batch] for batch in landed)
     whole = statistics.median(started[batch] - landed[batch] for batch in landed)
-    ticks = statistics.median(watch.ticks.values())
-    print(f"{exposures:>9} {to_start:>12.2f} {whole:>14.2f} {per_batch:>14.3f} {memory:>10.0f} {ticks:>9.2f}", flush=True)
+    others = max(ended - jobs - ticks, 0.0)
+    print(f"{exposures:>9} {to_start:>12.2f} {whole:>14.2f} {own:>14.3f} {ticks:>10.2f} {others:>11.2f} {memory:>9.0f}", flush=True)
+
+
+def land(number: int) -> float:
+    """A movie comes up whole; when."""
+    generator = np.random.default_rng(number)
+    write_tiff_movie("raw/next.partial", [generator.poisson(3, (64, 64)).astype(np.uint8) for _ in range(4)])
+    os.replace("raw/next.partial", f"raw/z{number}.tif")
+    return time.time()
 
 
 def wait(done: Callable[[], bool], process: subprocess.Popen[bytes], watch: Watch, folder: Path) -> None:
@@ -155,12 +172,12 @@ def wait(done: Callable[[], bool], process: subprocess.Popen[bytes], watch: Watc
 def main() -> None:
     """One line per length of the past."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exposures", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--exposures", type=int, nargs="+", default=[100, 1000, 10000])
     parser.add_argument("--movies", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/live"))
     options = parser.parse_args()
     out = options.out.resolve()
-    print("exposures cut->start_s complete->start_s snakemake_cpu_s memory_mb tick_cpu_s")
+    print("exposures cut->start_s complete->start_s snakemake_cpu_s tick_cpu_s other_cpu_s memory_mb")
     for exposures in options.exposures:
         measure(out / str(exposures), exposures, options.movies)
 

@@ -41,6 +41,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("raw").mkdir()
     decide()
+    monkeypatch.setattr(tick, "TELL_S", 0.0)
     return tmp_path
 
 

@@ -1,6 +1,7 @@
 """What one tick does with files, results, failures and decisions, without Snakemake."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from firn.formats.ids import exposure_id
 from firn.formats.tables import write_table
 from firn.live import layout, targets, tick, workers
+from firn.live.stirring import times_of
 from firn.live.targets import live_targets, record_failure
 from firn.simulate.write_movie import write_tiff_movie
 
@@ -32,6 +34,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("raw").mkdir()
     Path("live").mkdir()
     decide()
+    monkeypatch.setattr(tick, "TELL_S", 0.0)
     return tmp_path
 
 
@@ -86,6 +89,30 @@ def test_a_full_batch_is_cut_and_its_jobs_asked_for(run_folder: Path) -> None:
     files = json.loads(layout.batch_file("movies", "0001").read_text())["files"]
     assert [entry["path"] for entry in files] == ["raw/a.tif", "raw/b.tif", "raw/c.tif"]
     assert session()["counters"]["queued"] == 1
+
+
+def test_a_job_that_waits_is_not_kept_waiting_for_what_is_told_to_people(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tick, "TELL_S", 1e6)
+    land("a", "b", "c")
+    turn()
+    layout.SESSION.unlink()
+    land("d", "e", "f")
+    turn()
+    assert layout.batch_file("movies", "0002").exists()
+    assert not layout.SESSION.exists()
+    monkeypatch.setattr(tick, "TELL_S", 0.0)
+    land("g", "h", "i")
+    turn()
+    assert layout.SESSION.exists()
+
+
+def test_a_file_that_comes_while_a_tick_rests_wakes_it(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[bool] = []
+    os.utime("raw", (1, 1))
+    on_sleep(monkeypatch, lambda: land("a", "b", "c"))
+    monkeypatch.setattr(tick, "rest", lambda before, seconds, every: woken.append(times_of(before) != before))
+    turn()
+    assert woken == [True]
 
 
 def test_no_more_batches_are_open_than_allowed(run_folder: Path) -> None:

@@ -70,7 +70,8 @@ class Session:
             "quiet_since": now,
         } | memory
         rounds = recall(known, [job["name"] for stream in streams for job in stream["jobs"].values()])
-        return cls(plan, ledgers, Control(**memory["control"]), memory, streams, rounds, active=dict(memory["alarms"]))
+        told = memory.pop("told", 0.0)
+        return cls(plan, ledgers, Control(**memory["control"]), memory, streams, rounds, told=told, active=dict(memory["alarms"]))
 
     def heed(self, now: float, check: Callable[[Control], None] = lambda control: None) -> bool:
         """Read what people decided; whether anything changed. A file with a fault changes nothing and raises an alarm.
@@ -116,7 +117,8 @@ class Session:
         """Write what the next tick and Snakemake's targets need; over: why there is no next tick."""
         opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
         remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
-        write_text(layout.STATE, json.dumps(self.memory | {"alarms": self.active, "ledgers": remembered, "rounds": self.rounds}))
+        kept = {"alarms": self.active, "ledgers": remembered, "rounds": self.rounds, "told": self.told}
+        write_text(layout.STATE, json.dumps(self.memory | kept))
         write_json(
             layout.OPEN,
             {

@@ -3,7 +3,6 @@
 All of it passes without harm: nothing is counted as failed, and the session goes on when the disk is back.
 """
 
-import glob
 import os
 import secrets
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from pathlib import Path
 from firn.errors import MachineError
 from firn.formats.storage import FULL, is_bare
 from firn.live import layout
+from firn.live.stirring import fixed_part
 from firn.runtime.atomic import write_text
 
 ROOM = 2**23
@@ -66,15 +66,7 @@ def no_room(folder: Path) -> str:
 
 def movies_away(patterns: Iterable[str], known: Iterable[str]) -> str:
     """A sentence when a folder that is watched, and from which files are known, is missing or empty; nothing otherwise."""
-    for folder in {_fixed_part(pattern) for pattern in patterns}:
+    for folder in {fixed_part(pattern) for pattern in patterns}:
         if is_bare(folder) and any(folder == "." or path.startswith(f"{folder.rstrip('/')}/") for path in known):
             return f"Folder {folder}, from which movies came, is missing or empty; nothing is lost, bring it back (gone for good: put any file there)"
     return ""
-
-
-def _fixed_part(pattern: str) -> str:
-    """The folder of a pattern above the first part that has a wildcard."""
-    fixed = Path(pattern).parent
-    while glob.has_magic(str(fixed)):
-        fixed = fixed.parent
-    return str(fixed)

@@ -23,6 +23,7 @@ from firn.live.planning import is_collected, tend_rounds
 from firn.live.repicking import check_choices, tend_pickers, wants_restart
 from firn.live.rounds import open_rounds
 from firn.live.session import TELL_S, Session
+from firn.live.stirring import folders_of, rest, times_of
 from firn.live.storage import mark_results, movies_away, require_results
 from firn.live.trials import tend_trials, trial_plan
 from firn.live.watch import check_movie, list_files, settled, shape_name, usual_shape, watch
@@ -34,7 +35,7 @@ STORAGE_S = 1.0
 """How long to wait before looking whether a disk is back."""
 Outcome = TypeVar("Outcome")
 REST, LONGEST_SLEEP_S = 20.0, 5.0
-"""How long to rest after a look at the folders, as a multiple of its CPU time; and at most."""
+"""How long to rest after a look at the folders, as a multiple of its CPU time; and at most. A file that comes ends the rest."""
 
 
 def run_tick(plan: dict[str, dict[str, Any]], token: Path, streams: Sequence[dict[str, Any]] = ()) -> None:
@@ -64,7 +65,8 @@ def _begin(session: Session) -> str | None:
     """Take up what is there; nothing when Snakemake was not asked for all that is open, as after a kill, else None."""
     write_decisions(session.control)
     _take_up(session)
-    _finish(session, time.time())
+    if _finish(session, time.time()):
+        session.told = 0.0
     asked = layout.read_json(layout.OPEN, {})
     batches = {root: ledger.opened for root, ledger in session.ledgers.items() if ledger.opened}
     rounds = {
@@ -86,19 +88,23 @@ def _turn(session: Session) -> str | None:
     if session.heed(now, partial(_check, session)):
         write_decisions(session.control)
         _judge_all(session, now)
-    looked = -time.process_time()
+        session.told = 0.0
+    looked, before = -time.process_time(), times_of(_folders(session))
     for root, ledger in session.ledgers.items():
         _look(session, ledger, session.plan[root], now)
     looked += time.process_time()
-    tended = [_plan_tries(session, now), _cut(session, now), _pick_again(session, now), tend_trials(session, now)]
-    if any([*tended, tend_rounds(session, now)]):
+    tried, cut = _plan_tries(session, now), _cut(session, now)
+    if any([tried, _pick_again(session, now), tend_trials(session, now), tend_rounds(session, now)]):
+        session.told, cut = 0.0, True
+    if cut:
         return ""  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
     done = _finish(session, now)
     over = "" if done else _over(session, now)
-    if done or now - session.told > TELL_S:
+    if done or _is_long_untold(session, now):
         session.tell(now, _state(session))
     if not done and not over:
-        time.sleep(max(session.control.poll_s, min(LONGEST_SLEEP_S, REST * looked)))
+        time.sleep(session.control.poll_s)
+        rest(before, min(LONGEST_SLEEP_S, REST * looked) - session.control.poll_s, session.control.poll_s)
     return over or None
 
 
@@ -116,6 +122,21 @@ def _pick_again(session: Session, now: float) -> bool:
     if finished != sum(len(ledger.tallies) for ledger in session.ledgers.values()):
         _write_exposures(session)
     return fresh
+
+
+def _folders(session: Session) -> set[str]:
+    """Folders in which movies and results of batches come up."""
+    found: set[str] = set()
+    for root, ledger in session.ledgers.items():
+        files = chain(ledger.waiting, ledger.taken, ledger.ready, ledger.refused)
+        results = [str(layout.result_file(job, layout.FIRST_BATCH).parents[1]) for job in session.plan[root]["jobs"]]
+        found |= folders_of(session.plan[root]["files"], files).union(results)
+    return found
+
+
+def _is_long_untold(session: Session, now: float) -> bool:
+    """Whether people must be told now; a batch that is cut alone can wait."""
+    return not 0 <= now - session.told <= TELL_S
 
 
 def _look(session: Session, ledger: Ledger, plan: dict[str, Any], now: float) -> None:
@@ -302,8 +323,9 @@ def _is_held_back(session: Session) -> bool:
 
 def _leave(session: Session, over: str, token: Path) -> None:
     """Remember everything, write the token, and remove those of long ago, so that their folder stays small."""
+    if over or _is_long_untold(session, time.time()):  # else a job that waits comes first
+        session.tell(time.time(), over if over in ("stopped", "ended") else _state(session))
     session.remember(over)
-    session.tell(time.time(), over if over in ("stopped", "ended") else _state(session))
     if over == "ended":
         for ledger in session.ledgers.values():
             ledger.close(time.time())
