@@ -1,9 +1,10 @@
 """A live session of simulated movies in which processes are killed at random: what is lost, and what it costs.
 
-    python benchmarks/chaos.py [--kills 20] [--movies 40] [--seed 1] [--hold-round 0] [--out FOLDER]
+    python benchmarks/chaos.py [--kills 20] [--faults 6] [--movies 40] [--seed 1] [--hold-round 0] [--out FOLDER]
 
 Movies of particles land one by one, a few of them cut short. At random moments SIGKILL strikes a job (ticks and rounds of classes among them),
-Snakemake with all that it runs, or the supervisor, which is started again as docs/live.md says. In the end every movie must have one verdict,
+Snakemake with all that it runs, or the supervisor, which is started again as docs/live.md says; or a fault of the storage comes for some
+seconds: the folder of the movies or that of the results is away, or, as root, the run folder's disk is full, which is a small one then. In the end every movie must have one verdict,
 accepted, rejected or failed with a reason, in the session's tables and in those of the whole graph; no file may be cut short or left over; and
 the last round of classes must be made of all particles that are accepted. Prints the kills by kind, the verdicts, and all that is wrong;
 ends with 1 when something is. With --hold-round, the first round of classes is stopped for so many seconds before the kills, as if it took so
@@ -15,11 +16,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from firn.jobs import simulate_movies
 from firn.runtime.entry import open_job
-from workflow.chaos import KINDS, LiveSession, faults, verdicts
+from workflow.chaos import KINDS, LiveSession, faults, fill, verdicts
 
 SIMULATED = {
     "dirty": 0, "size_px": 256, "frames": 6, "pixel_size": 4.0, "dose_per_frame": 5.0, "particles_per_movie": 30, "gain_sd": 0.0,
@@ -43,6 +45,8 @@ JOBS: dict[str, dict[str, Any]] = {
     "class2d": {"type": "classify_2d", "particles": "pre", "classes": 3, "iterations": 6, "max_resolution": 16.0, "particle_diameter": 150.0},
     "keep": {"type": "select_2d", "particles": "class2d", "templates": "class2d"},
 }  # fmt: skip
+FOLDERS = ("raw", "results")
+MOUNT = ("mount", "-t", "tmpfs")
 LIMIT_S = 1800.0
 FIRST = 6
 """Movies after which the first round is due."""
@@ -51,7 +55,7 @@ FIRST = 6
 def main() -> None:
     """Simulate, run, kill, check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("kills", 20), ("movies", 40), ("cut-short", 2), ("seed", 1)):
+    for name, default in (("kills", 20), ("faults", 6), ("movies", 40), ("cut-short", 2), ("seed", 1), ("disk-mb", 400)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--hold-round", type=float, default=0.0, help="seconds for which the first round is stopped")
     parser.add_argument("--interval", type=float, default=6.0, help="seconds between movies")
@@ -60,27 +64,43 @@ def main() -> None:
     out = given.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
     ready = simulate(out / "ready", given)
-    (out / "run").mkdir()
+    (out / "disk").mkdir()
+    small = (
+        os.getuid() == 0
+        and given.faults
+        and not subprocess.run([*MOUNT, f"-osize={given.disk_mb}m", "firn-chaos", out / "disk"]).returncode
+    )
+    kinds = [*("away " + name for name in FOLDERS), *(["full disk"] if small else [])]
+    try:
+        wrong = survive(out / "disk/run", ready, kinds, given)
+    finally:
+        if small:
+            subprocess.run(["umount", "--lazy", out / "disk"], check=True)
+    print("\n".join(wrong) or "nothing is lost")
+    sys.exit(1 if wrong else 0)
+
+
+def survive(run: Path, ready: list[Path], kinds: list[str], given: argparse.Namespace) -> list[str]:
+    """Run a session in which things happen, and print what came of it; what is wrong in the end."""
+    run.mkdir()
     chance, struck, started = random.Random(given.seed), Counter[str](), time.monotonic()
-    session = LiveSession(out / "run", JOBS)
+    session = LiveSession(run, JOBS, {"alarms": {"disk_free_gb": 0.02}})
     try:
         if given.hold_round:
             hold_round(session, ready, given)
-        for kind in strike(session, ready, chance, given):
+        for kind in strike(session, ready, chance, kinds, given):
             struck[kind] += 1
         collected = time.monotonic() - started
         code = session.end(LIMIT_S)
     finally:
         session.stop()
     print(f"movies landed in {collected:.0f} s, all done after {time.monotonic() - started:.0f} s, exit code {code}")
-    print("killed: " + ", ".join(f"{count} {kind}" for kind, count in sorted(struck.items())))
+    print("struck: " + ", ".join(f"{count} {kind}" for kind, count in sorted(struck.items())))
     found = verdicts(session.folder)
     print(
         "verdicts: " + ", ".join(f"{count} {word}" for word, count in Counter(word for words in found.values() for word in words).items())
     )
-    wrong = faults(session.folder, "movies", "pre") + ([] if code == 0 else [f"exit code {code}"])
-    print("\n".join(wrong) or "nothing is lost")
-    sys.exit(1 if wrong else 0)
+    return faults(session.folder, "movies", "pre") + ([] if code == 0 else [f"exit code {code}"])
 
 
 def simulate(folder: Path, given: argparse.Namespace) -> list[Path]:
@@ -104,7 +124,7 @@ def hold_round(session: LiveSession, ready: list[Path], given: argparse.Namespac
     os.kill(process, signal.SIGSTOP)
     before, began = finished_batches(session), time.monotonic()
     while (now := time.monotonic()) < began + given.hold_round:
-        if len(ready) > given.kills // 2 and now > began + 2 * given.interval * (session.landed - FIRST):
+        if len(ready) > len(JOBS) and now > began + 2 * given.interval * (session.landed - FIRST):
             land(session, ready.pop())
         time.sleep(0.1)
     done, landed = finished_batches(session) - before, session.landed - FIRST
@@ -126,24 +146,51 @@ def land(session: LiveSession, movie: Path) -> None:
     session.landed += 1
 
 
-def strike(session: LiveSession, ready: list[Path], chance: random.Random, given: argparse.Namespace) -> Iterator[str]:
-    """Let movies land, and kill meanwhile and until all kills are done; each thing that was killed."""
-    pace = given.interval * given.movies / given.kills
-    next_movie, next_kill, killed, waiting = time.monotonic(), time.monotonic() + 15, 0, list(ready)
-    while waiting or killed < given.kills:
+def strike(session: LiveSession, ready: list[Path], chance: random.Random, kinds: list[str], given: argparse.Namespace) -> Iterator[str]:
+    """Let movies land, and kill processes and bring faults meanwhile, until all is done; each thing that was done."""
+    planned = ["kill"] * given.kills + ["fault"] * given.faults
+    chance.shuffle(planned)
+    pace = given.interval * len(ready) / max(len(planned), 1)
+    next_movie, next_blow, waiting = time.monotonic(), time.monotonic() + 15, list(ready)
+    while waiting or planned:
         now = time.monotonic()
         if waiting and now >= next_movie:
             land(session, waiting.pop())
             next_movie = now + given.interval
-        if killed < given.kills and now >= next_kill:
-            what = session.kill(chance.choice(KINDS), chance)
+        if planned and now >= next_blow:
+            what = session.kill(chance.choice(KINDS), chance) if planned[-1] == "kill" else bring(session, chance.choice(kinds), chance)
             if what:
-                killed, next_kill = killed + 1, now + chance.uniform(0.5, 1.5) * pace
-                print(f"{now:.1f} killed {what}", flush=True)
+                planned.pop()
+                next_blow = now + chance.uniform(0.5, 1.5) * pace
+                print(f"{now:.0f} {what}", flush=True)
                 yield what
         if session.process.poll() is not None:
             sys.exit(f"the supervisor ended with {session.process.returncode}: {session.text()}")
         time.sleep(0.1)
+
+
+def bring(session: LiveSession, kind: str, chance: random.Random) -> str:
+    """Bring a fault of the storage, and mend it after some seconds; its kind."""
+    seconds = chance.uniform(3, 20)
+    if kind == "full disk":
+        filler = session.folder.parent / "filler"
+        fill(filler)
+        time.sleep(seconds)
+        filler.unlink()
+        return kind
+    folder = session.folder / kind.removeprefix("away ")
+    if not folder.exists():
+        return ""
+    kept = folder.with_name(f"{folder.name}.kept")
+    folder.rename(kept)
+    time.sleep(seconds)
+    for number in range(100):
+        with suppress(OSError):
+            if folder.exists():
+                folder.rename(session.folder.parent / f"instead.{time.time_ns()}.{number}")
+            kept.rename(folder)
+            return kind
+    raise TimeoutError(f"{folder} comes up again and again")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from firn.live import layout
 from firn.simulate.write_movie import truncate_file, write_tiff_movie
-from workflow.chaos import KINDS, LiveSession, faults, verdicts
+from workflow.chaos import KINDS, LiveSession, faults, fill, verdicts
 
 IMPORT: dict[str, Any] = {
     "type": "import_movies", "files": "raw/*.tif", "pixel_size": 2.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 1.0, "batch_size": 2,
@@ -104,17 +104,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def fill(path: Path) -> None:
-    """Take all the room that is left on a disk."""
-    with path.open("wb", buffering=0) as stream:
-        for size in (2**20, 2**12, 1):
-            try:
-                while stream.write(bytes(size)):
-                    pass
-            except OSError:
-                continue
 
 
 def test_a_full_disk_holds_the_session_up_and_loses_nothing(small_disk: Path) -> None:

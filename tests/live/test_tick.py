@@ -1,5 +1,6 @@
 """What one tick does with files, results, failures and decisions, without Snakemake."""
 
+import errno
 import json
 import os
 import time
@@ -203,6 +204,71 @@ def test_a_failed_batch_is_tried_as_new_nodes(run_folder: Path) -> None:
     layout.END_MARK.touch()
     assert turn() == []
     assert session()["counters"]["accepted"] == 3
+
+
+def test_nothing_is_tried_again_while_the_disk_is_nearly_full(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b", "c")
+    turn()
+    record_failure("results/movies/batches/0001/job.json")
+    decide(alarms={"disk_free_gb": 1e9})
+    on_sleep(monkeypatch, lambda: decide())
+    assert turn()[0] == "live/tries/movies/0001/1.json"
+    assert [(line["alarm"], line["event"]) for line in alarm_lines()] == [("disk", "raised"), ("disk", "cleared")]
+
+
+def test_a_tick_waits_for_results_that_are_away_and_lets_snakemake_start_again(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b", "c")
+    turn()
+    finish("0001")
+    Path("results").rename("elsewhere")
+    assert live_targets(PLAN) == ["live/ticks/000002"]
+    on_sleep(monkeypatch, lambda: Path("elsewhere").rename("results"))
+    assert turn() == []
+    assert [(line["alarm"], line["event"]) for line in alarm_lines()] == [("storage", "raised"), ("storage", "cleared")]
+    monkeypatch.setattr(targets, "STARTED", time.time())
+    layout.END_MARK.touch()
+    assert turn() == []
+    assert session()["counters"]["accepted"] == 3
+
+
+def test_a_tick_waits_for_a_full_disk_and_tells_of_it_afterwards(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, full = os.replace, [True]
+
+    def replace(*paths: Any) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(*paths)
+
+    def make_room() -> None:
+        full[0] = False
+
+    layout.RESULTS_KNOWN.write_text("mark")
+    layout.RESULTS_MARK.parent.mkdir()
+    layout.RESULTS_MARK.write_text("mark")
+    land("a", "b", "c")
+    monkeypatch.setattr(os, "replace", replace)
+    on_sleep(monkeypatch, make_room)
+    assert turn()[0] == "results/movies/batches/0001/job.json"
+    assert {(line["alarm"], line["event"]) for line in alarm_lines()} == {("storage", "raised"), ("storage", "cleared")}
+    assert not [path for path in Path().rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_nothing_is_begun_with_movies_that_are_away_and_the_session_does_not_end(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b")
+    decide(max_wait_s=0)
+    turn()
+    record_failure("results/movies/batches/0001/job.json")
+    layout.END_MARK.touch()
+    Path("raw").rename("elsewhere")
+    on_sleep(monkeypatch, lambda: Path("elsewhere").rename("raw"))
+    assert turn()[0] == "live/tries/movies/0001/1.json"
+    sentences = [line["sentence"] for line in alarm_lines() if line["alarm"] == "movies_movies"]
+    assert sentences[0].startswith("Folder raw, from which movies came")
+
+
+def alarm_lines() -> list[dict[str, Any]]:
+    """What was written about alarms."""
+    return [json.loads(line) for line in layout.ALARM_LOG.read_text().splitlines()]
 
 
 def test_snakemake_starts_again_once_when_a_try_made_the_first_import(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,17 @@ class LiveSession:
                 os.kill(process, signal.SIGKILL)
 
 
+def fill(path: Path) -> None:
+    """Take all the room that is left on a disk."""
+    with path.open("wb", buffering=0) as stream:
+        for size in (2**20, 2**12, 1):
+            try:
+                while stream.write(bytes(size)):
+                    pass
+            except OSError:
+                continue
+
+
 def verdicts(folder: Path) -> dict[str, list[str]]:
     """All verdicts that an ended session has of each movie; a sound session has one."""
     found: dict[str, list[str]] = {}

@@ -15,7 +15,8 @@ DECIDING = ("thresholds", "reject", "accept")
 
 def tend_rounds(session: Session, now: float) -> bool:
     """Look after all rounds; whether Snakemake has something new to do."""
-    found = [refresh(job, entries[-1], now) for job, entries in session.rounds.items() if entries and entries[-1]["state"] == "open"]
+    full = session.disk_is_full()
+    found = [refresh(job, entries[-1], now, full) for job, entries in session.rounds.items() if entries and entries[-1]["state"] == "open"]
     if "ended" in found:
         write_table(session.rounds)
         thin_out(session.rounds)

@@ -62,8 +62,8 @@ def needs_of(job: str, name: str) -> list[str]:
     return list(layout.read_json(layout.round_file(job, name), {}).get("needs", []))
 
 
-def refresh(job: str, entry: Round, now: float) -> str:
-    """Look at what an open round has left: `ended`, `again` when it is to be tried again, or nothing."""
+def refresh(job: str, entry: Round, now: float, hold: bool = False) -> str:
+    """Look at what an open round has left: `ended`, `again` when it is to be tried again, which `hold` puts off, or nothing."""
     name = round_name(entry["number"])
     token = layout.read_json(layout.round_try_file(job, name, entry["try"]), None)
     if token is not None:
@@ -71,7 +71,7 @@ def refresh(job: str, entry: Round, now: float) -> str:
         entry |= _told(layout.read_json(layout.round_folder(job, name) / "job.json", {}))
         return "ended"
     failed = layout.read_json(layout.failed_round_file(job, name, entry["try"]), None)
-    if failed is None:
+    if failed is None or hold:
         return ""
     if entry["try"] >= MOST_TRIES:
         entry |= {"state": "failed", "sentence": f"failed {MOST_TRIES} times; its log tells more", "finished": round(now, 1)}

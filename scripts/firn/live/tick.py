@@ -195,14 +195,16 @@ def _cut(session: Session, now: float) -> bool:
 
 def _hold(session: Session, root: str, paths: Sequence[str]) -> bool:
     """Whether files are away with their folder, so that nothing is to be begun with them."""
-    if path := away(paths):
+    if not session.away[root] and (path := away(paths)):
         session.away[root] = f"{path} and its folder are away; nothing is lost, bring them back"
     return bool(session.away[root])
 
 
 def _plan_tries(session: Session, now: float) -> bool:
-    """Raise the number of the try of every batch that failed; whether any was."""
+    """Raise the number of the try of every batch that failed; whether any was. A disk that is nearly full would make them fail again."""
     fresh = False
+    if session.disk_is_full():
+        return fresh
     for root, ledger in session.ledgers.items():
         for batch, number in ledger.opened.items():
             if _failed(session.plan[root]["jobs"], root, batch, number, now) and not _hold(session, root, ledger.files_of(batch)):
