@@ -32,6 +32,18 @@ CLOSED = """([n, radius]) => {
   return { euler: places.length / 3 - edges.size + triangles.length / 3, seams: [...edges.values()].filter(count => count !== 2).length, volume, least: Math.min(...radii), most: Math.max(...radii), slant: Math.min(...slants) };
 }"""
 """What a surface net makes of a ball: vertices less edges plus triangles, edges without two triangles, volume by Gauss's theorem, radii, normals."""
+NOISE = """n => {
+  const data = new Float32Array(n ** 3), edges = new Map();
+  let state = 12345;
+  for (let z = 1; z < n - 2; z += 1) for (let y = 1; y < n - 2; y += 1) for (let x = 1; x < n - 2; x += 1) { state = (1103515245 * state + 12345) % 2147483648; data[x + n * (y + n * z)] = state / 2147483648; }
+  const { places, triangles } = surfaceNet(data, n, 0.6);
+  for (let t = 0; t < triangles.length; t += 3) for (const [one, other] of [[0, 1], [1, 2], [2, 0]]) {
+    const key = [triangles[t + one], triangles[t + other]], sign = key[0] < key[1] ? 1 : -1, name = key.sort((p, q) => p - q).join(" ");
+    edges.set(name, (edges.get(name) || 0) + sign);
+  }
+  return [Math.max(...[...edges.values()].map(Math.abs)), triangles.length > 30000, new Set(triangles).size === places.length / 3];
+}"""
+"""Of noise within an empty rim: how often an edge is passed more in one direction than in the other, and whether every vertex is used."""
 PIECES = """() => {
   const n = 40, data = new Float32Array(n ** 3);
   for (const [cx, cy, cz, radius] of [[14, 20, 20, 9], [33, 20, 20, 2]]) for (let z = 0; z < n; z += 1) for (let y = 0; y < n; y += 1) for (let x = 0; x < n; x += 1)
@@ -92,6 +104,11 @@ def test_the_surface_of_a_ball_is_closed_and_where_it_should_be(lab: Site, visit
     assert radius - 0.15 < found["least"] <= found["most"] < radius + 0.15
     assert found["volume"] == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02)
     assert found["slant"] > 0.99
+
+
+def test_the_surface_of_noise_is_closed_and_has_two_sides(lab: Site, visit: Visit) -> None:
+    unbalanced, ragged, used = visit(f"http://{lab.host}/maps").page.evaluate(NOISE, 24)
+    assert (unbalanced, ragged, used) == (0, True, True)
 
 
 @pytest.fixture
