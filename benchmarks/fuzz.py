@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FunctionType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -132,7 +133,8 @@ def run_guided(readers: list[Reader], seconds: float) -> None:
             corpus.mkdir()
             (corpus / "sound").write_bytes(sound_bytes(reader, folder))
             logging.disable(logging.CRITICAL)
-            atheris.instrument_all()
+            for function in _own_functions():
+                atheris.instrument_func(function)
             options = [
                 f"-max_total_time={int(seconds)}",
                 f"-timeout={LONGEST_S}",
@@ -143,6 +145,17 @@ def run_guided(readers: list[Reader], seconds: float) -> None:
             atheris.Setup([reader.name, *options, str(corpus)], partial(_try_bytes, reader, folder / reader.file))
             atheris.Fuzz()
         print(f"{reader.name}: {'no fault' if os.waitpid(child, 0)[1] == 0 else 'FAULT'}", flush=True)
+
+
+def _own_functions() -> list[FunctionType]:
+    """Those of the readers, whose branches guide the fuzzer."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(("firn.formats.", "firn.live.control", "firn.dag."))]
+    return [
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, FunctionType) and each.__module__ == module.__name__
+    ]
 
 
 def _try_bytes(reader: Reader, path: Path, data: bytes) -> None:

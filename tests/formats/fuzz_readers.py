@@ -10,7 +10,6 @@ import mrcfile
 import numpy as np
 import pandas as pd
 import tifffile
-import yaml
 
 from firn.dag.catalogue import Catalogue
 from firn.dag.collection import live_plan
@@ -35,6 +34,7 @@ from firn.formats.sidecar import read_sidecar
 from firn.formats.star import read_star
 from firn.formats.tables import image_names, read_table, split_image_names, write_table
 from firn.formats.volumes import read_volume
+from firn.formats.yaml_text import read_yaml
 from firn.jobs import inspect_picks, select_2d
 from firn.live.control import read_control
 from firn.runtime.leases import devices_of
@@ -247,11 +247,8 @@ CATALOGUE = Catalogue(ROOT / "config" / "schema.json")
 
 
 def _session(path: Path) -> None:
-    """As Snakemake reads a config; what is no YAML never comes to firn."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return
+    """A config, if it is one: what is no mapping never comes to firn, since Snakemake reads it first."""
+    config = read_yaml(path, "a session")
     if isinstance(config, dict):
         read_session(config)
 

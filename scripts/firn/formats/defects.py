@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 from firn.formats.compressed import ENDINGS
 from firn.formats.mrc import read_mrc
 from firn.formats.tiff import iterate_tiff
@@ -58,7 +58,7 @@ def falcon_defects(text: str, shape: tuple[int, int], path: str | os.PathLike) -
             for box in _falcon_boxes(element.tag, numbers):
                 _draw(defects, box)
     except ValueError as error:
-        raise InputError(f"{path}: its list of defects cannot be read ({error})") from error
+        raise InputError(f"{path}: its list of defects cannot be read ({brief(error)})") from error
     return defects
 
 
@@ -111,7 +111,7 @@ def _read_rows(path: str | os.PathLike, lines: list[tuple[int, list[str]]], shap
         values = _integers(path, number, words)
         x, y, width, height = values if len(values) == 4 else (*values, 1, 1) if len(values) == 2 else (-1, -1, 0, 0)
         if min(x, y) < 0 or min(width, height) < 1 or x + width > shape[1] or y + height > shape[0]:
-            raise InputError(f"{path}: row {number} is {values}, not 'x y width height' inside {shape[1]} x {shape[0]} pixels")
+            raise InputError(f"{path}: row {number} is {brief(values)}, not 'x y width height' inside {shape[1]} x {shape[0]} pixels")
         _draw(defects, Box(x, y, x + width, y + height))
     return defects
 
@@ -126,7 +126,7 @@ def _read_serialem(path: str | os.PathLike, lines: list[tuple[int, list[str]]], 
     except (KeyError, IndexError) as error:
         raise InputError(f"{path}: names no CameraSizeX and CameraSizeY, so its defects cannot be placed") from error
     if min(size) < 1 or size[0] * shape[1] != size[1] * shape[0] or not {size[0] / shape[0], shape[0] / size[0]} & {1.0, 2.0, 4.0}:
-        raise InputError(f"{path}: is for a camera of {size[1]} x {size[0]} pixels, but the movies are {shape[1]} x {shape[0]}")
+        raise InputError(f"{path}: is for a camera of {brief(f'{size[1]} x {size[0]}')} pixels, but the movies are {shape[1]} x {shape[0]}")
     defects = np.zeros(size, dtype=bool)
     pixel = {0: 1, 1: 2}.get(max(0, *told.get("WasScaled", [0])[:1]), 4)
     for number, words in lines:
@@ -145,7 +145,7 @@ def _serialem_boxes(key: str, values: list[int], pixel: int, where: str) -> list
         return [Box(0, y, None, y + 1) for y in values]
     if key in ("PartialBadColumn", "PartialBadRow"):
         if len(values) < 4:
-            raise InputError(f"{where} is '{key} {' '.join(map(str, values))}', not {key} followed by start, width, first and last")
+            raise InputError(f"{where} is '{key} {brief(' '.join(map(str, values)))}', not {key} followed by start, width, first and last")
         start, width, first, last = values[:4]
         return [Box(start, first, start + width, last + 1) if key == "PartialBadColumn" else Box(first, start, last + 1, start + width)]
     return []
@@ -178,4 +178,4 @@ def _integers(path: str | os.PathLike, number: int, words: list[str]) -> list[in
     try:
         return [int(word) for word in words]
     except ValueError as error:
-        raise InputError(f"{path}: row {number} cannot be read as a defect ({error}); known are {FORMS}") from error
+        raise InputError(f"{path}: row {number} cannot be read as a defect ({brief(error)}); known are {FORMS}") from error
