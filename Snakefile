@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firn.dag.collection import batch_view, collected_batches, collected_imports, whole_imports
 from firn.dag.inputs import batch_files, files, folders, parents, pattern
-from firn.dag.picking import as_decided
+from firn.dag.picking import as_decided, inspected_apart
 from firn.dag.session import load_session
 
 if not config:

@@ -7,7 +7,8 @@ wildcard_constraints:
 
 
 graph = load_session(config, f"{workflow.basedir}/config/schema.json")
-scattered_jobs = pattern(graph.scattered() + collected_imports(graph))
+scattered_jobs = pattern(graph.scattered() + collected_imports(graph) + inspected_apart(graph))
+whole_inspections = pattern([job for job in graph.names_of("inspect_picks") if job not in inspected_apart(graph)])
 
 
 def jobs_of(job_type):

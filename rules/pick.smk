@@ -122,7 +122,7 @@ rule inspect_picks:
     benchmark:
         "logs/{job}.tsv"
     wildcard_constraints:
-        job=jobs_of("inspect_picks"),
+        job=whole_inspections,
     conda:
         "../envs/firn.yaml"
     threads: 1

@@ -10,7 +10,7 @@ from firn.dag.catalogue import Catalogue
 from firn.dag.collection import batch_steps, batch_view, live_plan
 from firn.dag.graph import Graph
 from firn.dag.inputs import files, folders
-from firn.dag.picking import as_decided, picking_plan
+from firn.dag.picking import as_decided, inspected_apart, picking_plan
 from firn.live import layout
 
 SCHEMA = Path(__file__).resolve().parents[2] / "config/schema.json"
@@ -94,6 +94,23 @@ def test_of_the_fused_job_only_picks_and_limits_are_compared(graph: Graph) -> No
     names = picking_plan(other, "movies", ["movies", "pre"])["picked"][0]["jobs"]["pre"]
     assert {"blob_min_diameter", "template_diameter", "limit_min_ncc", "templates"} <= set(names)
     assert not any(name.startswith(("motion_", "ctf_", "extract_")) for name in names)
+
+
+def test_limits_of_batches_that_are_picked_in_several_ways_stay_apart_in_the_whole_graph(graph: Graph) -> None:
+    layout.ENDED.touch()
+    assert inspected_apart(graph) == []
+    decide(("0001", {"blobs": TEMPLATES, "picks": LIMITS}))
+    assert inspected_apart(graph) == []
+    assert files(batch_view(graph, "stack", "0002"), "stack", "0002") == ["results/ctf/batches/0002/job.json", "results/picks/job.json"]
+    decide(("0009", {"blobs": TEMPLATES, "picks": LIMITS}))
+    assert inspected_apart(graph) == ["picks"]
+    assert files(batch_view(graph, "stack", "0002"), "stack", "0002") == [
+        "results/ctf/batches/0002/job.json",
+        "results/picks/batches/0002/job.json",
+    ]
+    assert [batch_view(graph, "picks", batch).settings("picks")["min_ncc"] for batch in ("0002", "0010")] == [None, 0.3]
+    decide(("0009", {"blobs": TEMPLATES, "picks": LIMITS}), ("0001", {}))
+    assert inspected_apart(graph) == []
 
 
 def test_hand_decisions_on_all_picks_are_not_waited_for_while_movies_come(graph: Graph) -> None:

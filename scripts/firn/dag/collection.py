@@ -11,7 +11,7 @@ from typing import Any
 
 from firn.dag.graph import Graph, Reference
 from firn.dag.inputs import folders
-from firn.dag.picking import INSPECTION, as_decided, picking_plan
+from firn.dag.picking import INSPECTION, as_decided, inspected_apart, picking_plan
 from firn.live import layout, targets
 
 COLLECTABLE = ("import_movies",)
@@ -34,7 +34,7 @@ def as_collected(graph: Graph) -> Graph:
     if not collected:
         return graph
     view = copy.copy(graph)
-    view.collected = frozenset(collected)
+    view.collected = frozenset(collected) | frozenset(inspected_apart(graph))
     if not layout.ENDED.exists():
         inspections = graph.names_of(INSPECTION)
         view.references = stepped_over(graph)

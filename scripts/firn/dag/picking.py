@@ -28,6 +28,14 @@ def decision_at(root: str, batch: str | None) -> dict[str, Any] | None:
     return counts[-1] if counts else None
 
 
+def inspected_apart(graph: Graph) -> list[str]:
+    """Inspections of batches that are picked in several ways, whose limits are set batch by batch for good."""
+    if not layout.PICKERS.exists():
+        return []
+    roots = {job: graph.root_import(job) for job in graph.names_of(INSPECTION)}
+    return [job for job, root in roots.items() if decision_at(root, None) != decision_at(root, layout.FIRST_BATCH)]
+
+
 def as_decided(graph: Graph, job: str, batch: str | None = None) -> Graph:
     """The graph as it counts for a job, in one batch or in whole: with the last decision about how is picked."""
     if graph.jobs[job]["type"] not in (*PICKERS, FUSED, INSPECTION) or not layout.PICKERS.exists():

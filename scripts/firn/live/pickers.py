@@ -23,6 +23,8 @@ PREFIX = {"blob_picker": "blob_", "template_picker": "template_"}
 FEWEST_KEPT = 100
 """Particles in good classes with which a session goes over to templates by itself."""
 
+SHOWN_TRIALS = 3
+
 Picking = Mapping[str, Mapping[str, Any]]
 """`pickers` and `inspections` of an import, as firn.dag.picking tells."""
 
@@ -131,6 +133,20 @@ def templates_of(name: str | None, rounds: Rounds) -> str:
         known = [f"{job}/{entry['number']}" for job, entries in selections.items() for entry in entries if entry["state"] == "done"]
         raise InputError(f"picker.templates: there are no classes in {folder}{hint_at(name, [*known, 'latest'])}")
     return str(folder)
+
+
+def told_trials() -> list[dict[str, Any]]:
+    """What the last pickers tried on one exposure told, the latest first, for people."""
+    numbers = sorted((int(path.name) for path in layout.trial_folder(0).parent.glob("[0-9]*")), reverse=True)
+    return [_told(number) for number in numbers[:SHOWN_TRIALS]]
+
+
+def _told(number: int) -> dict[str, Any]:
+    folder, known = layout.trial_folder(number), {"test": number, "folder": str(layout.trial_folder(number))}
+    if layout.failed_trial_file(number).exists():
+        return known | {"refused": f"it died; logs/live/test_{number}.log tells more"}
+    names = ("exposure", "found", "kept", "limits", "refused", "pictures")
+    return known | {name: value for name, value in layout.read_json(folder / "result.json", {}).items() if name in names}
 
 
 def write_decision(

@@ -18,7 +18,7 @@ from firn.live.control import Control, Limits, changes, read_control
 from firn.live.ledger import Ledger
 from firn.live.memory import memory_alarm
 from firn.live.page import write_page
-from firn.live.pickers import decided
+from firn.live.pickers import decided, told_trials
 from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
 from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
@@ -253,6 +253,7 @@ class Session:
             "last_refused": counters.last_refused(ledgers),
             "imports": {ledger.root: counters.count([ledger]) for ledger in ledgers},
             "rounds": latest_rounds(self.rounds),
+            "tests": told_trials(),
             "picking": {"decisions": len(decided()), "batches_to_pick_again": sum(map(len, self.memory.get("stale", {}).values()))},
             "batches_in_work": open_count({ledger.root: ledger.opened for ledger in ledgers}),
         }

@@ -261,7 +261,11 @@ def _take_up(session: Session) -> None:
         ledger.opened = {batch: number for batch, number in ledger.opened.items() if batch not in known}
         if len(known) + len(ledger.opened) < ledger.batches:
             ledger.opened |= {batch: 0 for batch in layout.batch_ids(root) if batch not in known | ledger.opened.keys()}
-    if any(len(ledger.tallies) != len(list((layout.LIVE / "outcomes" / root).glob("*.json"))) for root, ledger in session.ledgers.items()):
+    if any(
+        len(ledger.tallies) != len(list((layout.LIVE / "outcomes" / root).glob("*.json")))
+        or any("usable" not in tally for tally in ledger.tallies.values())
+        for root, ledger in session.ledgers.items()
+    ):
         _judge_all(session, time.time())
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from firn.errors import InputError, hint_at
+from firn.formats.ids import exposure_id
 from firn.live import layout
 from firn.live.accept import names_of
-from firn.live.batches import in_order
 from firn.live.control import PickerTest
 from firn.live.pickers import FUSED, asked_for, changes_of, kind_of, own_settings, picking_of, templates_of
 from firn.live.session import Session
@@ -15,6 +15,10 @@ from firn.runtime.atomic import write_json
 
 SHARED = ("angular_step", "edge", "max_picks", "use_ctf", "refuse_rims")
 """Parameters with the same meaning in both pickers."""
+
+
+LATEST = 200
+"""Exposures among which a name that may have been meant is looked for."""
 
 
 def tend_trials(session: Session, now: float) -> bool:
@@ -45,12 +49,6 @@ def is_over(number: int) -> bool:
     return (layout.trial_folder(number) / "result.json").exists() or layout.failed_trial_file(number).exists()
 
 
-def told_trials() -> list[dict[str, Any]]:
-    """What the last tests told, the latest first, for people."""
-    numbers = sorted((int(path.name) for path in layout.trial_folder(0).parent.glob("[0-9]*")), reverse=True)
-    return [{"test": number} | layout.read_json(layout.trial_folder(number) / "result.json", {}) for number in numbers[:3]]
-
-
 def trial_plan(session: Session, test: PickerTest) -> dict[str, Any]:
     """Exposure, folder of its tables, and the settings to pick and to judge with. Raises InputError when the test cannot be made."""
     root, batch, exposure = _find(session, test.exposure)
@@ -71,14 +69,17 @@ def trial_plan(session: Session, test: PickerTest) -> dict[str, Any]:
 
 def _find(session: Session, name: str) -> tuple[str, str, str]:
     """(import, batch, id) of a finished exposure."""
-    movies: list[str] = []
-    for root, ledger in session.ledgers.items():
-        for batch in in_order(ledger.tallies):
-            for outcome in layout.read_json(layout.outcome_file(root, batch), []):
-                if name in names_of(outcome["exposure_id"], outcome["movie"]) and not outcome["code"]:
-                    return root, batch, str(outcome["exposure_id"])
-                movies.append(Path(outcome["movie"]).stem)
-    raise InputError(f"test.exposure: no finished exposure is called {name!r}{hint_at(name, movies[-200:]) if movies else ''}")
+    movies = [(root, path, taken[2]) for root, ledger in session.ledgers.items() for path, taken in ledger.taken.items()]
+    named = next((movie for movie in movies if name in names_of(exposure_id(movie[1]), movie[1])), None)
+    if named is None:
+        hint = hint_at(name, [Path(path).stem for _, path, _ in movies[-LATEST:]]) if movies else ""
+        raise InputError(f"test.exposure: no exposure is called {name!r}{hint}")
+    root, path, batch = named
+    outcome = next((one for one in layout.read_json(layout.outcome_file(root, batch), []) if one["movie"] == path), None)
+    if outcome is None or outcome["code"]:
+        why = f"failed: {outcome['reason']}" if outcome else "is not done yet"
+        raise InputError(f"test.exposure: {name} {why}")
+    return root, batch, str(outcome["exposure_id"])
 
 
 def _tables(plan: Mapping[str, Any], job: str, batch: str) -> str:
