@@ -162,3 +162,20 @@ def test_alarms_decisions_and_times_of_a_live_session_are_told(session: Session)
     assert any("no movie came" in row for row in told)
     assert any("run → pause" in row and "tea" in row for row in told)
     assert facts(section(document, "collected"))["collected"].startswith("2023-11-14 22:14 UTC")
+
+
+def test_a_round_is_told_as_made_from_what_its_first_round_and_its_plan_name(session: Session):
+    content = json.loads(Path("results/map/job.json").read_text(encoding="utf-8"))
+    for number, volume in (("0001", "results/start"), ("0002", "results/map/rounds/0001")):
+        folder = Path("results/map/rounds") / number
+        folder.mkdir(parents=True)
+        shutil.copy("results/map/map.mrc", folder)
+        settings = content["settings"] | {"volume": volume, "particles": f"results/map/rounds/.{number}.input"}
+        (folder / "job.json").write_text(json.dumps(content | {"settings": settings}), encoding="utf-8")
+    Path("results/map/job.json").unlink()
+    Path("live/rounds/map").mkdir(parents=True)
+    Path("live/rounds/map/0002.json").write_text(json.dumps({"sources": {"keep": {"0001": []}}}), encoding="utf-8")
+    found = find_session({}, SCHEMA)
+    assert set(found.record("map").upstream) == {"start", "keep"}
+    assert [final.folder for final in found.finals] == [Path("results/map/rounds/0002")]
+    assert {"movies", "good", "class2d"} <= {record.name for record in found.ancestors("map")}

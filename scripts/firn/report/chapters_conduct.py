@@ -9,11 +9,12 @@ import pandas as pd
 
 from firn.report.data_sets import DataSet
 from firn.report.document import Block, Facts, Picture, Section, Table, Text, file_picture
+from firn.report.records import named_jobs
 from firn.report.session import Session
 from firn.report.spoken import plural, spoken_moment, spoken_number, spoken_setting, spoken_time
 
 NOT_SETTINGS = ("type", "revision", "seed")
-MOST_ROWS = 40
+MOST_ROWS, LONGEST_VALUE = 40, 160
 FACES = 2
 """Maps shown on the first page."""
 ABOUT = "about"
@@ -32,9 +33,9 @@ def summary_chapter(session: Session, sets: list[DataSet]) -> Section:
 def settings_chapter(session: Session) -> Section:
     """Settings that are not the defaults, job by job."""
     rows = [row for record in session.records for row in _chosen(session, record.name)]
-    table = Table("Settings that differ from the defaults", ("job", "setting", "value", "default"), tuple(rows), (0.17, 0.25, 0.38, 0.2))
-    words = "Settings that are not listed are the defaults of the versions that are named below."
-    return Section("Settings", "settings", (Text(words), table))
+    title = "Settings that differ from the defaults of the versions named below"
+    table = Table(title, ("job", "setting", "value", "default"), tuple(rows), (0.17, 0.25, 0.38, 0.2))
+    return Section("Settings", "settings", (table,))
 
 
 def conduct_chapter(session: Session) -> Section:
@@ -122,13 +123,12 @@ def _chosen(session: Session, name: str) -> Iterator[tuple[str, ...]]:
     record = session.record(name)
     defaults = session.defaults.get(record.type, {})
     for key, value in record.content["settings"].items():
-        if key not in NOT_SETTINGS and value != defaults.get(key) and not _is_input(value, record.upstream):
-            yield name, key, spoken_setting(value), spoken_setting(defaults[key]) if key in defaults else "none is given"
+        if key not in NOT_SETTINGS and value != defaults.get(key) and not set(named_jobs(value)) <= {*record.upstream, name}:
+            yield name, key, _shortened(spoken_setting(value)), spoken_setting(defaults[key]) if key in defaults else "none is given"
 
 
-def _is_input(value: object, upstream: tuple[str, ...]) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return bool(values) and all(isinstance(each, str) and each.partition(".")[0] in upstream for each in values)
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} … ({len(text)} letters)"
 
 
 def _made_with(session: Session) -> Iterator[tuple[str, str]]:

@@ -23,11 +23,12 @@ NAMED = ("movie", "micrograph", "exposure_id")
 
 def collected_chapter(sets: list[DataSet]) -> Section | None:
     """Numbers of each data set, and these over time."""
-    if not sets:
+    full = [data for data in sets if len(data.exposures)]
+    if not full:
         return None
     blocks: list[Block] = []
-    for data in sets:
-        blocks += [*_title(data, sets), Facts(tuple(_facts(data))), *_course(data), *_samples(data)]
+    for data in full:
+        blocks += [*_title(data, full), Facts(tuple(_facts(data))), *_course(data), *_samples(data)]
     return Section("What was collected", "collected", tuple(blocks))
 
 
@@ -66,8 +67,6 @@ def _title(data: DataSet, sets: list[DataSet]) -> list[Block]:
 
 def _facts(data: DataSet) -> Iterator[tuple[str, str]]:
     table = data.exposures
-    if table.empty:
-        return
     rejected = int((table["verdict"] == "rejected").sum())
     kind = "movie" if "movie" in table.columns else "micrograph"
     yield "exposures", f"{plural(len(table), kind)} accepted by the import, {len(data.failed)} failed, {rejected} rejected later"
@@ -101,7 +100,7 @@ def _measured(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _course(data: DataSet) -> Iterator[Block]:
-    if data.exposures.empty or not shown_attributes(data.exposures):
+    if not shown_attributes(data.exposures):
         return
     limits = "Dashed red lines are the limits of curation. " if data.limits else ""
     yield Picture(

@@ -78,7 +78,8 @@ def map_facts(final: JobRecord, line: list[JobRecord]) -> Iterator[tuple[str, st
         (record for record in line if record.type.startswith("refine_") or record.type in ("reconstruct", "stream_refine")), None
     )
     if refined is not None:
-        yield "particles", spoken_number(particle_count(refined))
+        count = particle_count(refined)
+        yield from [("particles", spoken_number(count))] if count else []
         yield "symmetry", str(refined.content["settings"].get("symmetry", "C1"))
     sharpened = next((record for record in line if record.metric("b_factor") is not None), None)
     if sharpened is not None:
@@ -106,9 +107,10 @@ def _pictures(record: JobRecord, names: tuple[str, ...]) -> Iterator[Picture]:
 def _beside(session: Session, names: list[str]) -> Iterator[Block]:
     """Figures of the jobs that measured one of the maps and made no map of their own line."""
     for record in session.records:
-        if record.type in BESIDE and set(record.upstream) & set(names):
+        pictures = list(_pictures(record, BESIDE.get(record.type, ()))) if set(record.upstream) & set(names) else []
+        if pictures:
             yield Heading(_opening(record))
-            yield from _pictures(record, BESIDE[record.type])
+            yield from pictures
 
 
 def _rounds(session: Session) -> Iterator[Block]:

@@ -10,7 +10,7 @@ from firn.report.citations import CITATIONS
 from firn.report.data_sets import DataSet
 from firn.report.document import Block, Heading, Section, Text
 from firn.report.method_sentences import Sentence, Step, sentences_of
-from firn.report.records import JobRecord
+from firn.report.records import JobRecord, named_jobs
 from firn.report.session import Session
 
 MEASURES = ("local_resolution", "orientation_diagnostics", "local_filter")
@@ -72,12 +72,8 @@ def _way(session: Session, final: JobRecord) -> list[JobRecord]:
 
 def _step(session: Session, sets: list[DataSet], record: JobRecord, readers: list[JobRecord]) -> Step:
     data = next((each for each in sets if each.source == record or each.source in session.ancestors(record.name)), None)
-    reads = frozenset(slot for other in readers for slot, value in other.content["settings"].items() if _names(value, record.name))
+    reads = frozenset(slot for other in readers for slot, value in other.content["settings"].items() if record.name in named_jobs(value))
     return Step(record, pd.DataFrame() if data is None else data.exposures, session.config.get("about", {}), reads)
-
-
-def _names(value: object, job: str) -> bool:
-    return any(isinstance(each, str) and each.partition(".")[0] == job for each in (value if isinstance(value, list) else [value]))
 
 
 def _software(session: Session) -> Sentence:

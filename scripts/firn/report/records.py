@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,16 +91,16 @@ def record_of_batches(folder: Path) -> JobRecord:
     """The record of a job that has only batches so far: counts and seconds of these, and figures of the last."""
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("batches/*/job.json"))]
     names = [path.parent.name for path in sorted(folder.glob("batches/*/job.json"))]
-    counts: Counter[str] = Counter()
-    for content in contents:
-        counts.update({name: int(content["metrics"].get(name, {}).get("value") or 0) for name in COUNTS})
+    tables = {
+        kind: concatenate(sorted(folder.glob(f"batches/*/{kind}.star")), kind) for kind in ("exposures", "picks", "particles", "failed")
+    }
     last = [{**figure, "file": f"batches/{names[-1]}/{figure['file']}"} for figure in contents[-1]["figures"]]
     whole = {
         "job": folder.name,
         "batch": None,
         "seconds": sum(content["seconds"] for content in contents),
         "peak_memory_mb": max(content["peak_memory_mb"] for content in contents),
-        "metrics": {name: {"value": float(value), "unit": ""} for name, value in counts.items() if value},
+        "metrics": {kind: {"value": float(len(table)), "unit": ""} for kind, table in tables.items() if len(table)},
         "figures": last,
         "warnings": list(dict.fromkeys(sentence for content in contents for sentence in content["warnings"])),
         "batches": names,
@@ -125,11 +124,21 @@ def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
+def named_job(value: object) -> str:
+    """The job that a setting names, as `job`, `job.output` or `results/job/...`; what it names else, or nothing, is no job's name."""
+    text = value if isinstance(value, str) else ""
+    parts = text.split("/")
+    return parts[1] if parts[0] == "results" and len(parts) > 1 else text.partition(".")[0] if len(parts) == 1 else ""
+
+
+def named_jobs(value: object) -> list[str]:
+    """The same of a list, or of one."""
+    return [named_job(each) for each in (value if isinstance(value, list) else [value])]
+
+
 def _upstream(settings: dict[str, Any], names: list[str], own: str) -> tuple[str, ...]:
-    """Jobs that the settings name, as `job` or `job.output`, alone or in lists."""
-    values = [value for key, value in settings.items() if key != "type"]
-    texts = [text for value in values for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
-    heads = [text.partition(".")[0] for text in texts if "/" not in text]
+    """Jobs that the settings name, alone or in lists."""
+    heads = [head for key, value in settings.items() if key != "type" for head in named_jobs(value)]
     return tuple(dict.fromkeys(head for head in heads if head in names and head != own))
 
 

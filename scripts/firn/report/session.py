@@ -5,13 +5,13 @@ A run may be whole, under way, or ended early: a job that has only rounds or bat
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from firn.report.records import JobRecord, final_maps, lineage, read_records, record_of_batches
+from firn.report.records import JobRecord, final_maps, lineage, named_job, read_records, record_of_batches
 
 LIVE = Path("live")
 
@@ -75,9 +75,19 @@ def _found(results: Path) -> Iterator[JobRecord]:
         if (folder / "job.json").exists():
             yield read_records([folder / "job.json"])[0]
         elif rounds:
-            yield read_records([rounds[-1]])[0]
+            yield _of_round(read_records([rounds[-1]])[0], read_records([rounds[0]])[0])
         elif any(folder.glob("batches/*/job.json")):
             yield record_of_batches(folder)
+
+
+def _of_round(record: JobRecord, first: JobRecord) -> JobRecord:
+    """The record of a round as if it were the whole job: made from what its first round was made from, and from the jobs that its plan names."""
+    settings, before = dict(record.content["settings"]), first.content["settings"]
+    settings |= {key: before[key] for key, value in settings.items() if named_job(value) == record.name and key in before}
+    plan = LIVE / "rounds" / record.name / f"{record.folder.name}.json"
+    sources = list(json.loads(plan.read_text(encoding="utf-8")).get("sources") or {}) if plan.exists() else []
+    settings |= {"particles": sources} if sources else {}
+    return replace(record, content=record.content | {"settings": settings})
 
 
 def _in_order(records: list[JobRecord]) -> list[JobRecord]:
