@@ -33,6 +33,15 @@ class Visitor:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=self._folder / f"{name}.png", full_page=True)
 
+    def look_around(self, name: str) -> list[str]:
+        """Pictures of the page by day and by night, and the faults of both."""
+        found = []
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            self.shoot(f"{name}_{scheme}")
+            found += [f"{scheme}: {fault}" for fault in self.faults()]
+        return found
+
     def faults(self) -> list[str]:
         """What keeps people from using the page: scrolling sideways, controls without a name, text without contrast, ids twice."""
         return list(self.page.evaluate(AUDIT.read_text(encoding="utf-8")))
@@ -56,12 +65,12 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(chromium: Any, tmp_path: Path) -> Iterator[Any]:
-    """visit(address, width, scheme): a Visitor who has opened that page."""
+    """visit(address, width): a Visitor who has opened that page."""
     contexts = []
 
-    def open_page(address: str, width: str = "wide", scheme: str = "light") -> Visitor:
+    def open_page(address: str, width: str = "wide") -> Visitor:
         size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
-        contexts.append(chromium.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce"))
+        contexts.append(chromium.new_context(viewport=size, color_scheme="light", reduced_motion="reduce"))
         visitor = Visitor(contexts[-1].new_page(), tmp_path / "screenshots")
         visitor.page.goto(address)
         return visitor

@@ -129,6 +129,9 @@ def test_a_job_at_work_is_told_with_how_far_it_came_and_the_end_of_its_log(site:
     )
     jobs = {job["name"]: job for job in site.get("/api/jobs").told["jobs"]}
     assert (jobs["map"]["state"], jobs["map"]["progress"]) == ("at work", "iteration 7 of 20")
+    assert jobs["pre"]["state"] == "in parts"
+    (run_folder / "results" / "pre" / "batches" / ".0002.partial").mkdir()
+    assert {job["name"]: job["state"] for job in site.get("/api/jobs").told["jobs"]}["pre"] == "at work"
     told = site.get("/api/log?of=map").told
     lines = told["tail"].splitlines()
     assert (told["path"], lines[0], lines[-1]) == ("logs/map.log", "a first line", "the last line")

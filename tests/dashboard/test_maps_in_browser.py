@@ -82,17 +82,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", ["wide", "phone"])
 @pytest.mark.parametrize(("page", "there"), [("maps", DRAWN), ("jobs", ".node"), ("machine", ".bars")])
 def test_a_page_stands_without_complaint_at_every_width_by_day_and_night(
-    lab: Site, visit: Visit, page: str, there: str, width: str, scheme: str
+    lab: Site, visit: Visit, page: str, there: str, width: str
 ) -> None:
-    visitor = visit(f"http://{lab.host}/{page}", width, scheme)
+    visitor = visit(f"http://{lab.host}/{page}", width)
     visitor.page.locator(there).first.wait_for()
     visitor.page.wait_for_load_state("networkidle")
-    visitor.shoot(f"{page}_{width}_{scheme}")
-    assert visitor.faults() == []
+    assert visitor.look_around(f"{page}_{width}") == []
     assert visitor.complaints == []
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from firn.report.records import JobRecord
 
 NAME = re.compile(r"\w+")
+PARTS = ("batches", "rounds")
 REPORT = Path("results/report.html")
 MOST_FIGURES = 40
 MOST_WARNINGS = 20
@@ -124,7 +125,7 @@ def _parts(folder: Path) -> list[Path]:
 def _state(folder: Path, written: Path) -> str:
     if (folder / "job.json").exists():
         return "done"
-    if folder.with_name(f".{folder.name}.partial").exists():
+    if folder.with_name(f".{folder.name}.partial").exists() or any(next(folder.glob(f"{part}/.*.partial"), None) for part in PARTS):
         return "at work"
     return "in parts" if written.exists() else "not finished"
 
@@ -135,5 +136,5 @@ def _logs(name: str) -> list[str]:
 
 def _beside(name: str, kind: str) -> list[Path]:
     """A job's own file of that kind among the logs, and that of its last batch and round."""
-    parts = [sorted(Path("logs").glob(f"{name}/{part}/*.{kind}"))[-1:] for part in ("batches", "rounds")]
+    parts = [sorted(Path("logs").glob(f"{name}/{part}/*.{kind}"))[-1:] for part in PARTS]
     return [Path("logs") / f"{name}.{kind}", *(path for found in parts for path in found)]

@@ -169,4 +169,3 @@ function drawAll(anew = true, first = PARTS.length) {
     if (aside) page.children[number].querySelector(".strip").scrollLeft = aside;
   });
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());

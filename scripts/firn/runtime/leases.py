@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,9 @@ def holders(folder: Path) -> dict[str, dict[str, Any]]:
     held = {int(words[-3].rpartition(":")[2]) for words in locks if "FLOCK" in words and "->" not in words}
     found = {}
     for path in sorted([*folder.glob("gpu*"), *folder.glob("*/gpu*")]):
-        if path.stat().st_ino in held:
-            found[path.name.removeprefix("gpu")] = _owner(path)
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino in held:
+                found[path.name.removeprefix("gpu")] = _owner(path)
     return found
 
 

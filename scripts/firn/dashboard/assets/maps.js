@@ -88,4 +88,5 @@ function redrawSurface() {
   });
 }
 
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll(".growth canvas").forEach(canvas => canvas.redraw()));
 again(listMaps, 10);

@@ -48,4 +48,5 @@ hooks.stream = (title, stream) => {
 };
 
 const busy = () => document.querySelector(".rule, .limits:not([hidden])") !== null || document.getElementById("large").open;
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (shownSession) drawAll(); });
 again(look, 4);
