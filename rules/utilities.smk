@@ -345,16 +345,6 @@ rule export_cryosparc:
         "../scripts/export_cryosparc.py"
 
 
-def settings_with_about(wildcards):
-    """Settings of a job that also wants to know what the session says of its sample and microscope."""
-    own = settings(wildcards)
-    told = {
-        name: value if isinstance(value, str | int | float) else str(value)
-        for name, value in config.get("about", {}).items()
-    }
-    return own | {"about": told | own.get("about", {})}
-
-
 rule export_deposition:
     """Collect what a deposition of a map asks for."""
     input:
@@ -380,7 +370,7 @@ rule export_deposition:
     resources:
         mem_mb=12000,
     params:
-        settings=settings_with_about,
+        settings=lambda wildcards: graph.settings_with_about(wildcards.job),
         inputs=job_folders,
     script:
         "../scripts/export_deposition.py"

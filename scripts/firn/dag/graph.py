@@ -28,6 +28,9 @@ class Graph:
     def __init__(self, config: dict[str, Any], catalogue: Catalogue):
         check_session(config, catalogue)
         self.seed = int(config.get("seed", 1))
+        told = config.get("about", {})
+        self.about = {str(name): value if isinstance(value, str | int | float) else str(value) for name, value in told.items()}
+        """What the session says of its sample and microscope, dates as text."""
         self.jobs: dict[str, dict[str, Any]] = {str(name): dict(settings) for name, settings in config["jobs"].items()}
         self.catalogue = catalogue
         self.references = {name: self._resolve_slots(name) for name in self.jobs}
@@ -56,6 +59,11 @@ class Graph:
         """All that decides a job's numbers: type, revision, seed, and every parameter, given or default."""
         job_type = self.type_of(job)
         return {"revision": job_type.declared["revision"], "seed": self.seed} | job_type.defaults | self.jobs[job]
+
+    def settings_with_about(self, job: str) -> dict[str, Any]:
+        """The same for a job type that also wants to know what the session says in `about`; what the job itself says there wins."""
+        own = self.settings(job)
+        return own | {"about": self.about | own["about"]}
 
     def upstream(self, job: str) -> list[Reference]:
         """Everything a job reads."""

@@ -10,7 +10,9 @@ from firn import jobs
 from firn.runtime.params import JobParams
 
 INTERNAL = ("gather",)
-ABOUT = "What the run folder cannot know, for the report and for depositions: sample, user, microscope, detector, grid and what else you name."
+ABOUT = (
+    "What the run folder cannot know, for the report and for depositions: sample, user, microscope, detector, grid and what else you name."
+)
 STAGES = {
     "import": "Import", "motion": "Motion correction", "ctf": "CTF estimation", "curate": "Curation", "pick": "Picking", "extract": "Extraction",
     "preprocess": "Preprocessing in one pass", "classify_2d": "2D classification", "initial": "Ab-initio reconstruction",
