@@ -1,7 +1,8 @@
 """What an earlier run of the fused worker left in its folder, so far as it would come out the same: micrographs, CTF, even picks.
 
 A batch whose picker or limits changed is made again without motion and CTF, and without picking where only limits changed. `steps.json` tells by
-what settings, of which input, the folder's results were made; `maxima.star` holds all maxima before limits.
+what settings, of which input, the exposures of the folder were made; `maxima_<key>.star` holds all maxima before limits, the key standing for
+all that they depend on, so that a run that was killed while it replaced a folder misleads nobody.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from firn.formats.tables import read_table, write_table
 from firn.runtime.atomic import write_json
 from firn.runtime.job import Job
 
-RECORD, MAXIMA = "steps.json", "maxima.star"
+RECORD, EXPOSURES = "steps.json", "exposures.star"
 FOUND = ("x_px", "y_px", "pick_score", "pick_power", "diameter", "psi", "class_number")
 """Columns of maxima; the others follow from the exposure."""
 FIGURES = ("motion_", "ctf_")
@@ -34,6 +35,11 @@ class Keys:
 
     seen: str
     picked: str
+
+    @property
+    def maxima(self) -> str:
+        """Name of the file with the maxima."""
+        return f"maxima_{self.picked}.star"
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,9 @@ class Former:
 def keys_of(job: Job[Any], steps: Mapping[str, Any]) -> Keys:
     """Keys of a run: steps are the parameters of motion, ctf and picker by these names."""
     table = job.input("exposures", "exposures.star").read_bytes()
-    shared = [type(job.params).revision, job.params.local_motion, job.params.thumbnail_px, hashlib.blake2b(table).hexdigest()]
+    shared = [type(job.params).revision, job.params.local_motion, job.params.thumbnail_px, _hashed(table)]
     seen = _digest([shared, _parameters(steps["motion"]), _parameters(steps["ctf"])])
-    templates = [
-        hashlib.blake2b(path.read_bytes()).hexdigest()
-        for folder in job.inputs.get("templates", [])
-        for path in sorted(Path(folder).glob("classes*"))
-    ]
+    templates = [_hashed(path.read_bytes()) for folder in job.inputs.get("templates", []) for path in sorted(Path(folder).glob("classes*"))]
     return Keys(seen, _digest([seen, _parameters(steps["picker"]), templates]))
 
 
@@ -72,12 +74,12 @@ def former_run(job: Job[Any], keys: Keys) -> Former:
         record = json.loads((job.home / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return Former()
-    tables = [job.home / name for name in ("exposures.star", MAXIMA)]
-    if record["seen"] != keys.seen or not all(path.exists() for path in tables):
+    exposures, maxima = job.home / EXPOSURES, job.home / keys.maxima
+    if record.get("seen") != keys.seen or not exposures.exists() or record.get("exposures") != _hashed(exposures.read_bytes()):
         return Former()
-    rows = {str(row["exposure_id"]): row for row in read_table(tables[0], "exposures").to_dict("records")}
+    rows = {str(row["exposure_id"]): row for row in read_table(exposures, "exposures").to_dict("records")}
     whole = {name: row for name, row in rows.items() if all(Path(str(row[file])).exists() for file in FILES if file in row)}
-    return Former(whole, read_table(tables[1], "picks") if record["picked"] == keys.picked else None, tuple(record["figures"]))
+    return Former(whole, read_table(maxima, "picks") if maxima.exists() else None, tuple(record["figures"]))
 
 
 def take_over(job: Job[Any], former: Former) -> None:
@@ -92,11 +94,11 @@ def take_over(job: Job[Any], former: Former) -> None:
 
 
 def leave(job: Job[Any], keys: Keys, maxima: pd.DataFrame) -> None:
-    """Write steps.json and maxima.star for a run to come."""
+    """Write steps.json and the maxima beside the exposures, for a run to come."""
     kept = [name for name in ("exposure_id", *FOUND) if name in maxima.columns]
-    write_table(job.folder / MAXIMA, maxima[kept], "picks")
+    write_table(job.folder / keys.maxima, maxima[kept], "picks")
     figures = [figure for figure in job.figures if Path(figure["file"]).name.startswith(FIGURES)]
-    write_json(job.folder / RECORD, {"seen": keys.seen, "picked": keys.picked, "figures": figures})
+    write_json(job.folder / RECORD, {"seen": keys.seen, "exposures": _hashed((job.folder / EXPOSURES).read_bytes()), "figures": figures})
 
 
 def _link(source: Path, target: Path) -> None:
@@ -113,4 +115,8 @@ def _parameters(params: Any) -> dict[str, Any]:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.blake2b(json.dumps(content, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+    return _hashed(json.dumps(content, sort_keys=True, default=str).encode())
+
+
+def _hashed(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

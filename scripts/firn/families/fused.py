@@ -182,7 +182,6 @@ class Worker:
     def extract(self) -> None:
         """Set the limits from all picks of the batch and cut out what they keep."""
         picks = join_tables(self.picks, PICK_COLUMNS)
-        leave(self.job, self.keys, picks)
         self.kept = picks
         if len(picks):
             judged, _ = decide(picks, pd.DataFrame([held.row for held in self.held]), self.limits, {})
@@ -210,6 +209,7 @@ class Worker:
         """Write the tables and say what was done; table: the movies that came in."""
         rows = [held.row for held in self.held]
         write_table(self.job.folder / "exposures.star", pd.DataFrame(rows) if rows else table.iloc[:0], "exposures")
+        leave(self.job, self.keys, join_tables(self.picks, PICK_COLUMNS))
         write_table(self.job.folder / "picks.star", self.kept, "picks")
         write_table(self.job.folder / "particles.star", self.particles, "particles")
         write_failed(self.job.folder, self.failed)

@@ -45,6 +45,8 @@ class Session:
     streams: Sequence[dict[str, Any]] = ()
     rounds: Rounds = field(default_factory=dict)
     control_fault: str = ""
+    refused: tuple[Any, InputError] | None = None
+    """What of the control file was refused, as the session stood, and why."""
     told: float = 0.0
     storage_fault: str = ""
     returned: bool = False

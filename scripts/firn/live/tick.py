@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from firn.errors import ExposureError, MachineError
+from firn.errors import ExposureError, InputError, MachineError
 from firn.formats.storage import away
 from firn.live import layout
 from firn.live.batches import batch_name, in_order, next_batch, open_count, try_wanted
@@ -21,7 +21,7 @@ from firn.live.exposures import Row, append_exposures, write_decisions, write_ex
 from firn.live.ledger import Ledger
 from firn.live.planning import is_collected, tend_rounds
 from firn.live.repicking import check_choices, tend_pickers, wants_restart
-from firn.live.rounds import open_rounds
+from firn.live.rounds import latest_rounds, open_rounds
 from firn.live.session import TELL_S, Session
 from firn.live.stirring import folders_of, rest, times_of
 from firn.live.storage import mark_results, movies_away, require_results
@@ -109,10 +109,17 @@ def _turn(session: Session) -> str | None:
 
 
 def _check(session: Session, control: Control) -> None:
-    """Raise InputError when a picker that is asked for cannot do."""
-    check_choices(session, control.picker)
-    if control.test is not None and control.test != session.control.test:
-        trial_plan(session, control.test)
+    """Raise InputError when a picker that is asked for cannot do; found out again only when something has come that may change it."""
+    state = [control, [len(ledger.tallies) for ledger in session.ledgers.values()], latest_rounds(session.rounds)]
+    if session.refused and session.refused[0] == state:
+        raise session.refused[1]
+    try:
+        check_choices(session, control.picker)
+        if control.test is not None and control.test != session.control.test:
+            trial_plan(session, control.test)
+    except InputError as error:
+        session.refused = state, error
+        raise
 
 
 def _pick_again(session: Session, now: float) -> bool:
