@@ -10,7 +10,7 @@ from firn.dag.check import check_session
 from firn.dag.graph import Graph
 from firn.errors import InputError
 
-JOBS = {"map": {"type": "import_volume", "map": "a.mrc"}}
+JOBS: dict[str, dict[str, Any]] = {"map": {"type": "import_volume", "map": "a.mrc"}}
 
 
 def check(about: Any) -> None:
@@ -28,8 +28,9 @@ def test_what_is_no_name_with_a_plain_value_is_refused(about: Any):
 
 
 def test_a_job_hears_what_the_session_says_and_its_own_word_wins():
-    jobs = JOBS | {"deposit": {"type": "export_deposition", "volume": "map", "about": {"sample": "ferritin"}}}
+    jobs = JOBS | {name: {"type": "export_deposition", "volume": "map"} for name in ("deposit", "plain")}
+    jobs["deposit"]["about"] = {"sample": "ferritin"}
     about = {"sample": "apoferritin", "date": datetime.date(2026, 3, 1), "magnification": 130000}
     graph = Graph({"about": about, "jobs": jobs}, Catalogue("config/schema.json"))
     assert graph.settings_with_about("deposit")["about"] == {"sample": "ferritin", "date": "2026-03-01", "magnification": 130000}
-    assert "about" not in graph.settings("map")
+    assert graph.settings_with_about("plain")["about"]["sample"] == "apoferritin"

@@ -63,7 +63,7 @@ class Graph:
     def settings_with_about(self, job: str) -> dict[str, Any]:
         """The same for a job type that also wants to know what the session says in `about`; what the job itself says there wins."""
         own = self.settings(job)
-        return own | {"about": self.about | own["about"]}
+        return own | {"about": self.about | own.get("about", {})}
 
     def upstream(self, job: str) -> list[Reference]:
         """Everything a job reads."""

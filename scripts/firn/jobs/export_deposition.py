@@ -112,7 +112,7 @@ def _write_metadata(job: Job[Params], folder: Path, final: FinalMap) -> None:
     faults = oscem_faults(document)
     job.metric("oscem_faults", len(faults))
     if faults:
-        job.warn(f"oscem.json lacks what OSC-EM requires: {'; '.join(faults)}. Say it in `about`.")
+        job.warn(f"oscem.json lacks what OSC-EM requires: {'; '.join(faults)}. Say it in `about`, and give exposures.")
 
 
 def _facts(
