@@ -246,3 +246,19 @@ def test_without_classification_particles_come_from_the_batches() -> None:
 @pytest.mark.parametrize(("group", "order"), [("C1", 1), ("c7", 7), ("D2", 4), ("T", 12), ("O", 24), ("I1", 60), ("nonsense", 1)])
 def test_order_of_point_groups(group: str, order: int) -> None:
     assert group_order(group) == order
+
+
+@pytest.mark.parametrize("role", ["classify", "select", "initial", "refine"])
+def test_a_round_that_failed_is_made_once_more_at_the_end(role: str) -> None:
+    story = Story()
+    others = ["classify", "select", "initial", "refine"]
+    for planned in others[: others.index(role)]:
+        assert story.plan(1000) == [planned]
+        story.end(planned, kept=900)
+    assert story.plan(1000) == [role]
+    story.end(role, state="failed")
+    assert role not in story.plan(1000)
+    story.last = True
+    assert story.plan(1000) == [role]
+    story.end(role, state="failed")
+    assert role not in story.plan(1000)

@@ -56,6 +56,8 @@ def due_rounds(
     whole = {role: rounds.get(job["name"], []) for role, job in jobs.items()}
     present = {role: [entry for entry in entries if entry.get("picks", 0) == picks] for role, entries in whole.items()}
     of = present | {role: whole[role] for role in ("initial",) if role in whole}
+    if last:
+        of = {role: _given_a_chance(entries) for role, entries in of.items()}
     former = last_done(whole.get("classify", []))
     classes = [_classify(jobs["classify"], of["classify"], former, usable, limits, control, last)] if "classify" in jobs else []
     selection = [_select(jobs, of)] if "select" in jobs else []
@@ -68,6 +70,12 @@ def due_rounds(
     first = [_initial(jobs, of, supply, control, last)] if "initial" in jobs else []
     refined = [_refine(jobs, of, supply, control, last)] if "refine" in jobs else []
     return [due for due in (*first, *refined) if due is not None]
+
+
+def _given_a_chance(rounds: list[Round]) -> list[Round]:
+    """Rounds without the latest if that failed and the one before did not: it is made again when no other will come with more particles."""
+    once = bool(rounds) and rounds[-1]["state"] == "failed" and (len(rounds) == 1 or rounds[-2]["state"] != "failed")
+    return rounds[:-1] if once else rounds
 
 
 def _classify(
