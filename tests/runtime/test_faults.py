@@ -78,3 +78,10 @@ def test_nothing_is_written_through_mapped_memory_where_a_full_disk_kills_withou
 def test_no_rule_hands_anything_to_a_shell() -> None:
     rules = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
     assert not [path.name for path in rules if re.search(r"^\s*(shell|run):", path.read_text(), re.MULTILINE)]
+
+
+def test_the_table_of_faults_names_tests_that_are_there() -> None:
+    named = re.findall(r"`(tests/[a-z_/0-9]+\.py)::(test_[a-z0-9_]+)`", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8"))
+    assert len(named) > 60
+    missing = [f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
+    assert missing == []
