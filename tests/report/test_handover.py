@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pypdf import PdfReader
 
@@ -13,8 +14,9 @@ from firn.report.examples import choose_examples
 from firn.report.handover import handover_document, write_reports
 from firn.report.methods import Methods
 from firn.report.pdf import write_pdf
+from firn.report.refine import draw_rounds
 from firn.report.session import Session, find_session, read_session
-from firn.report.style import new_figure, png_of
+from firn.report.style import new_figure, plt, png_of
 from reported_run import EXPOSURES, write_run
 
 SCHEMA = {"$defs": {"refine_homogeneous": {"properties": {"symmetry": {"default": "C1"}, "iterations": {"default": 12}, "volume": {}}}}}
@@ -179,3 +181,20 @@ def test_a_round_is_told_as_made_from_what_its_first_round_and_its_plan_name(ses
     assert set(found.record("map").upstream) == {"start", "keep"}
     assert [final.folder for final in found.finals] == [Path("results/map/rounds/0002")]
     assert {"movies", "good", "class2d"} <= {record.name for record in found.ancestors("map")}
+
+
+def test_rounds_on_the_line_of_a_b_factor_show_that_b_factor(session: Session):
+    particles, b_factor = np.array([500.0, 1000.0, 4000.0]), 120.0
+    resolutions = (2 / b_factor * np.log(particles) - 0.09) ** -0.5
+    figure = draw_rounds(particles, resolutions)
+    assert figure.axes[0].get_legend().get_texts()[0].get_text() == "B = 120 Å²"
+    plt.close(figure)
+    Path("live").mkdir()
+    lines = [
+        f"map,refine,{number},done,{count:.0f},{d:.3f}" for number, (count, d) in enumerate(zip(particles, resolutions, strict=True), 1)
+    ]
+    Path("live/rounds.csv").write_text("job,role,round,state,particles,resolution\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    blocks = section(document_of(session), "maps-in-detail").blocks
+    assert any(isinstance(block, Picture) and "Resolution by particles" in block.title for block in blocks)
+    (table,) = [block for block in blocks if isinstance(block, Table)]
+    assert [row[2] for row in table.rows] == ["500", "1\u202f000", "4\u202f000"]

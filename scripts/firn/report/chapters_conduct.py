@@ -13,7 +13,7 @@ from firn.report.records import named_jobs
 from firn.report.session import Session
 from firn.report.spoken import plural, spoken_moment, spoken_number, spoken_setting, spoken_time
 
-NOT_SETTINGS = ("type", "revision", "seed")
+NOT_SETTINGS = ("type", "revision", "seed", "about")
 MOST_ROWS, LONGEST_VALUE = 40, 160
 FACES = 2
 """Maps shown on the first page."""

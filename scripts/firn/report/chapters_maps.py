@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from firn.report.document import Block, Facts, Heading, Picture, Section, Table, file_picture
 from firn.report.records import JobRecord
+from firn.report.refine import draw_rounds
 from firn.report.session import Session
 from firn.report.spoken import spoken_number
+from firn.report.style import png_of
 
 PICKING = {
     "blob_picker": ("pick_scores",), "template_picker": ("pick_scores",), "preprocess": ("pick_scores",), "inspect_picks": ("thresholds",),
@@ -118,10 +120,15 @@ def _rounds(session: Session) -> Iterator[Block]:
     table = session.live_table("rounds.csv")
     if table.empty:
         return
-    maps = table[(table["role"] == "refine") & (table["state"] == "done")]
+    maps = table[(table["role"] == "refine") & (table["state"] == "done") & table["resolution"].notna()]
     rows = [
         (str(row["job"]), str(row["round"]), spoken_number(row["particles"]), spoken_number(row["resolution"], "Å"))
         for row in maps.to_dict("records")
     ]
+    for name, part in maps.groupby("job"):
+        if len(part) > 1:
+            figure = draw_rounds(part["particles"].to_numpy(float), part["resolution"].to_numpy(float))
+            caption = "On a straight line the map is limited by the particles; where it levels off, by something else. Dashed: the line through all rounds."
+            yield Picture(png_of(figure), f"Resolution by particles, {name}", caption, 0.75)
     if rows:
         yield Table("Rounds of the map while movies came", ("job", "round", "particles", "resolution"), tuple(rows), (0.4, 0.2, 0.2, 0.2))

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 from firn.report.style import BLUE, GREY, ORANGE, new_figure, save, show_image
 
 MOST_COLUMNS = 7
+FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,27 @@ def draw_scales(path: Path, scales: np.ndarray) -> None:
     axes[0, 0].axvline(1.0, color=GREY, linewidth=0.8)
     axes[0, 0].set(xlabel="scale", ylabel="particles")
     save(figure, path)
+
+
+def draw_rounds(particles: np.ndarray, resolutions: np.ndarray) -> Figure:
+    """1/d² (1/Å²) of rounds against their particles, and from three rounds on the line of Rosenthal & Henderson (2003), slope 2 / B in ln N."""
+    figure, axes = new_figure(6.0, 3.4)
+    panel = axes[0, 0]
+    panel.plot(particles, resolutions**-2.0, "o", color=BLUE)
+    if len(np.unique(particles)) >= FEWEST_ROUNDS:
+        slope, offset = np.polyfit(np.log(particles), resolutions**-2.0, 1)
+        ends = np.array([particles.min(), particles.max()])
+        label = f"B = {2 / slope:.0f} Å²" if slope > 0 else "no better for more particles"
+        panel.plot(ends, slope * np.log(ends) + offset, "--", color=ORANGE, label=label)
+        panel.legend()
+    panel.set(xscale="log", xlabel="particles", ylabel="1 / resolution² (1/Å²)")
+    counts = np.unique(particles)
+    shown = counts[:: -max(1, len(counts) // 4)]
+    panel.set_xticks(shown, [f"{count:.0f}" for count in shown])
+    panel.minorticks_off()
+    right = panel.secondary_yaxis("right", functions=(lambda y: y, lambda y: y))
+    right.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value**-0.5:.1f} Å" if value > 0 else ""))
+    return figure
 
 
 def _in_range(value: float, history: Sequence[Moment]) -> bool:
