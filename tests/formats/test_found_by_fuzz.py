@@ -82,6 +82,13 @@ def test_optics_that_cannot_be_joined_are_refused(tmp_path: Path, optics: list[s
         read_table(tmp_path / "a.star", "particles")
 
 
+def test_a_number_left_out_is_none_and_makes_no_text_of_the_others(tmp_path: Path) -> None:
+    write_star(tmp_path / "a.star", {"micrographs": pd.DataFrame({"rlnDefocusU": ["1e4", "", None, "None"]})})
+    column = read_table(tmp_path / "a.star", "exposures")["defocus_u"]
+    assert column.iloc[0] == 1e4
+    assert column.iloc[1:].isna().all()
+
+
 def test_a_motion_star_without_its_columns_is_refused(tmp_path: Path) -> None:
     write_star(tmp_path / "a.star", {"general": pd.DataFrame({"x": [1]})})
     with pytest.raises(InputError, match="cannot be read as motion of a movie"):

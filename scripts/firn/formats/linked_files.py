@@ -12,12 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from firn.errors import InputError
-from firn.formats.tables import split_image_names
+from firn.formats.tables import ABSENT, split_image_names
 
 IMAGES = ("image", "unsubtracted_image")
 FILES = ("micrograph", "micrograph_plain", "micrograph_odd", "micrograph_even", "movie", "motion_star", "gain", "ctf_image")
 """Columns that name files; those of IMAGES as `number@stack`."""
-ABSENT = ("", "None", "nan")
 
 
 def bring_files(folder: Path, home: Path, files: Iterable[str], copies: bool = False) -> set[str]:

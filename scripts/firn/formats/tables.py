@@ -148,6 +148,8 @@ NUMBERS = (
     *("beam_tilt_x", "beam_tilt_y", "magnification_xx", "magnification_xy", "magnification_yx", "magnification_yy"),
 )
 """Columns that must hold numbers, NaN among them, where they are there."""
+ABSENT = ("", "None", "nan", "NaN")
+"""What stands in a table where there is nothing."""
 _IMAGE_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)
 _TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
 _TO_LABEL = NAMES | OPTICS
@@ -164,19 +166,23 @@ def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) ->
     if "optics" in blocks:
         table = _join_optics(table, blocks["optics"], path)
     table = table.rename(columns=_TO_NAME)
-    _check_numbers(table, path)
+    table = _with_numbers(table, path)
     if table.empty:
         return table.reindex(columns=[*table.columns, *(name for name in needs if name not in table.columns)])
     require_columns(table, needs, path)
     return table
 
 
-def _check_numbers(table: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Raise InputError when a column of numbers that every step relies on holds something else."""
-    for name in NUMBERS:
-        if name in table.columns and not table.empty and not pd.api.types.is_numeric_dtype(table[name]):
-            bad = table[name][pd.to_numeric(table[name], errors="coerce").isna()]
+def _with_numbers(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    """The table with NaN where a number is left out; raises InputError when a column that must hold numbers holds something else."""
+    texts = [name for name in NUMBERS if name in table.columns and not (table.empty or pd.api.types.is_numeric_dtype(table[name]))]
+    for name in texts:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        bad = table[name][numbers.isna() & ~table[name].isin(ABSENT)]
+        if len(bad):
             raise InputError(f"{path}: the column _{_TO_LABEL[name]} holds '{brief(bad.iloc[0])}', which is no number")
+        table = table.assign(**{name: numbers})
+    return table
 
 
 def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None:
