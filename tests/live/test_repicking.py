@@ -269,6 +269,22 @@ def test_nothing_is_replaced_while_a_round_reads_it_and_its_successor_takes_the_
     assert not list((layout.LIVE / "rounds" / "keep").glob("*.json"))
 
 
+def test_a_decision_taken_back_before_anything_was_opened_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(streams={})
+    finish_two_batches()
+    (first,) = [target for target in asked() if "/rounds/" in target]
+    decide(streams={}, picker={"max_diameter": 150})
+    turn()
+    decide(streams={})
+    turn()
+    folder = layout.round_folder("class2d", "0001")
+    write_json(folder / "job.json", {"metrics": {}, "seconds": 1.0})
+    write_json(Path(first), {"folder": str(folder)})
+    turn()
+    assert asked() == ["live/rounds/keep/0001/1.json"]
+    assert layout.outcome_file("movies", "0001").exists()
+
+
 def test_auto_goes_over_to_templates_by_itself_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decide(streams={}, picker={"type": "auto"})
     finish_two_batches()

@@ -99,6 +99,7 @@ def _open_again(session: Session) -> bool:
     stale = _stale_batches(session)
     session.memory["stale"] = stale
     if not any(stale.values()):
+        session.memory["hold"] = False
         return False
     session.memory["hold"] = session.memory.get("generation", 0) != _latest_number(session)
     paused = session.control.state in ("pause", "stop") and not session.ending
