@@ -198,3 +198,15 @@ def test_rounds_on_the_line_of_a_b_factor_show_that_b_factor(session: Session):
     assert any(isinstance(block, Picture) and "Resolution by particles" in block.title for block in blocks)
     (table,) = [block for block in blocks if isinstance(block, Table)]
     assert [row[2] for row in table.rows] == ["500", "1\u202f000", "4\u202f000"]
+
+
+def test_a_chapter_that_cannot_be_made_says_so_and_the_others_stand(session: Session, caplog: pytest.LogCaptureFixture):
+    for path in Path("results/pre/batches/0001/micrographs").iterdir():
+        path.write_bytes(b"no image")
+    document = document_of(session)
+    (block,) = section(document, "micrographs").blocks
+    assert isinstance(block, Text)
+    assert block.warning
+    assert "could not be made" in block.text
+    assert "Traceback" in caplog.text
+    assert facts(section(document, "summary"))["movies"].startswith("8 exposures")

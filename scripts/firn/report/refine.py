@@ -114,6 +114,7 @@ def draw_rounds(particles: np.ndarray, resolutions: np.ndarray) -> Figure:
     panel.set_xticks(shown, [f"{count:.0f}" for count in shown])
     panel.minorticks_off()
     right = panel.secondary_yaxis("right", functions=(lambda y: y, lambda y: y))
+    right.tick_params(labelsize=9)
     right.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value**-0.5:.1f} Å" if value > 0 else ""))
     return figure
 
