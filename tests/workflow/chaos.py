@@ -32,13 +32,13 @@ JOB_SCRIPT = b".snakemake/scripts/"
 class LiveSession:
     """A live session in a folder, started as the documentation says, and started again when its supervisor is killed."""
 
-    def __init__(self, folder: Path, jobs: dict[str, dict[str, Any]], control: dict[str, Any] | None = None):
+    def __init__(self, folder: Path, jobs: dict[str, dict[str, Any]], control: dict[str, Any] | None = None, log: Path | None = None):
         self.folder, self.landed = folder, 0
         write_session(folder, jobs)
         for name in ("live", "raw"):
             (folder / name).mkdir(exist_ok=True)
         (folder / "live/control.yaml").write_text(yaml.safe_dump(CONTROL | (control or {})))
-        self.log = folder.with_name(f"{folder.name}.log")
+        self.log = log or folder.with_name(f"{folder.name}.log")
         self.start()
 
     def start(self) -> None:

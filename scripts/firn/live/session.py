@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from firn.live.pickers import decided, told_trials
 from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
 from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
-from firn.live.storage import results_away
+from firn.live.storage import results_away, say_waiting
 from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
 from firn.live.views import views_sentence
 from firn.live.workers import enforce, plan_workers, seconds_per_movie
@@ -155,7 +154,7 @@ class Session:
         self.returned |= bool(results_away())
         sentence = str(error) if isinstance(error, MachineError) else f"the run folder's disk is at fault: {error}"
         if sentence != self.storage_fault:
-            sys.stderr.write(f"waiting: {sentence}\n")
+            say_waiting(sentence)
         self.storage_fault = sentence
         with suppress(OSError):
             self.tell(time.time(), state)

@@ -5,6 +5,7 @@ All of it passes without harm: nothing is counted as failed, and the session goe
 
 import os
 import secrets
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,12 @@ def require_results() -> None:
     """Raise MachineError when the results are away."""
     if sentence := results_away():
         raise MachineError(sentence)
+
+
+def say_waiting(sentence: str) -> None:
+    """Tell the terminal what is waited for, or a file that the output goes to, as far as there is room for it."""
+    with suppress(OSError):
+        sys.stderr.write(f"waiting: {sentence}\n")
 
 
 def no_room(folder: Path) -> str:

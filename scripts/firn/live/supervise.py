@@ -21,7 +21,7 @@ import yaml
 from firn.errors import InputError
 from firn.live import layout
 from firn.live.control import read_control
-from firn.live.storage import no_room, results_away
+from firn.live.storage import no_room, results_away, say_waiting
 
 MARK = "FIRN_LIVE_SESSION"
 """Environment variable by which a session's processes are told from others."""
@@ -68,7 +68,7 @@ def _wait_for_storage(folder: Path) -> None:
     said = ""
     while sentence := _storage_fault(folder):
         if sentence != said:
-            sys.stderr.write(f"waiting: {sentence}\n")
+            say_waiting(sentence)
             said = sentence
         time.sleep(PAUSE_S)
 
