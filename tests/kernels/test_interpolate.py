@@ -68,3 +68,9 @@ def test_weights_of_taps_sum_to_one_and_balance_at_the_shift() -> None:
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 5))
     torch.testing.assert_close((weights * taps[:, :, None]).sum(dim=1), -shifts.repeat_interleave(2, dim=1)[:, :5], rtol=0, atol=1e-5)
     assert counts == [7, 4]
+
+
+@pytest.mark.parametrize(("start", "count"), [(2, 3), (-2, 4), (3, 4), (5, 17), (-13, 14)])
+def test_rows_beyond_the_edges_are_those_a_period_away(start: int, count: int) -> None:
+    image = torch.arange(14).reshape(7, 2)
+    assert periodic_rows(image, start, count).tolist() == [image[row % 7].tolist() for row in range(start, start + count)]

@@ -109,8 +109,8 @@ def plain_rfft2(images: Tensor) -> Tensor:
 
 
 def plain_irfft2(spectra: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Inverse of plain_rfft2."""
-    return torch.fft.irfft2(spectra, s=shape)
+    """Inverse of plain_rfft2. Axis by axis, since the transform of both at once copies the spectra first and takes up to twice as long."""
+    return torch.fft.irfft(torch.fft.ifft(spectra, n=shape[0], dim=-2), n=shape[1])
 
 
 def fast_size(n: int) -> int:

@@ -39,9 +39,10 @@ def periodic_rows(image: Shaped[Tensor, "y x"], start: int, count: int) -> Shape
     """Rows start, start + 1, ... of an image that repeats itself."""
     height = image.shape[0]
     start %= height
-    if start + count <= height:
-        return image[start : start + count]
-    return image[torch.arange(start, start + count, device=image.device) % height]
+    end = start + count
+    if end <= height:
+        return image[start:end]
+    return torch.cat((image[start:], *[image] * (end // height - 1), image[: end % height]))
 
 
 def resample_rows_(

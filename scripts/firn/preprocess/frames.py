@@ -166,7 +166,7 @@ def bin_to_resolution(frames: Frames, pixel_size: float, resolution: float) -> t
     scale = torch.tensor(1 / factor**2) if frames.reference is None else frames.reference.of_bins(factor, frames.defects) / factor**2
     binned = torch.empty(len(frames), *(side // factor for side in frames.shape), device=frames.defects.device)
     for number, image in enumerate(binned):
-        torch.mul(_bin_sums(frames.counts_of(number), factor), scale, out=image)
+        image.copy_(_bin_sums(frames.counts_of(number), factor)).mul_(scale)
         image -= image.mean()
     return binned, pixel_size * factor
 

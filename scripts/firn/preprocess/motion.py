@@ -92,9 +92,9 @@ def estimate_motion(frames: Frames, doses: Tensor, settings: Settings) -> Motion
     lengths = tuple(side * settings.pixel_size for side in frames.shape)
     grid = tuple(max(1, min(MOST_TILES, round(length / TILE_LENGTH))) for length in lengths)
     tiles = cut_tiles(binned, shifts, pixel, (grid[0], grid[1]), settings.max_align_resolution)
-    centres = tiles.centres * torch.tensor([side * pixel / length for side, length in zip(binned.shape[1:], lengths, strict=True)]).to(
-        shifts
-    )
+    covered = [side * pixel / length for side, length in zip(binned.shape[1:], lengths, strict=True)]
+    del binned
+    centres = tiles.centres * torch.tensor(covered).to(shifts)
     counts = field_splines(len(frames), grid) if settings.local and grid != (1, 1) else None
     shifts, field = fit_field(replace(tiles, centres=centres), shifts, times, precision, counts, settings)
     return Motion(shifts - shifts[:1], field, centres)

@@ -131,8 +131,11 @@ class Fit:
         """Drop frequencies far beyond those that tell anything, where that is worth a copy."""
         if 0 < radius < WORTH_CROPPING * float(self.band.kx[-1]):
             rows, columns, self.band = kernel.crop_band(self.band, radius)
-            self.spectra = self.spectra[:, :, rows, :columns].contiguous()
-            self.own = self.own[:, rows, :columns].contiguous()
+            upper = int((self.band.ky >= 0).sum())
+            lower = self.own.shape[1] - len(rows) + upper
+            self.spectra, self.own = (
+                torch.cat((whole[..., :upper, :columns], whole[..., lower:, :columns]), dim=-2) for whole in (self.spectra, self.own)
+            )
 
     def _step(self, coefficients: Tensor) -> Tensor:
         gradients, strength, factor = self._gradients(coefficients)
