@@ -22,7 +22,7 @@ from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.devices import check_memory, lease_device, saying_out_of_memory
 from firn.runtime.error_report import Failure, starting_line, write_error_report
 from firn.runtime.job import Job, warn_into
-from firn.runtime.memory import keep_freed_memory
+from firn.runtime.memory import keep_freed_memory, spare_imported
 from firn.runtime.params import JobParams, Lane, fault_sentence
 from firn.runtime.progress import Progress
 from firn.runtime.provenance import describe_inputs, peak_memory_mb, versions
@@ -90,6 +90,7 @@ def open_job(
     start = time.monotonic()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     keep_freed_memory()
+    spare_imported()
     staging = _fresh_staging(home)
     params = _validated(params_class, settings)
     log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
