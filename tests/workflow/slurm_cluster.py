@@ -1,6 +1,6 @@
 """A Slurm cluster of one machine for tests: munged, slurmctld and slurmd of the Debian packages slurm-wlm and munge, started as root.
 
-Three partitions, one for each lane, and devices that are only counted. Nothing of it is left when the block ends.
+Partitions, one for each lane if nothing else is asked for, and devices that are only counted. Nothing of it is left when the block ends.
 """
 
 import fcntl
@@ -10,13 +10,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CONF = Path("/etc/slurm/slurm.conf")
 GRES = Path("/etc/slurm/gres.conf")
 LOCK = Path("/tmp/firn-test-slurm.lock")
+LANES = ("cpu", "preprocess", "reconstruct")
 DEVICES = 3
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 MARK = "# made by a test"
@@ -53,10 +54,8 @@ OverTimeLimit=0
 SlurmctldTimeout=10
 SlurmdTimeout=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs=64 Boards=1 SocketsPerBoard=1 CoresPerSocket=64 ThreadsPerCore=1 RealMemory=200000 Gres=gpu:{devices} State=UNKNOWN
-PartitionName=cpu Nodes={host} MaxTime=INFINITE State=UP Default=YES
-PartitionName=preprocess Nodes={host} MaxTime=INFINITE State=UP
-PartitionName=reconstruct Nodes={host} MaxTime=INFINITE State=UP
 """
+PARTITION = "PartitionName={name} Nodes={host} MaxTime=INFINITE State=UP Default={default}\n"
 
 
 def why_not() -> str:
@@ -70,14 +69,14 @@ def why_not() -> str:
 
 
 @contextmanager
-def slurm_cluster(folder: Path) -> Iterator[None]:
-    """Slurm runs while the block does; one such block at a time on a machine."""
+def slurm_cluster(folder: Path, partitions: Sequence[str] = LANES, devices: int = DEVICES) -> Iterator[None]:
+    """Slurm runs while the block does; one such block at a time on a machine. The first partition takes what names none."""
     with LOCK.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if CONF.exists():
             _end(Path(CONF.read_text().partition("StateSaveLocation=")[2].partition("\n")[0]).parent)
         try:
-            _start(folder)
+            _start(folder, partitions, devices)
             yield
         finally:
             _end(folder)
@@ -112,15 +111,16 @@ def finished() -> list[str]:
     return subprocess.run(["scontrol", "-o", "show", "jobs"], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def _start(folder: Path) -> None:
+def _start(folder: Path, partitions: Sequence[str], devices: int) -> None:
     for part in ("ctld", "d"):
         (folder / part).mkdir(parents=True)
     host = socket.gethostname().split(".")[0]
     CONF.parent.mkdir(exist_ok=True)
-    CONF.write_text(TEXT.format(host=host, folder=folder, devices=DEVICES, mark=MARK))
-    for number in range(DEVICES):
+    queues = [PARTITION.format(name=name, host=host, default="YES" if name == partitions[0] else "NO") for name in partitions]
+    CONF.write_text(TEXT.format(host=host, folder=folder, devices=devices, mark=MARK) + "".join(queues))
+    for number in range(devices):
         (folder / f"gpu{number}").touch()
-    GRES.write_text(f"NodeName={host} Name=gpu File={folder}/gpu[0-{DEVICES - 1}]\n")
+    GRES.write_text(f"NodeName={host} Name=gpu File={folder}/gpu[0-{devices - 1}]\n")
     _start_munged(folder)
     for program in ("slurmctld", "slurmd"):
         subprocess.run([f"/usr/sbin/{program}"], check=True)
