@@ -174,13 +174,13 @@ def land(folder: Path) -> None:
 
 
 def take(spent: dict[str, Spent], name: str, folder: Path, start: Callable[[], subprocess.Popen[bytes]]) -> None:
-    """Start a session and wait for its end; its CPU time is that of its processes here and that of its jobs in Slurm."""
+    """Start a session and wait for its end; its CPU time is that of its processes here, the report's among them, and of its jobs in Slurm."""
     began = time.monotonic()
     process = start()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     log = (folder / "log").read_text(errors="replace")
-    elsewhere = sum(map(cpu_of, folder.glob("logs/**/*.tsv"))) if SUBMITTED in log else 0.0
+    elsewhere = sum(cpu_of(record) for record in folder.glob("logs/*.tsv") if record.stem != "report") if SUBMITTED in log else 0.0
     cpu = usage.ru_utime + usage.ru_stime + elsewhere
     spent[name] = Spent(process.returncode, time.monotonic() - began, cpu, log.count(FAILED))
 
