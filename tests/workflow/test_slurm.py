@@ -174,7 +174,7 @@ def test_a_live_session_outlives_the_end_of_its_allocation_and_the_loss_of_a_nod
     (tmp_path / "live/end").touch()
     with (tmp_path / "log").open("a") as log, subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as session:
         try:
-            wait_for(lambda: list(tmp_path.glob("results/motion/batches/*0002*")))
+            wait_for(lambda: any("preprocess RUNNING" in line for line in queue()))
             lose_node(cluster)
             mend_node()
             assert session.wait(300) == 0, (tmp_path / "log").read_text()[-5000:]
