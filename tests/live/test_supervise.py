@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from firn.live import supervise
 from firn.live.supervise import LIVE_CORES, leftovers, queue_names, spare_cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,21 @@ def test_jobs_in_a_queue_bear_the_name_of_their_run_folder(tmp_path: Path) -> No
     assert queue_names(slurm, tmp_path / "other") != [option, name]
     assert queue_names([*slurm, option, "mine"], tmp_path) == []
     assert queue_names(["snakemake", "--profile", str(ROOT / "profiles/local")], tmp_path) == []
+
+
+def test_jobs_that_an_earlier_run_left_in_the_queue_are_cancelled_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of Slurm stand in that know two jobs, one of another session; a cancelled job is there for one more look."""
+    (tmp_path / "7").touch()
+    mine = f"{supervise.queue_name(tmp_path)}_run"
+    squeue = f"#!/bin/sh\ncd {tmp_path}\necho '5 other'\n[ -e 7 ] && echo '7 {mine}'\n[ -e ending ] && rm -f 7\nexit 0\n"
+    for name, text in (("squeue", squeue), ("scancel", f'#!/bin/sh\ncd {tmp_path}\necho "$@" >> cancelled\ntouch ending\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(supervise, "PAUSE_S", 0.01)
+    supervise._cancel_queued(tmp_path)
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+    assert not (tmp_path / "7").exists()
 
 
 @pytest.mark.parametrize("given", ["--cores", "-c", "--jobs", "-j"])

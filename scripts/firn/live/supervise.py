@@ -101,6 +101,7 @@ def _cancel_queued(folder: Path) -> None:
     cancelled: set[str] = set()
     while left := _queued(queue_name(folder)):
         if left - cancelled:
+            say_waiting(f"Slurm ends jobs of an earlier run, {', '.join(sorted(left))}")
             subprocess.run(["scancel", *sorted(left - cancelled)], check=False)
             cancelled |= left
         time.sleep(PAUSE_S)
