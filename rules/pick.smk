@@ -133,3 +133,34 @@ rule inspect_picks:
         inputs=job_folders,
     script:
         "../scripts/inspect_picks.py"
+
+
+rule import_picks:
+    """Read the picks of other programs."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/import_picks.rst",
+            category="Picking",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("import_picks"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/import_picks.py"

@@ -24,6 +24,7 @@ from firn.formats.decisions import read_decisions
 from firn.formats.defects import read_defects
 from firn.formats.exposures import load_micrograph
 from firn.formats.foreign_particles import read_foreign
+from firn.formats.foreign_picks import read_foreign_picks
 from firn.formats.fsc import fsc_table, read_fsc, write_fsc
 from firn.formats.gain import read_gain
 from firn.formats.motion_star import MovieInfo, SplineField, first_frame, read_motion, write_motion
@@ -239,6 +240,16 @@ jobs:
 """
 
 
+PICKS = {
+    "a.box": "10 20 64 64\n30 40 64 64\n",
+    "a.cbox": "data_global\n\n_cbox_format_version 1.0\n\ndata_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_Width #3\n_Height #4\n"
+    "_Confidence #5\n_Angle #6\n10.5 20 64 64 0.9 <NA>\n30 40 64 64 0.2 <NA>\n",
+    "a.star": "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnAutopickFigureOfMerit #3\n10.5 20 0.9\n30 40 0.2\n",
+    "a.txt": "image_name\tx_coord\ty_coord\tscore\na\t10\t20\t3.5\nb\t30\t40\t-1.5\n",
+    "a.csv": "micrograph,x_px,y_px\na.mrc,10,20\nb.mrc,30,40\n",
+}
+
+
 def _text(content: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(content, encoding="utf-8")
 
@@ -307,6 +318,7 @@ READERS = (
         ".cs", "a.cs", _write_cs, (lambda path: particles_from_cs(read_cs(path), path), lambda path: read_foreign(path, None, {}, False))
     ),
     Reader(".csg", "a.csg", _write_csg, (read_csg, lambda path: read_foreign(path, None, {}, False)), text=True),
+    *(Reader(f"picks {Path(name).suffix}", name, _text(content), (read_foreign_picks,), text=True) for name, content in PICKS.items()),
     Reader("mdoc", "a.mdoc", _text(MDOC), (read_sidecar,), text=True),
     Reader("EPU XML", "a.xml", _text(EPU), (read_sidecar,), text=True),
     Reader("defects, rows", "a.txt", _text("1 2 3 4\n5 6\n# comment\n7,8,1,1\n"), (lambda path: read_defects(path, SHAPE),), text=True),

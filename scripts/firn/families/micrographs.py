@@ -27,3 +27,18 @@ def each_micrograph(job: Job[Any], exposures: pd.DataFrame, failed_: list[dict[s
             failed_.append(failed_row(row, error))
             continue
         yield row, micrograph
+
+
+def decision_panels(exposures: pd.DataFrame, picks: pd.DataFrame, counts: np.ndarray) -> list[tuple[str, np.ndarray, pd.DataFrame]]:
+    """(id, micrograph, its picks) of the exposures with most, median and fewest counts; those that cannot be read are left out."""
+    order = np.argsort(-counts, kind="stable")
+    chosen = dict.fromkeys([int(order[0]), int(order[len(order) // 2]), int(order[-1])])
+    panels = []
+    for number in chosen:
+        row = exposures.iloc[number]
+        try:
+            micrograph = load_micrograph(row.to_dict())
+        except ExposureError:
+            continue
+        panels.append((str(row["exposure_id"]), micrograph, picks[picks["exposure_id"] == row["exposure_id"]]))
+    return panels

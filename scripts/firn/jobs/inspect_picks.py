@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 import yaml
 
-from firn.errors import ExposureError, InputError, brief
+from firn.errors import InputError, brief
+from firn.families.micrographs import decision_panels
 from firn.families.pick_limits import LIMITS, Decision, LimitParams, decide, too_large
-from firn.formats.exposures import load_micrograph
 from firn.formats.tables import read_table, write_batches, write_table
 from firn.formats.yaml_text import read_yaml
 from firn.preprocess.thresholds import far_counts
@@ -105,7 +105,7 @@ def _report(job: Job[Params], exposures: pd.DataFrame, picks: pd.DataFrame, deci
         return
     _draw(job, picks, decision)
     draw_counts(job.figure("counts", "Picks in each exposure", "Exposures far from the median deserve a look."), counts, far)
-    panels = _panels(exposures, picks, counts)
+    panels = decision_panels(exposures, picks, counts)
     if panels:
         path = job.figure(
             "micrographs", "Kept and refused picks", "The exposures with most, median and fewest picks kept; green: kept, red: refused."
@@ -119,17 +119,3 @@ def _draw(job: Job[Params], picks: pd.DataFrame, decision: Decision) -> None:
     reason = decision.line.reason if decision.line else decision.reasons["min_ncc"]
     path = job.figure("thresholds", "Correlation and power of all picks", f"Red: limits. {reason[0].upper()}{reason[1:]}.")
     draw_thresholds(path, score, power, picks["kept"].to_numpy(), decision.limits, line)
-
-
-def _panels(exposures: pd.DataFrame, picks: pd.DataFrame, counts: np.ndarray) -> list[tuple[str, np.ndarray, pd.DataFrame]]:
-    order = np.argsort(-counts, kind="stable")
-    chosen = dict.fromkeys([int(order[0]), int(order[len(order) // 2]), int(order[-1])])
-    panels = []
-    for number in chosen:
-        row = exposures.iloc[number]
-        try:
-            micrograph = load_micrograph(row.to_dict())
-        except ExposureError:
-            continue
-        panels.append((str(row["exposure_id"]), micrograph, picks[picks["exposure_id"] == row["exposure_id"]]))
-    return panels

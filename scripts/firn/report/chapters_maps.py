@@ -11,7 +11,7 @@ from firn.report.style import png_of
 
 PICKING = {
     "blob_picker": ("pick_scores",), "template_picker": ("pick_scores",), "preprocess": ("pick_scores",), "inspect_picks": ("thresholds",),
-    "extract_particles": ("batch_0001_particles", "particles"),
+    "import_picks": ("micrographs",), "extract_particles": ("batch_0001_particles", "particles"),
 }  # fmt: skip
 CLASSES = {"classify_2d": ("classes", "class_sizes"), "stream_2d": ("classes",), "select_2d": ("selection",)}
 STARTS = {"ab_initio": ("volumes",), "refine_heterogeneous": ("volumes", "classes"), "classify_3d": ("volumes", "classes")}
