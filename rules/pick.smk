@@ -164,3 +164,26 @@ rule import_picks:
         inputs=job_folders,
     script:
         "../scripts/import_picks.py"
+
+
+rule topaz_picker:
+    """Pick particles with Topaz in one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("topaz_picker"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/topaz_picker.py"

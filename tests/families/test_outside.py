@@ -1,0 +1,83 @@
+"""Programs of the users' own: found or missed with one sentence, run without a shell, with what they say in the log."""
+
+import logging
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from firn.errors import InputError
+from firn.families.outside import find_program, run_program, version_of
+
+
+def program(path: Path, body: str) -> str:
+    path.write_text(f"#!{sys.executable}\nimport os, sys\n{body}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_a_program_is_the_one_given_or_the_one_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = program(tmp_path / "thing", "")
+    (tmp_path / "plain").write_text("no program")
+    assert find_program("thing", None) == find_program("another", path) == path
+    with pytest.raises(InputError, match="the program another is not on the PATH; install it"):
+        find_program("another", None)
+    with pytest.raises(InputError, match="is no program that can be run"):
+        find_program("thing", str(tmp_path / "plain"))
+
+
+def test_a_program_says_its_version_or_it_is_unknown(tmp_path: Path) -> None:
+    assert version_of(program(tmp_path / "a", "print('THING 1.2')\nprint('more')")) == "THING 1.2"
+    assert version_of(program(tmp_path / "b", "sys.exit(2)")) == "unknown"
+    assert version_of(str(tmp_path / "none")) == "unknown"
+
+
+def test_arguments_come_as_they_are_and_all_that_is_said_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = program(tmp_path / "thing", "print(sys.argv[1:], os.getcwd())\nprint('half\\rwhole', file=sys.stderr)")
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    with caplog.at_level(logging.INFO, logger="firn"):
+        run_program([path, "do", "$HOME; rm *", "a b"], folder)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"thing do: ['do', '$HOME; rm *', 'a b'] {folder}" in said
+    assert {"thing do: half", "thing do: whole"} <= set(said)
+
+
+def test_what_is_written_goes_into_a_file_where_one_is_named_and_what_is_said_into_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = program(tmp_path / "thing", "print('a table')\nprint('a word', file=sys.stderr)")
+    with caplog.at_level(logging.INFO, logger="firn"):
+        run_program([path, "do"], tmp_path, tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text() == "a table\n"
+    said = [record.getMessage() for record in caplog.records]
+    assert "thing do: a word" in said
+    assert "thing do: a table" not in said
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("print('first')\nprint('no GPU', file=sys.stderr)\nsys.exit(3)", "thing do: ended with exit code 3; its last line: no GPU$"),
+        ("sys.exit(1)", "ended with exit code 1; its last line: it said nothing"),
+        (f"os.kill(os.getpid(), {int(signal.SIGKILL)})", "thing do: was killed by signal 9"),
+        ("raise RuntimeError('x' * 9999)", r"xxx \.\.\.$"),
+        ("os.write(1, b'\\xff\\xfe bytes\\n')\nsys.exit(1)", "bytes$"),
+    ],
+)
+def test_a_failure_is_one_sentence_with_the_last_line(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as told:
+        run_program([program(tmp_path / "thing", body), "do"], tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_that_is_no_program_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "thing"
+    path.write_bytes(os.urandom(64))
+    path.chmod(0o755)
+    with pytest.raises(InputError, match="thing do: cannot be started"):
+        run_program([str(path), "do"], tmp_path)
