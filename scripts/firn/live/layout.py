@@ -27,6 +27,8 @@ PICKERS = LIVE / "pickers.json"
 """Decisions about how is picked, in order; the templates of the n-th lie in pickers/<n>."""
 RESULTS_KNOWN, RESULTS_MARK = LIVE / "results", Path("results") / ".live"
 ALARM_LOG, DECISION_LOG = LIVE / "alarms.jsonl", LIVE / "decisions.jsonl"
+PATTERN = LIVE / "pattern.json"
+"""What the latest micrographs share (firn.live.pattern)."""
 
 FIRST_BATCH = "0001"
 REFUSED_BATCH = "0000"

@@ -22,7 +22,7 @@ from firn.live.points import Points, read_points
 from firn.live.round_cards import read_rounds, resolutions
 from firn.live.rounds import Rounds, given_up, latest_rounds, open_rounds, recall
 from firn.live.storage import results_away, say_waiting
-from firn.live.trends import attribute_alarms, backlog_alarm, resolution_alarm
+from firn.live.trends import attribute_alarms, backlog_alarm, pattern_alarm, resolution_alarm
 from firn.live.views import views_sentence
 from firn.live.workers import enforce, plan_workers, seconds_per_movie
 from firn.runtime.atomic import write_json, write_text
@@ -202,6 +202,7 @@ class Session:
             {root: ledger.opened for root, ledger in self.ledgers.items()},
             {root: plan["jobs"] for root, plan in self.plan.items()},
         )
+        found["gain"] = pattern_alarm(layout.read_json(layout.PATTERN, {}).get("contrast", 0.0), "gain" in self.active)
         found["memory"] = memory_alarm(opened, jobs, self.rounds)
         found |= {f"movies_{root}": sentence for root, sentence in self.away.items()}
         return {key: sentence for key, sentence in found.items() if sentence}

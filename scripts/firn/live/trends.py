@@ -24,6 +24,8 @@ AT_MOST = 0.5
 """Share of exposures with the very same, highest count that tells of a limit on picks."""
 DOSE_CHANGE, DOSE_CALMER = 0.1, 0.07
 """Part by which the counted dose may change."""
+PATTERN, PATTERN_CALMER = 0.1, 0.07
+"""Contrast (sd) of a pattern that all micrographs share, in that of one micrograph, for an alarm to come, and below which it goes."""
 GROWTH_S, LEAST_BACKLOG = 1800.0, 10
 SAMPLED = 0.9
 DOUBLED, BETTER = 2.0, 0.02
@@ -81,6 +83,16 @@ def dose_alarm(doses: Sequence[float], held: bool) -> str:
     if abs(now - usual) <= (DOSE_CALMER if held else DOSE_CHANGE) * usual:
         return ""
     return f"The dose has changed by {100 * (now / usual - 1):+.0f} %: {now:.3g} e/Å² are counted per frame, {usual:.3g} before; is the beam centred?"
+
+
+def pattern_alarm(contrast: float, held: bool) -> str:
+    """A sentence when the latest micrographs share a pattern, as firn.live.pattern measures it; nothing otherwise."""
+    if contrast <= (PATTERN_CALMER if held else PATTERN):
+        return ""
+    return (
+        f"All micrographs share a fixed pattern with {100 * contrast:.0f} % of their contrast; is the gain reference of another day, turned or "
+        "mirrored?"
+    )
 
 
 def backlog_alarm(samples: Sequence[tuple[float, float]], found_per_hour: float, ready_per_hour: float, held: bool) -> str:
