@@ -67,13 +67,20 @@ def _finish(batch: str) -> None:
     table = rows.assign(**numbers, defocus_v=numbers["defocus_u"] - 200, astigmatism=200.0, thumbnail=pictures, **optics)
     write_table(folders["movies"] / "exposures.star", rows.assign(**optics), "exposures")
     write_table(folders["motion"] / "exposures.star", table, "exposures")
-    picks = rows.loc[rows.index.repeat(chance.integers(20, 60, len(rows))), ["exposure_id", "batch"]].assign(
-        micrograph="m.mrc", pick_score=0.5, diameter=180.0, **optics
-    )
-    write_table(
-        folders["motion"] / "picks.star",
-        picks.assign(x_px=chance.uniform(200, 3900, len(picks)), y_px=chance.uniform(200, 3900, len(picks))),
-        "picks",
+    particles = _picks(rows, chance, (20, 60), (0.45, 1.0)).assign(**optics)
+    noise = _picks(rows, chance, (30, 50), (0.15, 0.2)).assign(**optics)
+    write_table(folders["motion"] / "picks.star", particles, "picks")
+    write_table(folders["motion"] / "maxima_0.star", pd.concat([particles, noise]), "picks")
+
+
+def _picks(rows: pd.DataFrame, chance: np.random.Generator, counts: tuple[int, int], middle: tuple[float, float]) -> pd.DataFrame:
+    """So many picks in each exposure, around a correlation and a power."""
+    picks = rows.loc[rows.index.repeat(chance.integers(*counts, len(rows))), ["exposure_id", "batch"]].reset_index(drop=True)
+    count = len(picks)
+    score = np.clip(chance.normal(middle[0], 0.05, count), 0.02, 0.98)
+    places = {name: chance.uniform(200, 3900, count) for name in ("x_px", "y_px")}
+    return picks.assign(
+        micrograph="m.mrc", pick_score=score, pick_power=middle[1] * chance.lognormal(0, 0.3, count), diameter=180.0, **places
     )
 
 

@@ -28,7 +28,7 @@ VERDICTS = ("accept", "reject", "none")
 STATES = ("run", "pause")
 MOST_EXPOSURES = 2000
 LONGEST_REASON = 300
-_lock = threading.Lock()
+writing = threading.Lock()
 
 
 def set_limits(body: Mapping[str, Any]) -> None:
@@ -41,18 +41,18 @@ def set_limits(body: Mapping[str, Any]) -> None:
         raise RequestError(400, "A limit is a number.")
     if len(limits) == 2 and limits["min"] > limits["max"]:
         raise RequestError(400, "The least value is above the greatest.")
-    with _lock:
-        thresholds = {name: given.model_dump(exclude_none=True) for name, given in _control().thresholds.items()}
+    with writing:
+        thresholds = {name: given.model_dump(exclude_none=True) for name, given in current_control().thresholds.items()}
         told = ", ".join(f"{side} {value:g}" for side, value in limits.items()) or "no limit"
-        _edit({"thresholds": thresholds | {str(column): limits}}, _reason(body, f"{column}: {told}"))
+        edit_control({"thresholds": thresholds | {str(column): limits}}, reason_of(body, f"{column}: {told}"))
 
 
 def set_state(body: Mapping[str, Any]) -> None:
     """{state, reason}: run or pause."""
     if body.get("state") not in STATES:
         raise RequestError(400, "The state is run or pause.")
-    with _lock:
-        _edit({"state": body["state"]}, _reason(body, str(body["state"])))
+    with writing:
+        edit_control({"state": body["state"]}, reason_of(body, str(body["state"])))
 
 
 def judge_exposures(body: Mapping[str, Any], table: Table) -> None:
@@ -63,12 +63,12 @@ def judge_exposures(body: Mapping[str, Any], table: Table) -> None:
     if not all(isinstance(one, str) and one in table.rows for one in ids):
         raise RequestError(400, "There is no such exposure.")
     chosen = set(ids)
-    with _lock:
+    with writing:
         if not layout.EXPOSURES.exists():
             kept = {name: said for name, said in read_hand_file().items() if table.called.get(name, name) not in chosen}
-            _write(HAND_FILE, decisions_text(kept | ({} if verdict == "none" else dict.fromkeys(ids, str(verdict)))))
+            write_file(HAND_FILE, decisions_text(kept | ({} if verdict == "none" else dict.fromkeys(ids, str(verdict)))))
             return
-        control = _control()
+        control = current_control()
         lists = {
             key: [name for name in getattr(control, key) if table.called.get(name, name) not in chosen] for key in ("reject", "accept")
         }
@@ -76,13 +76,13 @@ def judge_exposures(body: Mapping[str, Any], table: Table) -> None:
             lists[str(verdict)] += ids
         changed = {key: names for key, names in lists.items() if names != getattr(control, key)}
         if changed:
-            _edit(changed, _reason(body, f"{verdict} {len(ids)} exposure{'s' if len(ids) > 1 else ''}"))
+            edit_control(changed, reason_of(body, f"{verdict} {len(ids)} exposure{'s' if len(ids) > 1 else ''}"))
 
 
 def hand_verdicts(table: Table) -> dict[str, str]:
     """What hands decided so far, by exposure id."""
     if layout.EXPOSURES.exists():
-        control = _control()
+        control = current_control()
         named = dict.fromkeys(control.accept, "accept") | dict.fromkeys(control.reject, "reject")
     else:
         named = read_hand_file()
@@ -96,9 +96,9 @@ def choose_classes(body: Mapping[str, Any]) -> dict[str, str]:
     select = body.get("select")
     if not isinstance(select, list) or not all(type(one) is int and one in numbers for one in select):
         raise RequestError(400, "Give the numbers of classes that there are.")
-    content = {"select": sorted(set(select)), "author": "dashboard", "comment": _reason({"reason": body.get("comment", "")}, "chosen")}
-    with _lock:
-        _write(result.hand_file, _dumped(content) + "\n")
+    content = {"select": sorted(set(select)), "author": "dashboard", "comment": reason_of({"reason": body.get("comment", "")}, "chosen")}
+    with writing:
+        write_file(result.hand_file, dumped(content) + "\n")
     return {"file": result.hand_file.as_posix()}
 
 
@@ -111,22 +111,24 @@ def read_hand_file() -> dict[str, str]:
     return read_decisions(HAND_FILE)
 
 
-def _control() -> Control:
+def current_control() -> Control:
+    """The control file as it is; RequestError (403) where it leads out of the run folder, InputError where it has a fault."""
     if layout.CONTROL.exists() and not is_inside(layout.CONTROL.as_posix()):
         raise RequestError(403, f"{layout.CONTROL} leads out of the run folder; edit it by hand.")
     return read_control(layout.CONTROL)
 
 
-def _reason(body: Mapping[str, Any], otherwise: str) -> str:
+def reason_of(body: Mapping[str, Any], otherwise: str) -> str:
+    """Why, as a person gave it, or else what was done; with the time."""
     given = body.get("reason") or otherwise
     if not isinstance(given, str) or len(given) > LONGEST_REASON or not given.isprintable():
         raise RequestError(400, f"A reason is one line of at most {LONGEST_REASON} characters.")
     return f"{given} (dashboard, {time.strftime('%Y-%m-%d %H:%M:%S')})"
 
 
-def _edit(changes: Mapping[str, Any], reason: str) -> None:
+def edit_control(changes: Mapping[str, Any], reason: str) -> None:
     """Change keys of the control file; its other lines stay as a human wrote them."""
-    _control()
+    current_control()
     seen = stamp(layout.CONTROL)
     text = layout.CONTROL.read_text(encoding="utf-8") if seen else ""
     before = yaml.safe_load(text) or {}
@@ -134,11 +136,16 @@ def _edit(changes: Mapping[str, Any], reason: str) -> None:
     try:
         Control(**wanted)
     except ValidationError as error:
-        raise RequestError(400, "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())) from error
+        raise RequestError(400, faults_of(error)) from error
     edited = edit_keys(text, {**changes, "reason": reason})
     if stamp(layout.CONTROL) != seen:
         raise RequestError(409, f"{layout.CONTROL} was changed just now by someone else; try again.")
-    _write(layout.CONTROL, edited)
+    write_file(layout.CONTROL, edited)
+
+
+def faults_of(error: ValidationError) -> str:
+    """What the check of the control file says, as one sentence."""
+    return "; ".join(": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"]))) for fault in error.errors())
 
 
 def edit_keys(text: str, changes: Mapping[str, Any]) -> str:
@@ -147,14 +154,14 @@ def edit_keys(text: str, changes: Mapping[str, Any]) -> str:
     edited = text
     try:
         for key, value in changes.items():
-            edited = _with_key(edited, key, _dumped({key: value}))
+            edited = _with_key(edited, key, dumped({key: value}))
         same = yaml.safe_load(edited) == wanted
     except yaml.YAMLError:
         same = False
-    return edited if same else _dumped(wanted) + "\n"
+    return edited if same else dumped(wanted) + "\n"
 
 
-def _dumped(content: Mapping[str, Any]) -> str:
+def dumped(content: Mapping[str, Any]) -> str:
     """YAML with a line for each key; collections of scalars stand within one line."""
     style = None if any(isinstance(value, (dict, list)) for value in content.values()) else False
     return yaml.safe_dump(dict(content), default_flow_style=style, allow_unicode=True, width=100_000, sort_keys=False).strip()
@@ -185,7 +192,7 @@ def _end(node: yaml.Node) -> int:
     return _end(last[1] if isinstance(last, tuple) else last)
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Write a file of the run folder whole; nothing is written through a link that leads out of it."""
     root = Path.cwd().resolve()
     place = Path(os.path.realpath(path))

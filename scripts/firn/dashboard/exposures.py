@@ -63,7 +63,7 @@ class Exposures:
         row = self.table().rows.get(exposure)
         if row is None:
             raise RequestError(404, "There is no such exposure.")
-        folders = _folders(row)
+        folders = folders_of(row.get("batch", ""))
         told = {"row": {name: value for name, value in row.items() if value}, "hand": hand.get(exposure, "none")}
         with self._looking:  # a micrograph is large, and a reader who steps through them asks for many
             picture = _picture(folders, exposure)
@@ -128,9 +128,8 @@ def _number(text: str, digits: int) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _folders(row: dict[str, str]) -> list[Path]:
-    """Folders of the jobs that ran on the exposure's batch, the oldest first."""
-    batch = row.get("batch", "")
+def folders_of(batch: str) -> list[Path]:
+    """Folders of the jobs that ran on a batch, the oldest first."""
     if not batch.isalnum():
         return []
     folders = [folder for folder in Path("results").glob(f"*/batches/{batch}") if is_inside(folder.as_posix())]

@@ -31,6 +31,7 @@ class Page:
 PAGES = {
     "": Page("overview", "Overview", ("session_streams.js", "limits.js")),
     "exposures": Page("exposures", "Exposures"),
+    "picking": Page("picking", "Picking", ("plane.js",)),
     "classes": Page("classes", "Classes"),
     "maps": Page("maps", "Maps", ("session_streams.js", "surface.js", "viewer.js", "slices.js")),
     "jobs": Page("jobs", "Jobs", ("differences.js", "graph.js")),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from firn.dashboard import classes, decide, job_list, machine, maps
+from firn.dashboard import classes, decide, job_list, machine, maps, picking, picks
 from firn.dashboard.exposures import Exposures
 from firn.dashboard.kept import tagged
 from firn.dashboard.overview import Overview
@@ -49,6 +49,12 @@ class Routes:
             decide.judge_exposures(body, self._exposures.table())
         elif request.path == "decide/classes":
             return as_json(decide.choose_classes(body))
+        elif request.path == "decide/picks":
+            return as_json(picking.limit_picks(body))
+        elif request.path == "decide/picker":
+            picking.switch_picker(body)
+        elif request.path == "decide/trial":
+            picking.try_picker(body, self._exposures.table())
         else:
             raise RequestError(404, "There is no such decision.")
         return as_json({"done": True})
@@ -74,6 +80,8 @@ class Routes:
             "tiles": lambda query: classes.tiles(classes.find_result(query.get("of", ""))),
             "maps": lambda query: maps.tell(query.get("of")),
             "volume": lambda query: maps.send_volume(query.get("of", ""), query.get("kind", "map")),
+            "picking": lambda _: picking.tell(table()),
+            "picks": lambda query: picks.tell(query.get("of", "")),
             "jobs": lambda _: job_list.list_jobs(),
             "log": lambda query: job_list.tell_log(query.get("of", "")),
             "machine": lambda _: machine.tell(),

@@ -48,13 +48,16 @@ def show_batch(jobs: Iterable[str], batch: str, outcomes: Iterable[Mapping[str, 
         write_json(FITS, fits)
 
 
-def look_at(folders: Iterable[Path], exposure: str, may_read: Callable[[str], bool]) -> dict[str, Any]:
-    """The picture of one exposure with its picks, from the folders of its batch; empty where there is none that may be read."""
+def look_at(folders: Iterable[Path], exposure: str, may_read: Callable[[str], bool], picks: pd.DataFrame | None = None) -> dict[str, Any]:
+    """The picture of one exposure with its picks, from the folders of its batch; empty where there is none that may be read.
+
+    picks: those to draw instead of the last in the folders.
+    """
     tables = list(folders)
     rows = _by_exposure(tables, "exposures").get(exposure)
     if rows is None or not all(may_read(str(rows.iloc[-1][name])) for name in ("thumbnail", "micrograph") if _is_text(rows.iloc[-1], name)):
         return {}
-    return _seen(rows.iloc[-1], _by_exposure(tables, "picks").get(exposure), 0)
+    return _seen(rows.iloc[-1], _by_exposure(tables, "picks").get(exposure) if picks is None else picks, 0)
 
 
 def _is_text(row: pd.Series, name: str) -> bool:
