@@ -20,6 +20,7 @@ EXPOSURES = pd.DataFrame(
     [
         ("picks/m1_fractions_autopick.star", 0),
         ("m1_manualpick.star", 0),
+        ("m1_topazpicks.star", 0),
         ("m1_DW.box", 0),
         ("m1_fractions_DW_autopick.star", 0),
         ("somewhere/else/m1_fractions.mrc", 0),

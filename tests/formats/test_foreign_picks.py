@@ -1,12 +1,18 @@
 """Coordinates of other programs become centres, whatever form they come in."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from firn.errors import InputError
 from firn.formats.foreign_picks import read_foreign_picks
+from firn.formats.mrc import write_image
+from firn.formats.star import read_star, write_star
+from firn.formats.tables import NAMES, OPTICS
 
 CBOX = """
 data_global
@@ -69,6 +75,25 @@ def test_a_corner_and_a_size_mean_the_pixel_in_the_middle_of_the_box(tmp_path: P
     x = read_foreign_picks(tmp_path / "a.box")["x"].iloc[0]
     inside = np.arange(10, 10 + size)
     assert x == inside[size // 2]
+
+
+@pytest.mark.relion
+@pytest.mark.skipif(shutil.which("relion_preprocess") is None, reason="needs RELION")
+@pytest.mark.parametrize("size", [40, 41])
+def test_relion_reads_the_same_centre_out_of_a_box(tmp_path: Path, size: int) -> None:
+    write_image(tmp_path / "a.mrc", np.random.default_rng(1).normal(size=(120, 150)).astype(np.float32), 1.0)
+    (tmp_path / "a.box").write_text(f"50 31 {size} {size + 1} -3\n")
+    optics = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "micrograph_pixel_size": 1.0}
+    table = pd.DataFrame({"micrograph": ["a.mrc"], **optics}).rename(columns=NAMES | OPTICS)
+    groups = table.drop(columns="rlnMicrographName").assign(rlnOpticsGroupName="o", rlnOpticsGroup=1)
+    write_star(tmp_path / "mics.star", {"optics": groups, "micrographs": table[["rlnMicrographName"]].assign(rlnOpticsGroup=1)})
+    command = (
+        "relion_preprocess --i mics.star --coord_dir ./ --coord_suffix .box --part_star p.star --part_dir p/ --extract --extract_size 24"
+    )
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    theirs = read_star(tmp_path / "p.star")["particles"]
+    ours = read_foreign_picks(tmp_path / "a.box")
+    assert theirs[["rlnCoordinateX", "rlnCoordinateY"]].to_numpy().tolist() == ours[["x", "y"]].to_numpy().tolist()
 
 
 @pytest.mark.parametrize("file", ["a.box", "a.cbox"])

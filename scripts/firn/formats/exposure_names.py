@@ -12,7 +12,7 @@ from firn.errors import InputError, brief
 
 ENDINGS = (".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".gz", ".bz2", ".xz", ".box", ".cbox", ".star", ".txt", ".tsv", ".csv")
 WORDS = (
-    *("_autopick", "_manualpick", "_automatch", "_picks", "_box", "_topaz"),
+    *("_autopick", "_manualpick", "_automatch", "_picks", "_box", "_topaz", "_topazpicks"),
     *("_patch_aligned_doseweighted", "_patch_aligned", "_aligned", "_noDW", "_DW", "_Fractions", "_fractions", "_EER"),
 )
 SOURCES = ("exposure_id", "micrograph", "micrograph_plain", "movie")
