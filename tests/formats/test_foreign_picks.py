@@ -77,6 +77,11 @@ def test_a_corner_and_a_size_mean_the_pixel_in_the_middle_of_the_box(tmp_path: P
     assert x == inside[size // 2]
 
 
+def test_a_box_that_lies_nowhere_is_read_and_left_to_be_refused_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.box").write_text("inf nan 64 64\n8 9 64 inf\n")
+    assert not np.isfinite(read_foreign_picks(tmp_path / "a.box")[["x", "y"]]).all(axis=1).any()
+
+
 @pytest.mark.relion
 @pytest.mark.skipif(shutil.which("relion_preprocess") is None, reason="needs RELION")
 @pytest.mark.parametrize("size", [40, 41])

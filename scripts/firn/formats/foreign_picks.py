@@ -55,7 +55,7 @@ def _read_box(path: str | os.PathLike) -> pd.DataFrame:
     score = _numbers([row[4] for row in rows], path) if rows and all(len(row) > 4 for row in rows) else np.full(len(rows), np.nan)
     if np.isin(score, (-1, -2, -3)).all():
         score = np.full(len(rows), np.nan)
-    whole = all((numbers % 1 == 0).all() for numbers in (x, y, width, height))
+    whole = all((np.round(numbers) == numbers).all() and np.isfinite(numbers).all() for numbers in (x, y, width, height))
     return _centred((x, y), (width, height), whole, path).assign(score=score)
 
 
