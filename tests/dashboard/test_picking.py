@@ -231,3 +231,11 @@ def test_picks_of_a_job_that_picks_and_judges_by_itself_are_its_maxima(site: Sit
     assert (told["picks"], told["kept"]) == (len(picks), 6)
     (source,) = [one for one in site.get("/api/picking").told["sources"] if one["job"] == "fused"]
     assert source["limits"] == {"max_power": 5.0}
+
+
+def test_a_batch_that_lies_elsewhere_is_not_read(site: Site, run_folder: Path) -> None:
+    write_picks(batches=2)
+    outside = run_folder.parent / "elsewhere"
+    Path("results/blobs/batches/0001").rename(outside)
+    Path("results/blobs/batches/0001").symlink_to(outside)
+    assert {one["id"][:2] for one in site.get("/api/picks?of=blobs").told["shown"]} == {"b2"}

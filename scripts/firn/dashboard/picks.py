@@ -25,6 +25,7 @@ MOST_BATCHES = 64
 """Batches of a job that are read, evenly spread over all."""
 MOST_SENT = 4000
 """Picks by which a browser counts what limits keep."""
+PICKED = "batches/*/picks.star"
 BINS = (72, 48)
 """Of the histogram, in correlation and in the logarithm of power."""
 KEPT, LINE, BELOW = 1, 2, 4
@@ -61,7 +62,7 @@ def sources() -> list[Source]:
     records = read_records()
     found = []
     for record in records:
-        if record.type not in (FUSED, *KEYS) or not _batches(record.name):
+        if record.type not in (FUSED, *KEYS) or not any(Path("results", record.name).glob(PICKED)):
             continue
         settings = dict(record.content["settings"])
         judge = next((one for one in records if one.type == INSPECTION and record.name in one.upstream), None)
@@ -204,8 +205,7 @@ def _ends(values: "np.ndarray") -> tuple[float, float]:
 
 def _batches(job: str) -> list[Path]:
     """Folders of the batches of a job that are done, in order."""
-    folders = [path.parent for path in Path("results", job).glob("batches/*/picks.star") if is_inside(path.as_posix())]
-    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
+    return sorted((path.parent for path in Path("results", job).glob(PICKED)), key=lambda folder: (len(folder.name), folder.name))
 
 
 def _rule(source: Source, batch: str) -> dict[str, Any]:
