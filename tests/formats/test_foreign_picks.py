@@ -82,6 +82,11 @@ def test_a_box_that_lies_nowhere_is_read_and_left_to_be_refused_by_its_place(tmp
     assert not np.isfinite(read_foreign_picks(tmp_path / "a.box")[["x", "y"]]).all(axis=1).any()
 
 
+def test_a_coordinate_that_is_nan_is_read_and_left_to_be_refused_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.star").write_text(OLD_STAR.replace("100", "nan"))
+    assert np.isnan(read_foreign_picks(tmp_path / "a.star")["x"]).tolist() == [True, False]
+
+
 @pytest.mark.relion
 @pytest.mark.skipif(shutil.which("relion_preprocess") is None, reason="needs RELION")
 @pytest.mark.parametrize("size", [40, 41])

@@ -126,7 +126,7 @@ def _star_table(path: str | os.PathLike, labels: Sequence[str]) -> pd.DataFrame:
 
 
 def _column(table: pd.DataFrame, label: str, path: str | os.PathLike) -> np.ndarray:
-    return _numbers(table[label].astype(str).tolist(), path) if label in table.columns else np.full(len(table), np.nan)
+    return _numbers([str(value) for value in table[label]], path) if label in table.columns else np.full(len(table), np.nan)
 
 
 def _numbers(values: Sequence[str], path: str | os.PathLike) -> np.ndarray:
