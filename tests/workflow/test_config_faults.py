@@ -73,6 +73,12 @@ def test_a_config_of_aliases_of_aliases_is_refused_before_it_is_followed() -> No
             Graph(config, CATALOGUE)
 
 
+def test_a_word_where_a_number_may_be_left_out_is_told_as_no_number() -> None:
+    picker = {"type": "blob_picker", "exposures": "micrographs", "min_diameter": "big", "max_diameter": 100}
+    with pytest.raises(InputError, match=r"^config: jobs\.blobs\.min_diameter: 'big' is not of type 'number'$"):
+        Graph({"jobs": JOBS | {"blobs": picker}}, CATALOGUE)
+
+
 def test_many_faults_are_counted_and_not_all_told() -> None:
     with pytest.raises(InputError) as caught:
         Graph({"jobs": {f"j{number}": {"type": "no"} for number in range(100)}}, CATALOGUE)

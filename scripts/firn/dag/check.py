@@ -111,6 +111,10 @@ def _sentence(error: ValidationError) -> str:
         missing = next(key for key in error.validator_value if key not in error.instance)
         meaning = error.schema["properties"][missing].get("description", "it is required")
         return f"{place}.{missing}: is missing; {' '.join(meaning.split())}"
+    if error.validator == "anyOf":
+        wanted = [other for other in error.context if other.schema.get("type") != "null"]
+        if len(wanted) == 1:
+            return _sentence(wanted[0])
     return f"{place}: {brief(error.message)}"
 
 
