@@ -64,14 +64,19 @@ def too_large(picks: pd.DataFrame) -> str | None:
     """What to tell the user when nearly all particles match best at the smallest of several diameters tried; picks as `decide` gives them."""
     if "diameter" not in picks.columns or picks["diameter"].nunique() < 2 or int(picks["kept"].sum()) < FEWEST:
         return None
-    smallest = float(picks["diameter"].min())
-    share = float((picks.loc[picks["kept"], "diameter"] <= smallest * 1.001).mean())
+    smallest, share = share_at_smallest(picks, picks["kept"].to_numpy())
     if share < AT_THE_END:
         return None
     return (
         f"{share:.0%} of the picks match best at the smallest diameter tried, {smallest:.0f} Å: the particles are probably smaller, and such "
         "picks are off their centres and can give a wrong map; try smaller diameters, or blob_picker_tuner"
     )
+
+
+def share_at_smallest(picks: pd.DataFrame, particles: np.ndarray) -> tuple[float, float]:
+    """(smallest diameter in Å of all picks, share of the particles `(n,)` among them that match best at it)."""
+    smallest = float(picks["diameter"].min())
+    return smallest, float((picks.loc[particles, "diameter"] <= smallest * 1.001).mean())
 
 
 def _calibrated(score: Tensor, power: Tensor, picks: pd.DataFrame, exposures: pd.DataFrame) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from firn.errors import InputError
 from firn.families.blobs import BlobParams, BlobShapeParams, blob_shapes, check_order, pick_blobs
 from firn.families.micrographs import each_micrograph, read_exposures
+from firn.families.pick_limits import share_at_smallest
 from firn.families.picking import Row, filters_of, reduce_exposure
 from firn.formats.blobs import write_blobs
 from firn.formats.exposures import PICK_COLUMNS, join_tables, write_failed
@@ -243,12 +244,13 @@ def _range(job: Job[Params], looked: list[_Looked], diameter: float) -> tuple[fl
     """
     low, high = SHORTEST * diameter, LONGEST * diameter
     picks = _pick_all(job, looked, low, high)
+    particles, _ = _particles(picks)
     for _ in range(SMALLER_STEPS):
-        particles, _ = _particles(picks)
-        if (picks.loc[particles, "diameter"] > low * 1.001).mean() >= 1 - AT_THE_END:
+        if share_at_smallest(picks, particles)[1] <= AT_THE_END:
             break
         smaller = _pick_all(job, looked, low * SMALLER, high * SMALLER)
-        if not _particles(smaller)[1]:
+        particles, clear = _particles(smaller)
+        if not clear:
             break
         low, high, picks = low * SMALLER, high * SMALLER, smaller
     return low, high, picks
