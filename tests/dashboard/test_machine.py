@@ -57,7 +57,7 @@ def test_lanes_are_told_as_the_file_gives_them_or_what_is_wrong_with_it(site: Si
     assert site.get("/api/machine").told["lanes"] is None
     machine.LANES.write_text("preprocess: [0, 1]\nreconstruct: [2]\n")
     assert site.get("/api/machine").told["lanes"] == {"preprocess": ["0", "1"], "reconstruct": ["2"]}
-    for wrong in ("preprocess: [0", "- 1\n", "preprocess: 1\n"):
+    for wrong in ("preprocess: [0", "- 1\n", "preprocess: 1\n", "preprocess: &all [0]\nreconstruct: *all\n"):
         machine.LANES.write_text(wrong)
         told = site.get("/api/machine").told
         assert (told["lanes"], "lanes.yaml" in told["fault"]) == (None, True)

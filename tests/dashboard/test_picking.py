@@ -1,5 +1,6 @@
 """The page of picking: what is told of picks, and decisions about limits and pickers that their readers take."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,17 @@ def test_without_a_session_limits_are_the_file_that_the_inspection_reads(site: S
     assert ({"min_ncc", "max_power"} & set(content), content["min_power"], content["reject"]) == (set(), 1.0, ["b1e0"])
     assert set(content["reasons"]) == {"min_power"}
     assert site.post("/decide/picker", {"type": "blob_picker"}).status == 400
+
+
+def test_decisions_that_would_fill_the_memory_are_refused_before_anything_is_built_from_them(site: Site) -> None:
+    layout.EXPOSURES.unlink()
+    write_picks(decisions="hand/picks.yaml")
+    Path("hand").mkdir()
+    text = "a: &a [1, 1]\n" + "".join(f"{name}: &{name} [*{before}, *{before}]\n" for before, name in itertools.pairwise("abcdefghi"))
+    Path("hand/picks.yaml").write_text(text)
+    assert "must not use YAML aliases" in site.get("/api/picking").told["error"]
+    assert "must not use YAML aliases" in site.post("/decide/picks", {"job": "blobs", "min_ncc": 0.3}).told["error"]
+    assert Path("hand/picks.yaml").read_text() == text
 
 
 @pytest.mark.parametrize("given", ["/tmp/firn_elsewhere.yaml", "../elsewhere.yaml", "results/good/batches/0001/job.json"])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from firn.dashboard.kept import tagged
 from firn.dashboard.places import RequestError, inside, is_inside
 from firn.dashboard.server import Answer, as_json
+from firn.errors import InputError
+from firn.formats.yaml_text import read_yaml
 from firn.live import layout
 
 if TYPE_CHECKING:
@@ -136,13 +138,11 @@ def _averages(table: "pd.DataFrame") -> list["np.ndarray"]:
 
 def _chosen(path: Path) -> dict[str, list[int]]:
     """`select` and `reject` of a hand's file; empty where there is none."""
-    import yaml
-
     if not path.exists() or not is_inside(path.as_posix()):
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(path, "decisions about classes")
+    except InputError:
         return {}
     return {key: content[key] for key in ("select", "reject") if isinstance(content, dict) and isinstance(content.get(key), list)}
 

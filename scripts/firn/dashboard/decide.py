@@ -128,8 +128,8 @@ def reason_of(body: Mapping[str, Any], otherwise: str) -> str:
 
 def edit_control(changes: Mapping[str, Any], reason: str) -> None:
     """Change keys of the control file; its other lines stay as a human wrote them."""
-    current_control()
     seen = stamp(layout.CONTROL)
+    current_control()
     text = layout.CONTROL.read_text(encoding="utf-8") if seen else ""
     before = yaml.safe_load(text) or {}
     wanted = {**before, **changes, "reason": reason}

@@ -11,10 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from firn.dashboard.server import Answer, as_json
 from firn.errors import InputError
+from firn.formats.yaml_text import read_yaml
 from firn.live import layout
 from firn.runtime.leases import LEASES, holders
 
@@ -124,8 +123,8 @@ def _lanes() -> dict[str, Any]:
     if not LANES.exists():
         return {"lanes": None, "fault": ""}
     try:
-        lanes = yaml.safe_load(LANES.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        lanes = read_yaml(LANES, "lists of devices by lane")
+    except InputError:
         lanes = None
     if not isinstance(lanes, dict) or not all(isinstance(numbers, list) for numbers in lanes.values()):
         return {"lanes": None, "fault": f"{LANES} is no list of devices for each lane."}

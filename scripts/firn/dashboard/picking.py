@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from firn.dashboard import decide
@@ -16,6 +15,7 @@ from firn.dashboard.picks import find_source, sources
 from firn.dashboard.places import RequestError, is_inside
 from firn.dashboard.server import Answer, as_json
 from firn.errors import InputError
+from firn.formats.yaml_text import read_yaml
 from firn.live import layout
 from firn.live.control import LIMIT_KEYS, SHARED_KEYS, Picker
 from firn.live.pickers import decided, told_trials
@@ -157,8 +157,8 @@ def _write_decisions(job: str, limits: Mapping[str, Any], reason: str) -> str:
     if not source.decisions:
         raise RequestError(400, f"No inspect_picks of this run sets limits on the picks of {job}.")
     path = Path(source.decisions)
-    text = path.read_text(encoding="utf-8") if is_inside(source.decisions) else ""
     former = _saved(source.decisions)
+    text = path.read_text(encoding="utf-8") if is_inside(source.decisions) else ""
     reasons = former.get("reasons") if isinstance(former.get("reasons"), dict) else {}
     told = {name: why for name, why in (reasons or {}).items() if name not in LIMIT_KEYS} | dict.fromkeys(limits, reason)
     changes = {**limits, "author": "dashboard", "reasons": told}
@@ -172,8 +172,5 @@ def _saved(decisions: str) -> dict[str, Any]:
     """What a decisions file says; nothing where there is none to read."""
     if not decisions or not is_inside(decisions):
         return {}
-    try:
-        content = yaml.safe_load(Path(decisions).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{decisions}: is no YAML file that can be read; edit it by hand") from error
+    content = read_yaml(decisions, "decisions about picks")
     return dict(content) if isinstance(content, dict) else {}

@@ -14,6 +14,7 @@ from firn.dashboard.job_list import read_records
 from firn.dashboard.kept import Stamp, stamp, tagged
 from firn.dashboard.places import RequestError, is_inside
 from firn.dashboard.server import Answer
+from firn.formats.yaml_text import read_yaml
 from firn.live.control import LIMIT_KEYS
 from firn.live.pickers import FUSED, INSPECTION, KEYS
 
@@ -176,9 +177,7 @@ def _rule_file(source: Source, batch: str) -> Path | None:
 
 
 def _decided(path: Path | None) -> dict[str, Any]:
-    import yaml
-
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path else {}
+    return dict(read_yaml(path, "decisions about picks") or {}) if path else {}
 
 
 def _corrections(judged: "pd.DataFrame") -> dict[str, float]:
