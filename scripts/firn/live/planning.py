@@ -34,8 +34,7 @@ def is_collected(session: Session, now: float) -> bool:
 
 
 def _plan_due(session: Session, now: float) -> bool:
-    paused = session.control.state in ("pause", "stop") and not session.ending
-    held = session.memory.get("hold", False) or paused
+    held = session.memory.get("hold", False) or session.paused
     if held or not session.control.streams.enabled or not session.streams or session.disk_is_full():
         return False
     picks = session.memory.get("generation", 0)

@@ -102,8 +102,7 @@ def _open_again(session: Session) -> bool:
         session.memory["hold"] = False
         return False
     session.memory["hold"] = session.memory.get("generation", 0) != _latest_number(session)
-    paused = session.control.state in ("pause", "stop") and not session.ending
-    if paused or session.disk_is_full():
+    if session.paused or session.disk_is_full():
         return False
     if session.memory["hold"]:
         if open_rounds(session.rounds):

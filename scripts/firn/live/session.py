@@ -101,6 +101,16 @@ class Session:
         """Whether no file is to be waited for any more."""
         return self.control.state == "end" or layout.END_MARK.exists()
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing but what is in work is to be done."""
+        return self.control.state in ("pause", "stop") and not self.ending
+
+    @property
+    def opened(self) -> dict[str, dict[str, int]]:
+        """Number of the try of each batch in work, by import."""
+        return {root: ledger.opened for root, ledger in self.ledgers.items()}
+
     def is_quiet(self, now: float) -> bool:
         """Whether the session ends because no file came for long."""
         limit = self.control.quiet_min
@@ -116,7 +126,6 @@ class Session:
 
     def remember(self, over: str = "") -> None:
         """Write what the next tick and Snakemake's targets need; over: why there is no next tick."""
-        opened = {root: ledger.opened for root, ledger in self.ledgers.items()}
         remembered = {root: ledger.remembered() for root, ledger in self.ledgers.items()}
         kept = {"alarms": self.active, "ledgers": remembered, "rounds": self.rounds, "told": self.told}
         write_text(layout.STATE, json.dumps(self.memory | kept))
@@ -125,7 +134,7 @@ class Session:
             {
                 "over": over,
                 "time": time.time(),
-                "batches": opened,
+                "batches": self.opened,
                 "rounds": open_rounds(self.rounds),
                 "trials": self.memory.get("trials", []),
             },
@@ -198,12 +207,8 @@ class Session:
         maps = {f"resolution_{name}": resolution_alarm(rounds) for name, rounds in refined.items()}
         views = {f"views_{name}": self._views(name, rounds[-1]["folder"]) for name, rounds in refined.items() if rounds}
         found = attribute_alarms(points, self.active) | {"backlog": slow} | maps | views | given_up(self.rounds)
-        opened, jobs = (
-            {root: ledger.opened for root, ledger in self.ledgers.items()},
-            {root: plan["jobs"] for root, plan in self.plan.items()},
-        )
         found["gain"] = pattern_alarm(layout.read_json(layout.PATTERN, {}).get("contrast", 0.0), "gain" in self.active)
-        found["memory"] = memory_alarm(opened, jobs, self.rounds)
+        found["memory"] = memory_alarm(self.opened, {root: plan["jobs"] for root, plan in self.plan.items()}, self.rounds)
         found |= {f"movies_{root}": sentence for root, sentence in self.away.items()}
         return {key: sentence for key, sentence in found.items() if sentence}
 
@@ -257,5 +262,5 @@ class Session:
             "rounds": latest_rounds(self.rounds),
             "tests": told_trials(),
             "picking": {"decisions": len(decided()), "batches_to_pick_again": sum(map(len, self.memory.get("stale", {}).values()))},
-            "batches_in_work": open_count({ledger.root: ledger.opened for ledger in ledgers}),
+            "batches_in_work": open_count(self.opened),
         }

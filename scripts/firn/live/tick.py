@@ -186,7 +186,7 @@ def _cut(session: Session, now: float) -> bool:
         return False
     fresh = False
     for root, ledger in session.ledgers.items():
-        while open_count({name: each.opened for name, each in session.ledgers.items()}) < session.most_open:
+        while open_count(session.opened) < session.most_open:
             number = ledger.batches + 1
             ready = {path: (entry[0], entry[1]) for path, entry in ledger.ready.items()}
             last = session.closing(now) and not ledger.waiting
