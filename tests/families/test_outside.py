@@ -1,16 +1,19 @@
 """Programs of the users' own: found or missed with one sentence, run without a shell, with what they say in the log."""
 
+import json
 import logging
 import os
 import signal
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from firn.errors import InputError
-from firn.families.outside import find_program, run_program, version_of
+from firn.families.outside import find_program, record_program, run_program, version_of
 
 
 def program(path: Path, body: str) -> str:
@@ -81,3 +84,38 @@ def test_a_file_that_is_no_program_is_one_sentence(tmp_path: Path) -> None:
     path.chmod(0o755)
     with pytest.raises(InputError, match="thing do: cannot be started"):
         run_program([str(path), "do"], tmp_path)
+
+
+def test_every_line_is_heard_and_the_environment_is_the_one_given(tmp_path: Path) -> None:
+    path, lines = program(tmp_path / "thing", "print(os.environ['WORD'])\nprint('one\\rtwo')"), list[str]()
+    run_program([path, "do"], tmp_path, heard=lines.append, environment={"WORD": "given"})
+    assert lines == ["given", "one", "two"]
+
+
+def test_a_record_tells_program_version_and_arguments(tmp_path: Path) -> None:
+    path = program(tmp_path / "thing", "print('THING 1.2')")
+    record_program(tmp_path / "thing.json", path, [[path, "a"], [path, "b", "c"]], ranks="3")
+    told = json.loads((tmp_path / "thing.json").read_text())
+    assert told == {"program": path, "version": "THING 1.2", "arguments": [["a"], ["b", "c"]], "ranks": "3"}
+
+
+def test_a_program_ends_when_the_job_that_runs_it_is_killed(tmp_path: Path) -> None:
+    path = program(tmp_path / "thing", "import time\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+    told = tmp_path / "told"
+    body = f"from pathlib import Path\nfrom firn.families.outside import run_program\nrun_program([{path!r}], Path({str(tmp_path)!r}), Path({str(told)!r}))"
+    with subprocess.Popen([sys.executable, "-c", body], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as job:
+        while not (told.exists() and told.read_text().endswith("\n")):
+            assert job.poll() is None
+            time.sleep(0.05)
+        child = int(told.read_text())
+        job.kill()
+    while not _ended(child):
+        time.sleep(0.05)
+
+
+def _ended(process: int) -> bool:
+    """Whether a process is gone, or is only remembered until its parent asks for it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
