@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from firn.errors import InputError
-from firn.families.outside import find_program, record_program, run_program, version_of
+from firn.families import outside
+from firn.families.outside import find_one_of, find_program, record_program, run_program, version_of, version_said
 
 
 def program(path: Path, body: str) -> str:
@@ -37,6 +39,74 @@ def test_a_program_says_its_version_or_it_is_unknown(tmp_path: Path) -> None:
     assert version_of(program(tmp_path / "a", "print('THING 1.2')\nprint('more')")) == "THING 1.2"
     assert version_of(program(tmp_path / "b", "sys.exit(2)")) == "unknown"
     assert version_of(str(tmp_path / "none")) == "unknown"
+
+
+def test_the_first_of_several_programs_that_is_there_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="none of the programs new, old is on the PATH; install one"):
+        find_one_of(["new", "old"], None)
+    old = program(tmp_path / "old", "")
+    assert find_one_of(["new", "old"], None) == find_one_of(["new"], old) == old
+    new = program(tmp_path / "new", "")
+    assert find_one_of(["new", "old"], None) == new
+    with pytest.raises(InputError, match="'nowhere' is no program"):
+        find_one_of(["new", "old"], "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "version"),
+    [
+        ("ctffind", "         Version : 4.1.14", "4.1.14"),
+        ("a", "MotionCor3 version 1.2.1", "1.2.1"),
+        ("Gctf-v1.18_b2_sm60_cu9.1", "pixels of 1.35", "1.18"),
+        ("Gctf_v1.06_sm_30", "", "1.06"),
+        ("b", "conversion 3.5", "unknown"),
+    ],
+)
+def test_a_version_is_found_in_what_was_said_or_in_the_name(tmp_path: Path, name: str, line: str, version: str) -> None:
+    assert version_said(program(tmp_path / name, ""), ["a word", line]) == version
+
+
+def test_answers_are_read_and_nothing_is_when_there_are_none(tmp_path: Path) -> None:
+    path, lines = program(tmp_path / "thing", "print(repr(sys.stdin.read()))"), list[str]()
+    run_program([path], tmp_path, heard=lines.append, answers="yes\n0.5 µm\n")
+    run_program([path], tmp_path, heard=lines.append)
+    assert lines == ["'yes\\n0.5 µm\\n'", "''"]
+
+
+class HandTimer:
+    """A timer that goes off when a test says so."""
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        self.go_off = function
+        HANDS.append(self)
+
+    def start(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+HANDS: list[HandTimer] = []
+
+
+def test_a_program_that_hangs_is_stopped_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "Timer", HandTimer)
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    path, lines = program(tmp_path / "thing", f"import subprocess\nsubprocess.run([sys.executable, '-c', {child!r}])"), list[str]()
+
+    def heard(line: str) -> None:
+        lines.append(line)
+        HANDS[-1].go_off()
+
+    with pytest.raises(InputError, match=r"thing: was stopped since it took longer than 7 s; its last line: \d+$"):
+        run_program([path, "-a"], tmp_path, heard=heard, limit_s=7)
+    while not _ended(int(lines[0])):
+        time.sleep(0.05)
+
+
+def test_a_program_is_stopped_by_the_clock_even_when_it_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"thing: was stopped since it took longer than 0.2 s; its last line: it said nothing$"):
+        run_program([program(tmp_path / "thing", "import time\ntime.sleep(600)")], tmp_path, limit_s=0.2)
 
 
 def test_arguments_come_as_they_are_and_all_that_is_said_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
