@@ -42,6 +42,12 @@ class Visitor:
             found += [f"{scheme}: {fault}" for fault in self.faults()]
         return found
 
+    def complains(self, there: str, name: str) -> list[str]:
+        """Pictures of the page once something is there and nothing is loading any more; its faults by day and night, and its complaints."""
+        self.page.locator(there).first.wait_for()
+        self.page.wait_for_load_state("networkidle")
+        return self.look_around(name) + self.complaints
+
     def faults(self) -> list[str]:
         """What keeps people from using the page: scrolling sideways, controls without a name, text without contrast, ids twice."""
         return list(self.page.evaluate(AUDIT.read_text(encoding="utf-8")))

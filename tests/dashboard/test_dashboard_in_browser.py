@@ -42,11 +42,7 @@ def verdicts() -> pd.Series:
 def test_a_page_stands_without_complaint_at_every_width_by_day_and_night(
     night: Site, visit: Visit, page: str, there: str, width: str
 ) -> None:
-    visitor = visit(f"http://{night.host}/{page}", width)
-    visitor.page.locator(there).first.wait_for()
-    visitor.page.wait_for_load_state("networkidle")
-    assert visitor.look_around(f"{page or 'overview'}_{width}") == []
-    assert visitor.complaints == []
+    assert visit(f"http://{night.host}/{page}", width).complains(there, f"{page or 'overview'}_{width}") == []
 
 
 def test_a_limit_that_is_dragged_is_one_that_the_loop_judges_by(night: Site, visit: Visit) -> None:

@@ -87,11 +87,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_a_page_stands_without_complaint_at_every_width_by_day_and_night(
     lab: Site, visit: Visit, page: str, there: str, width: str
 ) -> None:
-    visitor = visit(f"http://{lab.host}/{page}", width)
-    visitor.page.locator(there).first.wait_for()
-    visitor.page.wait_for_load_state("networkidle")
-    assert visitor.look_around(f"{page}_{width}") == []
-    assert visitor.complaints == []
+    assert visit(f"http://{lab.host}/{page}", width).complains(there, f"{page}_{width}") == []
 
 
 @pytest.mark.parametrize(("n", "radius"), [(32, 9.3), (41, 15.0)])

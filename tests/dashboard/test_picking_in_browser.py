@@ -53,10 +53,8 @@ def number(text: str | None) -> int:
 @pytest.mark.parametrize("width", ["wide", "phone"])
 def test_the_page_stands_without_complaint_at_every_width_by_day_and_night(night: Site, visit: Visit, width: str) -> None:
     visitor = visit(f"http://{night.host}/picking", width)
-    visitor.page.locator("figure circle").first.wait_for()
     visitor.page.get_by_label("picker", exact=True).select_option("template_picker")
-    assert visitor.look_around(f"picking_{width}") == []
-    assert visitor.complaints == []
+    assert visitor.complains("figure circle", f"picking_{width}") == []
 
 
 def test_a_limit_that_is_dragged_and_one_that_is_typed_are_taken_up(night: Site, visit: Visit) -> None:

@@ -77,22 +77,24 @@ def test_a_sound_file_is_read(tmp_path: Path, reader: Reader) -> None:
     assert outcome(reader, tmp_path / reader.file) == "read"
 
 
+def try_damaged(reader: Reader, folder: Path, steps: list[Step]) -> None:
+    data = sound_bytes(reader, folder)
+    with bounded():
+        try_one(reader, folder / reader.file, data, steps)
+
+
 @pytest.mark.parametrize("reader", [reader for reader in READERS if not reader.text], ids=lambda reader: reader.name)
 @WITHOUT_END
 @given(steps=steps_of(BYTE_KINDS))
 def test_damaged_bytes_end_in_a_value_or_in_one_sentence(tmp_path: Path, reader: Reader, steps: list[Step]) -> None:
-    data = sound_bytes(reader, tmp_path)
-    with bounded():
-        try_one(reader, tmp_path / reader.file, data, steps)
+    try_damaged(reader, tmp_path, steps)
 
 
 @pytest.mark.parametrize("reader", [reader for reader in READERS if reader.text], ids=lambda reader: reader.name)
 @WITHOUT_END
 @given(steps=steps_of(TEXT_KINDS))
 def test_damaged_text_ends_in_a_value_or_in_one_sentence(tmp_path: Path, reader: Reader, steps: list[Step]) -> None:
-    data = sound_bytes(reader, tmp_path)
-    with bounded():
-        try_one(reader, tmp_path / reader.file, data, steps)
+    try_damaged(reader, tmp_path, steps)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary(max_size=5)

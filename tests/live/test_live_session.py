@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from firn.jobs import import_movies, patch_motion
 from firn.live.supervise import leftovers
 from firn.runtime.entry import open_job
 from firn.simulate.write_movie import truncate_file, write_tiff_movie
-from workflow.session import ROOT, write_session
+from workflow.session import start_live, wait_until, write_session
 
 IMPORT = {
     "type": "import_movies",
@@ -42,28 +41,6 @@ def land(folder: Path, *names: str) -> None:
         pattern = 4 + 3 * generator.standard_normal((64, 64)).cumsum(axis=0).cumsum(axis=1) / 64
         frames = [generator.poisson(np.clip(np.roll(pattern, step, axis=1), 0.5, 50)).astype(np.uint8) for step in range(4)]
         write_tiff_movie(folder / "raw" / f"{name}.tif", frames)
-
-
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/live.py"),
-        ".",
-        "--profile",
-        str(ROOT / "profiles/local"),
-        "--configfile",
-        "session.yaml",
-    ]
-    with (folder / "live.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not path.exists():
-        assert process.poll() is None, (path.parents[-2] / "live.log").read_text()
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
 
 
 def kill_snakemake_alone(folder: Path, supervisor: int) -> None:
@@ -96,9 +73,9 @@ def test_a_killed_session_goes_on_and_ends_with_the_tables_of_a_batch_run(tmp_pa
     truncate_file(folder / "raw" / "x.tif")
     (folder / "live").mkdir()
     (folder / "live" / "control.yaml").write_text(yaml.safe_dump(CONTROL))
-    supervisor = start(folder)
+    supervisor = start_live(folder, folder / "live.log")
     try:
-        wait_for(folder / "results/motion/batches/.0001.partial", supervisor)
+        wait_until((folder / "results/motion/batches/.0001.partial").exists, supervisor, folder / "live.log", LIMIT_S)
         kill_snakemake_alone(folder, supervisor.pid)
         land(folder, "d", "e")
         (folder / "live" / "end").touch()
@@ -149,7 +126,7 @@ def test_later_batches_go_on_when_the_first_import_is_killed(tmp_path: Path) -> 
     land(tmp_path, "a", "b", "c")
     (tmp_path / "live").mkdir()
     (tmp_path / "live" / "control.yaml").write_text(yaml.safe_dump(CONTROL))
-    supervisor = start(tmp_path)
+    supervisor = start_live(tmp_path, tmp_path / "live.log")
     try:
         kill_one(tmp_path, b"import_batch", supervisor)
         (tmp_path / "live" / "end").touch()

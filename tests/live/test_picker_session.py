@@ -1,10 +1,6 @@
 """A session through Snakemake whose picker is switched: only picks are made again, by the other picker, and the whole graph agrees."""
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,7 @@ from firn.formats.mrc import write_stack
 from firn.formats.tables import read_table, write_table
 from firn.live import layout
 from firn.simulate.write_movie import write_tiff_movie
-from workflow.session import ROOT, write_session
+from workflow.session import start_live, wait_until, write_session
 
 JOBS: dict[str, dict[str, Any]] = {
     "movies": {
@@ -54,14 +50,6 @@ def write_templates(folder: Path) -> None:
     )
 
 
-def wait_for(condition: Any, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not condition():
-        assert process.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < end, log.read_text()[-3000:]
-        time.sleep(0.1)
-
-
 def test_a_switched_picker_makes_only_picks_again_and_counts_in_the_whole_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_session(tmp_path, JOBS)
     monkeypatch.chdir(tmp_path)
@@ -69,25 +57,15 @@ def test_a_switched_picker_makes_only_picks_again_and_counts_in_the_whole_graph(
     write_templates(tmp_path / "mine")
     layout.LIVE.mkdir()
     layout.CONTROL.write_text(yaml.safe_dump(CONTROL))
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/live.py"),
-        ".",
-        "--profile",
-        str(ROOT / "profiles/local"),
-        "--configfile",
-        "session.yaml",
-    ]
     log = tmp_path / "live.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = start_live(tmp_path, log)
     try:
-        wait_for(layout.outcome_file("movies", "0001").exists, process, log)
+        wait_until(layout.outcome_file("movies", "0001").exists, process, log, LIMIT_S)
         before = {job: layout.result_file(job, "0001").stat().st_mtime_ns for job in JOBS}
         former = read_table("results/picks/batches/0001/picks.star", "picks")
         choice = {"type": "template_picker", "templates": "mine", "diameter": 112}
         layout.CONTROL.write_text(yaml.safe_dump(CONTROL | {"picker": choice, "reason": "discs", "test": {"exposure": "b", **choice}}))
-        wait_for((layout.trial_folder(1) / "result.json").exists, process, log)
+        wait_until((layout.trial_folder(1) / "result.json").exists, process, log, LIMIT_S)
         layout.END_MARK.touch()
         assert process.wait(timeout=LIMIT_S) == 0, log.read_text()[-3000:]
     finally:

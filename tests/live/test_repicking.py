@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -16,27 +15,11 @@ from firn.live import layout, targets, tick
 from firn.live.pickers import decided
 from firn.live.targets import live_targets, record_failure
 from firn.runtime.atomic import write_json
-from firn.simulate.write_movie import write_tiff_movie
+from stream_plan import JOBS, QUICK, STREAM, land
 
 CONFIG = {"blobs": {"type": "blob_picker", "min_diameter": 80, "max_diameter": 120}, "picks": {"type": "inspect_picks", "min_ncc": None}}
 CHAIN = {"movies": [], "ctf": ["movies"], "blobs": ["ctf"], "picks": ["ctf", "blobs"], "stack": ["ctf", "picks"]}
-COMMON: dict[str, Any] = {"groups": {}, "given": {}, "needs": []}
-STREAM: dict[str, Any] = {
-    "sources": {"movies": "stack"},
-    "jobs": {
-        "classify": {"name": "class2d", "settings": {"type": "stream_2d", "classes": 2, "batch_per_class": 100}, **COMMON},
-        "select": {"name": "keep", "settings": {"type": "select_2d"}, **COMMON},
-    },
-}
-JOBS = ["class2d", "keep"]
-QUICK = {
-    "settle_s": 0,
-    "max_wait_s": 1000,
-    "poll_s": 0.001,
-    "quiet_min": None,
-    "alarms": {"disk_free_gb": 0},
-    "streams": {"enabled": False},
-}
+QUICK_ALONE = QUICK | {"streams": {"enabled": False}}
 PER_MOVIE = 60
 
 
@@ -50,7 +33,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def decide(**changes: Any) -> None:
     layout.LIVE.mkdir(exist_ok=True)
-    layout.CONTROL.write_text(yaml.safe_dump(QUICK | changes))
+    layout.CONTROL.write_text(yaml.safe_dump(QUICK_ALONE | changes))
 
 
 def wanted(batch: int) -> dict[str, dict[str, Any]]:
@@ -86,11 +69,6 @@ def asked() -> list[str]:
 def start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when Snakemake starts anew."""
     monkeypatch.setattr(targets, "STARTED", time.time())
-
-
-def land(*names: str) -> None:
-    for name in names:
-        write_tiff_movie(f"raw/{name}.tif", [np.full((16, 16), frame + 1, dtype=np.uint8) for frame in range(4)])
 
 
 def make(*results: str) -> None:

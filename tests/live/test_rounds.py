@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -15,7 +14,7 @@ from firn.formats.ids import exposure_id
 from firn.formats.tables import write_table
 from firn.live import layout, rounds, tick
 from firn.live.targets import live_targets, record_failure
-from firn.simulate.write_movie import write_tiff_movie
+from stream_plan import JOBS, QUICK, STREAM, land
 
 PLAN: dict[str, dict[str, Any]] = {
     "movies": {
@@ -23,16 +22,7 @@ PLAN: dict[str, dict[str, Any]] = {
         "jobs": {"movies": [], "stack": ["movies"]}, "curation": [],
     }
 }  # fmt: skip
-COMMON: dict[str, Any] = {"groups": {}, "given": {}, "needs": []}
-STREAM: dict[str, Any] = {
-    "sources": {"movies": "stack"},
-    "jobs": {
-        "classify": {"name": "class2d", "settings": {"type": "stream_2d", "classes": 2, "batch_per_class": 100}, **COMMON},
-        "select": {"name": "keep", "settings": {"type": "select_2d"}, **COMMON},
-    },
-}
-JOBS = ["class2d", "keep"]
-QUICK = {"settle_s": 0, "max_wait_s": 1000, "poll_s": 0.001, "quiet_min": None, "alarms": {"disk_free_gb": 0}, "streams": {"every_2d": 60}}
+QUICK_ROUNDS = QUICK | {"streams": {"every_2d": 60}}
 PER_MOVIE = 30
 
 
@@ -47,18 +37,13 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def decide(**changes: Any) -> None:
     layout.LIVE.mkdir(exist_ok=True)
-    layout.CONTROL.write_text(yaml.safe_dump(QUICK | changes))
+    layout.CONTROL.write_text(yaml.safe_dump(QUICK_ROUNDS | changes))
 
 
 def turn() -> list[str]:
     """Run a tick, and say what Snakemake would be asked for, without the next tick."""
     tick.run_tick(PLAN, Path(live_targets(PLAN, JOBS)[-1]), [STREAM])
     return [target for target in live_targets(PLAN, JOBS) if "/ticks/" not in target]
-
-
-def land(*names: str) -> None:
-    for name in names:
-        write_tiff_movie(f"raw/{name}.tif", [np.full((16, 16), frame + 1, dtype=np.uint8) for frame in range(4)])
 
 
 def preprocess(batch: str, motion: float = 10.0) -> None:

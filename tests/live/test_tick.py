@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -18,7 +17,7 @@ from firn.formats.tables import write_table
 from firn.live import layout, targets, tick, workers
 from firn.live.stirring import times_of
 from firn.live.targets import live_targets, record_failure
-from firn.simulate.write_movie import write_tiff_movie
+from stream_plan import land
 
 PLAN: dict[str, dict[str, Any]] = {
     "movies": {
@@ -41,11 +40,6 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def decide(**changes: Any) -> None:
     layout.CONTROL.write_text(yaml.safe_dump(QUICK | changes))
-
-
-def land(*names: str, frames: int = 4) -> None:
-    for name in names:
-        write_tiff_movie(f"raw/{name}.tif", [np.full((16, 16), frame + 1, dtype=np.uint8) for frame in range(frames)])
 
 
 def turn() -> list[str]:

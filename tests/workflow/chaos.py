@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +19,7 @@ from firn.formats.ids import exposure_id
 from firn.formats.star import read_star
 from firn.formats.tables import read_table
 from firn.live.supervise import leftovers
-from workflow.session import ROOT, write_session
+from workflow.session import start_live, write_session
 
 KINDS = ("job", "group", "supervisor")
 CONTROL = {"settle_s": 0.3, "poll_s": 0.1, "max_wait_s": 5, "quiet_min": None, "alarms": {"disk_free_gb": 0}}
@@ -43,10 +41,7 @@ class LiveSession:
 
     def start(self) -> None:
         """Start the supervisor."""
-        profile = str(ROOT / "profiles/local")
-        command = [sys.executable, str(ROOT / "scripts/live.py"), ".", "--profile", profile, "--configfile", "session.yaml"]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        self.process = start_live(self.folder, self.log)
 
     def kill(self, kind: str, chance: random.Random) -> str:
         """SIGKILL a job, Snakemake with all it runs, or the supervisor, which is started again; what was killed, nothing if there was none."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,26 @@ def run(folder: Path, *arguments: str, profile: str = "local", timeout: float = 
     process = start(folder, *arguments, profile=profile)
     text, _ = process.communicate(timeout=timeout)
     return process.returncode, text
+
+
+def live_command(profile: str = str(ROOT / "profiles/local")) -> list[str]:
+    """The supervisor of a live session in the working directory."""
+    return [sys.executable, str(ROOT / "scripts/live.py"), ".", "--profile", profile, "--configfile", "session.yaml"]
+
+
+def start_live(folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """A live session in a folder, under its supervisor; what it prints is added to the log."""
+    with log.open("ab") as stream:
+        return subprocess.Popen(live_command(), cwd=folder, stdout=stream, stderr=stream, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], log: Path, limit_s: float = 400) -> None:
+    """Return when a condition holds; fails with the end of the log when the session ends before, or it takes unreasonably long."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.05)
 
 
 def kill_when(process: subprocess.Popen[str], path: Path, timeout: float = 300) -> None:

@@ -6,7 +6,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +19,7 @@ import yaml
 from firn.formats.tables import read_table
 from firn.refine.ab_initio_course import KEPT_EVERY
 from firn.simulate.write_movie import write_tiff_movie
-from workflow.session import ROOT, run, start, write_session
+from workflow.session import ROOT, live_command, run, start, write_session
 from workflow.slurm_cluster import finished, lose_node, mend_node, queue, slurm_cluster, why_not
 
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
@@ -159,7 +158,7 @@ def test_a_live_session_outlives_the_end_of_its_allocation_and_the_loss_of_a_nod
         (tmp_path / folder).mkdir()
     (tmp_path / "live/control.yaml").write_text(yaml.safe_dump(control))
     land(tmp_path, 0)
-    command = [sys.executable, str(ROOT / "scripts/live.py"), ".", "--profile", "profile", "--configfile", "session.yaml"]
+    command = live_command("profile")
     allocation = ["sbatch", "--time=60", "--mem=1000", "--comment=session", "--output=log", f"--chdir={tmp_path}"]
     subprocess.run([*allocation, "--wrap", shlex.join(command)], check=True, stdout=subprocess.DEVNULL)
     wait_for(
