@@ -70,3 +70,13 @@ def test_a_stump_of_a_later_state_leaves_the_earlier_one(tmp_path: Path) -> None
     loaded = checkpoint.load()
     assert loaded is not None
     assert loaded["number"] == 7
+
+
+def test_a_workplace_is_one_for_the_same_identity_and_goes_when_states_are_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / ".job.state"
+    place = Checkpoint(folder, ["a"]).workplace()
+    (place / "file").write_text("kept")
+    assert Checkpoint(folder, ["a"]).workplace() == place
+    assert Checkpoint(folder, ["b"]).workplace() != place
+    Checkpoint(folder, ["b"]).clear()
+    assert not place.exists()

@@ -45,8 +45,8 @@ def iterate(job: Job[P], refinement: Refinement, inputs: Inputs, iterations: int
 def write_results(job: Job[P], inputs: Inputs, poses: Poses, result: Iteration, history: list[Moment]) -> None:
     """Everything a refinement leaves behind."""
     _write_particles(job, inputs, poses)
-    mask, curves = _write_maps(job, result, inputs.pixel_size)
-    _report(job, result, curves, mask, inputs.pixel_size)
+    write_maps(job, result.half_maps, result.combined, _fsc_mask(job, result, inputs.pixel_size), inputs.pixel_size)
+    job.metric("iterations", result.number)
     _draw_course(job, history, inputs.pixel_size)
     _draw_particles(job, poses)
 
@@ -83,26 +83,23 @@ def _write_particles(job: Job[P], inputs: Inputs, poses: Poses) -> None:
     write_table(job.folder / "particles.star", posed, "particles")
 
 
-def _write_maps(job: Job[P], result: Iteration, pixel_size: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Write the maps and the mask the FSC is measured in; returns mask and curves."""
-    first, second = result.half_maps
-    for name, volume in (("half1", first), ("half2", second), ("map", result.combined)):
-        write_volume(job.folder / f"{name}.mrc", volume.cpu().numpy(), pixel_size)
+def _fsc_mask(job: Job[P], result: Iteration, pixel_size: float) -> Tensor:
+    """The mask the FSC is measured in."""
     if job.has("mask"):
-        mask = result.mask
-    else:
-        mask = automatic_mask(first, second, pixel_size, job.params.dynamic_mask_near, job.params.dynamic_mask_far)
-    mask = mask if bool((mask > 0).any()) else result.mask
-    write_volume(job.folder / "mask.mrc", mask.cpu().numpy(), pixel_size)
-    return mask, corrected_curves(first, second, mask, job.generator("phases"))
+        return result.mask
+    mask = automatic_mask(*result.half_maps, pixel_size, job.params.dynamic_mask_near, job.params.dynamic_mask_far)
+    return mask if bool((mask > 0).any()) else result.mask
 
 
-def _report(job: Job[P], result: Iteration, curves: dict[str, Tensor], mask: Tensor, pixel_size: float) -> None:
+def write_maps(job: Job[Any], halves: tuple[Tensor, Tensor], combined: Tensor, mask: Tensor, pixel_size: float) -> None:
+    """Write unfiltered half maps, the map of all particles, the mask and the FSC under it, each with figures and metrics."""
+    for name, volume in (("half1", halves[0]), ("half2", halves[1]), ("map", combined), ("mask", mask)):
+        write_volume(job.folder / f"{name}.mrc", volume.cpu().numpy(), pixel_size)
+    curves = corrected_curves(*halves, mask, job.generator("phases"))
     side = mask.shape[0]
     resolutions = {name: resolution_at(curves[name], 0.143, pixel_size, side) for name in ("corrected", "tight", "unmasked")}
     for name, value in resolutions.items():
         job.metric(f"resolution_{name}", value, "Å")
-    job.metric("iterations", result.number)
     table = fsc_table({name: curve.cpu().numpy() for name, curve in curves.items()}, side, pixel_size)
     write_fsc(job.folder / "fsc.star", table)
     if resolutions["corrected"] < 1.05 * 2 * pixel_size:
@@ -112,7 +109,7 @@ def _report(job: Job[P], result: Iteration, curves: dict[str, Tensor], mask: Ten
         "(phases randomised). The corrected curve is the one to quote, read at 0.143."
     )
     draw_fsc(job.figure("fsc", "Fourier shell correlation", caption), table, resolutions)
-    volume = result.combined.cpu().numpy()
+    volume = combined.cpu().numpy()
     caption = "Central slices of the map from all particles, filtered by its signal-to-noise ratio; the orange line is the mask's edge."
     draw_slices(job.figure("slices", "Map", caption), volume, pixel_size, mask.cpu().numpy())
     caption = "Surface of the map, unsharpened, seen along the three axes."

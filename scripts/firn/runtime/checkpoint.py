@@ -23,7 +23,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, identity: Any):
         key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=12).hexdigest()
-        self._folder, self._path = folder, folder / f"{key}.pt"
+        self._folder, self._key, self._path = folder, key, folder / f"{key}.pt"
 
     def save(self, state: State) -> None:
         """Replace the state as a whole: write beside, fsync, rename."""
@@ -34,6 +34,12 @@ class Checkpoint:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, self._path)
+
+    def workplace(self) -> Path:
+        """A folder, made when missing, for the files of another program that goes on by itself from what it has written."""
+        place = self._folder / self._key
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
     def load(self) -> State | None:
         """The state of a run of the same job that was cut short, its tensors on the CPU; None when there is none that can be read."""
