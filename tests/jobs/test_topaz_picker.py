@@ -1,58 +1,20 @@
 """Picking with Topaz: what it is told, what is read back, and what is said when it is missing or fails. A stand-in plays its part."""
 
 import json
-import stat
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from firn.errors import InputError
 from firn.formats.mrc import write_image
 from firn.formats.tables import read_table, write_table
 from firn.jobs import topaz_picker
 from firn.runtime.entry import open_job
+from topaz_stand_in import write_stand_in
 
-STAND_IN = """#!{python}
-import argparse, os, sys
-import mrcfile
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--version", action="version", version="TOPAZ 0.0")
-commands = parser.add_subparsers(dest="command", required=True)
-prepare = commands.add_parser("preprocess")
-prepare.add_argument("files", nargs="+")
-prepare.add_argument("-s", "--scale", type=int)
-prepare.add_argument("-o", "--destdir", required=True)
-extract = commands.add_parser("extract")
-extract.add_argument("paths", nargs="*")
-for short, long, kind in (("-m", "--model", str), ("-r", "--radius", int), ("-t", "--threshold", float), ("-x", "--up-scale", float),
-                          ("-d", "--device", int), ("-j", "--num-threads", int), ("-w", "--num-workers", int)):
-    extract.add_argument(short, long, type=kind, required=True)
-given = parser.parse_args()
-stem = lambda path: os.path.splitext(os.path.basename(path))[0]
-if given.command == "preprocess":
-    os.makedirs(given.destdir)
-    for path in given.files:
-        with mrcfile.open(path) as mrc:
-            y, x = divmod(int(mrc.data.argmax()), mrc.data.shape[1])
-        with open(os.path.join(given.destdir, stem(path) + ".tiff"), "w") as stream:
-            stream.write(f"{{x // given.scale}} {{y // given.scale}}")
-else:
-    if given.model == "bad":
-        sys.exit("Unable to load model: bad")
-    if given.model == "mute":
-        sys.exit(0)
-    print("# device = CPU\\nimage_name\\tx_coord\\ty_coord\\tscore")
-    for path in given.paths:
-        x, y = (int(word) * int(given.up_scale) for word in open(path).read().split())
-        print("a word besides")
-        print("other" if given.model == "strange" else stem(path), x, y, given.radius + given.threshold, sep="\\t")
-"""
 BRIGHTEST = {"e1": (40, 16), "e2": (88, 72)}
 
 
@@ -60,11 +22,8 @@ BRIGHTEST = {"e1": (40, 16), "e2": (88, 72)}
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two micrographs of one file name, each with one bright pixel, and the program on the PATH."""
     monkeypatch.chdir(tmp_path)
-    Path("bin").mkdir()
-    path = Path("bin/topaz")
-    path.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(path.parent.absolute()))
+    path = write_stand_in(tmp_path / "bin" / "topaz")
+    monkeypatch.setenv("PATH", str(path.parent))
     for name, (x, y) in BRIGHTEST.items():
         image = np.random.default_rng(1).normal(size=(90, 121)).astype(np.float32)
         image[y, x] = 99
@@ -89,6 +48,8 @@ def write_exposures(names: list[str]) -> None:
 def picked(**settings: Any) -> pd.DataFrame:
     wanted = {"type": "topaz_picker", "exposures": "ctf", "diameter": 96, "downsampling": 4} | settings
     home, inputs = Path("results/topaz/batches/0001"), {"exposures": ["results/ctf/batches/0001"]}
+    if "trained" in settings:
+        inputs["trained"] = [f"results/{settings['trained']}"]
     with open_job(topaz_picker.Params, wanted, inputs, home, "topaz", "0001", threads=1) as job:
         topaz_picker.run(job)
     return read_table(home / "picks.star", "picks", needs=("exposure_id",))
@@ -103,31 +64,26 @@ def test_picks_come_back_to_their_exposures_in_pixels_of_the_micrograph() -> Non
     assert picks["micrograph"].tolist() == ["e1/mic.mrc", "e2/mic.mrc"]
     home = Path("results/topaz/batches/0001")
     told = json.loads((home / "topaz.json").read_text())
-    assert told["version"] == "TOPAZ 0.0"
+    assert told["version"] == "0.0.1"
     assert told["program"] == str(Path("bin/topaz").absolute())
     assert [arguments[0] for arguments in told["arguments"]] == ["preprocess", "extract"]
     assert not (home / "topaz").exists()
     assert {path.name for path in (home / "figures").iterdir()} == {"picks_e1.png", "picks_e2.png"}
 
 
-@pytest.mark.parametrize(("device", "number"), [("cpu", "-1"), ("cuda:1", "1"), ("cuda", "0")])
-def test_arguments_name_the_device_the_radius_and_every_image(device: str, number: str) -> None:
-    params = topaz_picker.Params(exposures="ctf", diameter=100, model="m.sav", downsampling=8, threshold=-6, arguments=["--dims=2"])
-    images = [Path("/a b/-c.tiff"), Path("/d.tiff")]
-    arguments = topaz_picker.extract_arguments("/bin/topaz", images, params, 0.5, torch.device(device), 3)
-    assert arguments[:2] == ["/bin/topaz", "extract"]
-    assert arguments[-2:] == ["/a b/-c.tiff", "/d.tiff"]
-    options = dict(argument.split("=") for argument in arguments[2:-2])
-    assert options == {
+def test_options_tell_the_radius_in_pixels_of_the_smaller_micrographs() -> None:
+    params = topaz_picker.Params(exposures="ctf", diameter=100, threshold=-6, arguments=["--dims=2"])
+    scorer = topaz_picker.Scorer("m.sav", 8)
+    options = topaz_picker.extract_options(params, scorer, pixel_size=4.0, threads=3)
+    assert dict(option.split("=") for option in options) == {
         "--model": "m.sav",
         "--radius": "12",
         "--threshold": "-6",
         "--up-scale": "8",
-        "--device": number,
-        "--num-threads": "3",
         "--num-workers": "3",
         "--dims": "2",
     }
+    assert "--num-workers=0" in topaz_picker.extract_options(params, scorer, 4.0, threads=1)
 
 
 def test_a_model_of_the_users_own_is_named_by_its_whole_path() -> None:
@@ -135,6 +91,35 @@ def test_a_model_of_the_users_own_is_named_by_its_whole_path() -> None:
     picked(model="mine.sav", executable="bin/topaz")
     told = json.loads(Path("results/topaz/batches/0001/topaz.json").read_text())
     assert f"--model={Path('mine.sav').absolute()}" in told["arguments"][1]
+
+
+def write_trained(downsampling: int, pixel_size: float) -> None:
+    Path("results/trained").mkdir(parents=True)
+    Path("results/trained/model.sav").write_text("")
+    told = {"downsampling": downsampling, "pixel_size": pixel_size}
+    Path("results/trained/model.json").write_text(json.dumps(told))
+
+
+def test_a_trained_model_is_taken_with_the_factor_that_it_was_trained_with() -> None:
+    write_trained(downsampling=2, pixel_size=4.0)
+    picks = picked(trained="trained", downsampling=None)
+    assert dict(zip(picks["exposure_id"], zip(picks["x_px"], picks["y_px"], strict=True), strict=True)) == BRIGHTEST
+    told = json.loads(Path("results/topaz/batches/0001/topaz.json").read_text())
+    assert f"--model={Path('results/trained/model.sav').absolute()}" in told["arguments"][1]
+    assert "--up-scale=2" in told["arguments"][1]
+    assert json.loads(Path("results/topaz/batches/0001/job.json").read_text())["warnings"] == []
+
+
+def test_a_model_trained_with_other_pixels_is_warned_of() -> None:
+    write_trained(downsampling=2, pixel_size=5.0)
+    picked(trained="trained", downsampling=None)
+    warnings = json.loads(Path("results/topaz/batches/0001/job.json").read_text())["warnings"]
+    assert warnings == ["the model was trained with pixels of 5.00 Å, and is to pick at 4.00 Å"]
+
+
+def test_two_models_are_refused() -> None:
+    with pytest.raises(ValueError, match="either a trained model or model"):
+        topaz_picker.Params(exposures="ctf", diameter=100, trained="trained", model="resnet8")
 
 
 def test_a_micrograph_that_cannot_be_read_is_listed_and_the_rest_is_picked() -> None:

@@ -3,125 +3,144 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from firn.errors import InputError, brief
 from firn.families.micrographs import each_micrograph, read_exposures
-from firn.families.outside import find_program, run_program, version_of
+from firn.families.outside import find_program, record_program
+from firn.families.topaz import WORK, Desk, TopazParams, normalised, whole_file
 from firn.formats.exposures import PICK_COLUMNS, join_tables, picks_table, write_failed
 from firn.formats.foreign_picks import read_foreign_picks
 from firn.formats.tables import write_table
 from firn.report.picks import draw_decisions
 from firn.runtime.job import Job
-from firn.runtime.params import JobParams, Kind, Lane, slot
+from firn.runtime.params import Kind, Lane, slot
 
 HEADER = "image_name\tx_coord\ty_coord"
-WORK = "topaz"
-"""Folder, deleted afterwards, of links to micrographs under the exposures' ids, which are unlike each other, and of what Topaz writes."""
+USUAL_DOWNSAMPLING = 8
+SAME_SCALE = 0.02
+"""Share by which the pixels of two sets of smaller micrographs may differ, and still are as large."""
 
 
-class Params(JobParams):
+class Params(TopazParams):
     """Find particles with a neural network, by the program `topaz`, which is installed apart from this one.
 
-    The micrographs of a batch are made smaller and normalised together by `topaz preprocess`; `topaz extract` scores them with the model and
-    keeps places that score best within a particle's radius. The scores are log-likelihood ratios.
+    The micrographs of a batch are made smaller, `topaz preprocess` normalises them, and `topaz extract` scores them with the model and keeps
+    places that score best within a particle's radius. The scores are log-likelihood ratios.
     """
 
     stage: ClassVar[str] = "pick"
     lane: ClassVar[Lane] = "preprocess"
     scatter: ClassVar[bool] = True
     offers: ClassVar[tuple[Kind, ...]] = ("picks",)
+    revision: ClassVar[int] = 2
 
     exposures: str = slot("exposures")
     """Exposures to pick in."""
+    trained: str | None = slot("model", optional=True)
+    """Model that topaz_train made, instead of `model`."""
     diameter: float = Field(gt=0)
     """Å. Diameter of a particle; picks are at least half of it apart."""
     model: str = "resnet16"
     """File of a trained model, or the name of one that comes with Topaz."""
-    downsampling: int = Field(8, ge=1, le=64)
-    """Factor by which micrographs are made smaller first: the one that the model was trained with."""
+    downsampling: int | None = Field(None, ge=1, le=64)
+    """Factor by which micrographs are made smaller first: the one that the model was trained with, or else 8."""
     threshold: float = 0.0
     """Smallest score of a pick; 0: as likely a particle as not, lower ones find more."""
-    executable: str | None = None
-    """Path of the program; by default the `topaz` on the PATH."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments of `topaz extract`, such as `--dims=2`, which some versions need and others do not know."""
     plots: int = Field(2, ge=0)
     """Micrographs drawn with their picks, per batch."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Params":
+        if self.trained and "model" in self.model_fields_set:
+            raise ValueError("give topaz_picker either a trained model or model")
+        return self
 
 
 def run(job: Job[Params]) -> None:
     """Write picks.star of the batch, and topaz.json, which tells the program, its version and its arguments."""
-    program = find_program("topaz", job.params.executable)
-    exposures = read_exposures(job)
     work = (job.folder / WORK).absolute()
     work.mkdir()
+    desk = Desk(find_program("topaz", job.params.executable), work, job.device, job.threads)
     failed: list[dict[str, str]] = []
-    rows, shown = _linked(job, exposures, work, failed)
-    found = _found(job, program, rows, work) if rows else pd.DataFrame({name: [] for name in ("name", "x", "y", "score")})
+    scorer = _scorer(job)
+    rows, shown = _put(job, desk, scorer, failed)
+    found = _found(job, desk, rows, scorer) if rows else pd.DataFrame({name: [] for name in ("name", "x", "y", "score")})
     shutil.rmtree(work)
-    tables = {str(row["exposure_id"]): _table(found, row, job.params.diameter) for row in rows}
+    tables = {str(row["exposure_id"]): _table(found, number, row, job.params.diameter) for number, row in enumerate(rows)}
     write_table(job.folder / "picks.star", join_tables(list(tables.values()), PICK_COLUMNS), "picks")
     write_failed(job.folder, failed)
     _report(job, tables, shown, rows)
 
 
-def preprocess_arguments(program: str, images: Sequence[Path], downsampling: int, folder: Path) -> list[str]:
-    """Arguments that make micrographs smaller and normalise them, into a folder."""
-    return [program, "preprocess", f"--scale={downsampling}", f"--destdir={folder}", *map(str, images)]
+def extract_options(params: Params, scorer: "Scorer", pixel_size: float, threads: int) -> list[str]:
+    """Options with which smaller micrographs are scored and picks printed in pixels of whole ones; pixel_size (Å) is of the smaller."""
+    radius = max(1, round(params.diameter / 2 / pixel_size))
+    workers = threads if threads > 1 else 0
+    scaled = [f"--radius={radius}", f"--threshold={params.threshold:g}", f"--up-scale={scorer.downsampling}"]
+    return [f"--model={scorer.model}", *scaled, f"--num-workers={workers}", *params.arguments]
 
 
-def extract_arguments(
-    program: str, images: Sequence[Path], params: Params, pixel_size: float, device: torch.device, threads: int
-) -> list[str]:
-    """Arguments that score the smaller micrographs and print picks in pixels of the whole ones; pixel_size (Å) is of those."""
-    radius = max(1, round(params.diameter / 2 / (pixel_size * params.downsampling)))
-    number = (device.index or 0) if device.type == "cuda" else -1
-    where = [f"--device={number}", f"--num-threads={threads}", f"--num-workers={threads}"]
-    options = [f"--model={params.model}", f"--radius={radius}", f"--threshold={params.threshold:g}", f"--up-scale={params.downsampling}"]
-    return [program, "extract", *options, *where, *params.arguments, *map(str, images)]
+@dataclass(frozen=True)
+class Scorer:
+    """A model, by name or whole path, with the factor of its micrographs and their pixel size in Å, where that is known."""
+
+    model: str
+    downsampling: int
+    pixel_size: float | None = None
 
 
-def _linked(
-    job: Job[Params], exposures: pd.DataFrame, work: Path, failed_: list[dict[str, str]]
-) -> tuple[list[dict[Any, Any]], list[np.ndarray]]:
-    """(rows of exposures that can be read, the first micrographs to draw); a link to each lies in the folder."""
+def _scorer(job: Job[Params]) -> Scorer:
+    params = job.params
+    if not job.has("trained"):
+        model = str(Path(params.model).absolute()) if Path(params.model).is_file() else params.model
+        return Scorer(model, params.downsampling or USUAL_DOWNSAMPLING)
+    trained = json.loads(job.input("trained", "model.json").read_text(encoding="utf-8"))
+    model = str(job.input("trained", "model.sav").absolute())
+    return Scorer(model, params.downsampling or int(trained["downsampling"]), float(trained["pixel_size"]))
+
+
+def _put(job: Job[Params], desk: Desk, scorer: Scorer, failed_: list[dict[str, str]]) -> tuple[list[dict[Any, Any]], list[np.ndarray]]:
+    """(rows of exposures that can be read, the first micrographs to draw); each lies made smaller before Topaz, under its row's number."""
     rows: list[dict[Any, Any]] = []
     shown: list[np.ndarray] = []
-    for row, micrograph in each_micrograph(job, exposures, failed_):
-        (work / f"{row['exposure_id']}.mrc").symlink_to(Path(str(row["micrograph"])).absolute())
+    for row, micrograph in each_micrograph(job, read_exposures(job), failed_):
+        desk.put(len(rows), micrograph, float(row["micrograph_pixel_size"]), scorer.downsampling)
         rows.append(row)
         if len(shown) < job.params.plots:
             shown.append(micrograph)
     return rows, shown
 
 
-def _found(job: Job[Params], program: str, rows: Sequence[dict[Any, Any]], work: Path) -> pd.DataFrame:
-    """What Topaz found in all micrographs: name (the exposure's id), x, y in pixels, score."""
+def _found(job: Job[Params], desk: Desk, rows: Sequence[dict[Any, Any]], scorer: Scorer) -> pd.DataFrame:
+    """What Topaz found in all micrographs: name (the row's number), x, y in pixels, score."""
+    pixel_size = _pixel_size(job, rows) * scorer.downsampling
+    if scorer.pixel_size and abs(pixel_size / scorer.pixel_size - 1) > SAME_SCALE:
+        job.warn(f"the model was trained with pixels of {scorer.pixel_size:.2f} Å, and is to pick at {pixel_size:.2f} Å")
+    files, said = [whole_file(number) for number in range(len(rows))], desk.folder / "said.txt"
+    prepare = desk.normalise(files)
+    extract = desk.command("extract", extract_options(job.params, scorer, pixel_size, desk.threads), [normalised(file) for file in files])
+    record_program(job.folder / "topaz.json", desk.program, [prepare, extract])
+    desk.run(prepare)
+    desk.run(extract, said)
+    found = read_foreign_picks(_printed_table(said))
+    strange = next((name for name in found["name"] if name not in {Path(file).stem for file in files}), None)
+    if strange is not None:
+        raise InputError(f"job {job.name}: Topaz tells of picks in '{brief(strange)}', which is none of the micrographs that it was given")
+    return found.assign(name=found["name"].astype(int)) if len(found) else found
+
+
+def _pixel_size(job: Job[Params], rows: Sequence[dict[Any, Any]]) -> float:
     sizes = {float(row["micrograph_pixel_size"]) for row in rows}
     if len(sizes) > 1:
         raise InputError(f"job {job.name}: its micrographs have several pixel sizes ({min(sizes):g} to {max(sizes):g} Å); Topaz takes one")
-    model = Path(job.params.model)
-    params = job.params.model_copy(update={"model": str(model.absolute())}) if model.is_file() else job.params
-    names, said = [str(row["exposure_id"]) for row in rows], work / "said.txt"
-    prepare = preprocess_arguments(program, [work / f"{name}.mrc" for name in names], params.downsampling, work / "small")
-    small = [work / "small" / f"{name}.tiff" for name in names]
-    extract = extract_arguments(program, small, params, sizes.pop(), job.device, job.threads)
-    record = {"program": program, "version": version_of(program), "arguments": [prepare[1:], extract[1:]]}
-    (job.folder / "topaz.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    run_program(prepare, work)
-    run_program(extract, work, said)
-    found = read_foreign_picks(_printed_table(said))
-    strange = next((name for name in found["name"] if name not in names), None)
-    if strange is not None:
-        raise InputError(f"job {job.name}: Topaz tells of picks in '{brief(strange)}', which is none of the micrographs that it was given")
-    return found
+    return sizes.pop()
 
 
 def _printed_table(said: Path) -> Path:
@@ -135,8 +154,8 @@ def _printed_table(said: Path) -> Path:
     return path
 
 
-def _table(found: pd.DataFrame, row: dict[Any, Any], diameter: float) -> pd.DataFrame:
-    mine = found[found["name"] == row["exposure_id"]]
+def _table(found: pd.DataFrame, number: int, row: dict[Any, Any], diameter: float) -> pd.DataFrame:
+    mine = found[found["name"] == number]
     places = {"x_px": mine["x"].to_numpy(), "y_px": mine["y"].to_numpy(), "pick_score": mine["score"].to_numpy()}
     return picks_table(row, places | {"diameter": np.full(len(mine), diameter)})
 

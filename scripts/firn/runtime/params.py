@@ -4,8 +4,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from firn.errors import InputError
+
+NOT_PARAMETERS = ("type", "revision", "seed")
 Lane = Literal["preprocess", "reconstruct", "auxiliary", "cpu"]
-Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume", "mask", "truth", "blobs"]
+Kind = Literal["movies", "exposures", "picks", "particles", "templates", "volume", "mask", "truth", "blobs", "model"]
 
 
 def slot(kind: Kind, *, optional: bool = False, many: bool = False) -> Any:
@@ -34,6 +37,14 @@ class JobParams(BaseModel):
     """Named sub-folders and the kinds in them, such as `rejected`; `class_*` stands for class_1 ... class_K."""
     best_group: ClassVar[str | None] = None
     """Sub-folder meant when a slot names the job alone and the kind does not lie in the job's own folder."""
+
+
+def validated(params_class: type[JobParams], settings: dict[str, Any]) -> Any:
+    """Parameters; rules between several of them are checked here, so their breach is the user's error too, an InputError."""
+    try:
+        return params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
+    except ValidationError as error:
+        raise InputError(fault_sentence(error)) from error
 
 
 def fault_sentence(error: ValidationError, prefix: str = "") -> str:
