@@ -93,8 +93,8 @@ def _fsc_mask(job: Job[P], result: Iteration, pixel_size: float) -> Tensor:
 
 def write_maps(job: Job[Any], halves: tuple[Tensor, Tensor], combined: Tensor, mask: Tensor, pixel_size: float) -> None:
     """Write unfiltered half maps, the map of all particles, the mask and the FSC under it, each with figures and metrics."""
-    for name, volume in (("half1", halves[0]), ("half2", halves[1]), ("map", combined), ("mask", mask)):
-        write_volume(job.folder / f"{name}.mrc", volume.cpu().numpy(), pixel_size)
+    for name, tensor in (("half1", halves[0]), ("half2", halves[1]), ("map", combined), ("mask", mask)):
+        write_volume(job.folder / f"{name}.mrc", tensor.cpu().numpy(), pixel_size)
     curves = corrected_curves(*halves, mask, job.generator("phases"))
     side = mask.shape[0]
     resolutions = {name: resolution_at(curves[name], 0.143, pixel_size, side) for name in ("corrected", "tight", "unmasked")}
