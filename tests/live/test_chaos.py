@@ -1,9 +1,12 @@
 """Nothing is lost: jobs, Snakemake and supervisor are killed, the disk is full, folders are away; every movie ends with one verdict."""
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ IMPORT: dict[str, Any] = {
 }  # fmt: skip
 LIMIT_S = 300
 DISK_MB = 24
+DISK_FILES = 4000
 
 
 def land(folder: Path, *names: str) -> None:
@@ -37,7 +41,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own of a few MB; where only root could mount one, a folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "firn-test", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,nr_inodes={DISK_FILES}", "firn-test", str(folder)]
     small = os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
     try:
         yield folder
@@ -107,6 +111,42 @@ def test_a_disk_that_is_full_or_away_holds_the_session_up_and_loses_nothing(begu
     ended_well(begun, 5)
     assert {"storage", "movies_movies"} <= alarm_log(folder, "cleared").keys()
     assert not [path for path in disk.rglob("*") if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("fault", ["read-only", "no more files"])
+def test_a_disk_that_takes_no_more_files_holds_the_session_up_and_loses_nothing(begun: LiveSession, disk: Path, fault: str) -> None:
+    if not disk.is_mount():
+        pytest.skip("a disk of its own can be mounted by root only")
+    land(begun.folder, "cc")
+    before = len(begun.log.read_text())
+    refuse_files(begun, disk, fault)
+    begun.wait_for(lambda: "waiting: the run folder's disk" in begun.log.read_text()[before:], LIMIT_S)
+    take_files_again(disk, fault)
+    ended_well(begun, 3)
+    assert not [path for path in disk.rglob("*") if path.name.endswith(".tmp")]
+
+
+def refuse_files(session: LiveSession, disk: Path, fault: str) -> None:
+    """Make a disk one to which nothing can be written, which takes a session that stands, or on which there is room but for no other file."""
+    if fault == "read-only":
+        session.stop()
+        end = time.monotonic() + LIMIT_S
+        while (done := subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True, check=False)).returncode:
+            assert time.monotonic() < end, done.stderr
+            time.sleep(0.1)
+        session.start()
+        return
+    (disk / "filler").mkdir()
+    with contextlib.suppress(OSError):
+        for number in range(DISK_FILES):
+            (disk / "filler" / str(number)).touch()
+
+
+def take_files_again(disk: Path, fault: str) -> None:
+    if fault == "read-only":
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    else:
+        shutil.rmtree(disk / "filler")
 
 
 def wait_until_full(session: LiveSession, filler: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from firn.errors import InputError
 from firn.live import supervise
 from firn.live.supervise import LIVE_CORES, leftovers, queue_names, spare_cores
 
@@ -74,3 +75,9 @@ def test_a_supervisor_in_the_background_can_stop_what_it_runs(tmp_path: Path) ->
         supervisor.kill()
         for process in leftovers(tmp_path):
             os.kill(process, signal.SIGKILL)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match="live: the folder cannot be made"):
+        supervise.supervise(["true"], tmp_path / "run")

@@ -175,7 +175,11 @@ def _is_stopped(folder: Path) -> bool:
 
 def _lock(folder: Path) -> IO[str]:
     path = folder / layout.LIVE / "supervisor.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
+    _wait_for_storage(folder)
     stream = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
