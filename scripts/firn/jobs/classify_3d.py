@@ -80,8 +80,9 @@ def run(job: Job[Params]) -> None:
     """Read the images once, find first classes, iterate, write."""
     table = read_posed(job.input("particles", "particles.star"))
     side, pixel_size = common_box(table)
-    radius = _radius(job, len(table), side, pixel_size)
+    classes, radius = _classes(job, len(table)), _radius(job, side, pixel_size)
     work = min(fast_size(2 * math.ceil(radius) + 4), side)
+    expect(job, classification_3d_needs(len(table), radius, classes, work))
     disc = fourier_disc(side, radius, job.device)
     data = _read(job, given_poses(table, pixel_size), table, disc)
     posed = PosedDisc(data, disc, work, lambda rows, step: job.over(rows, step))
@@ -102,19 +103,22 @@ def run(job: Job[Params]) -> None:
     _draw_course(job, steps, order, coordinates, shares, side * pixel_size)
 
 
-def _radius(job: Job[Params], count: int, side: int, pixel_size: float) -> float:
-    """Fourier radius of the finest detail, in units of 1/side."""
-    p = job.params
-    classes = len(job.inputs["volumes"]) if job.has("volumes") else p.classes
+def _classes(job: Job[Params], count: int) -> int:
+    """Number of classes, for which there are particles enough."""
+    classes = len(job.inputs["volumes"]) if job.has("volumes") else job.params.classes
     if count < FEWEST_PER_CLASS * classes:
         raise InputError(f"job {job.name}: {count} particles are too few for {classes} classes; each needs {FEWEST_PER_CLASS}")
+    return classes
+
+
+def _radius(job: Job[Params], side: int, pixel_size: float) -> float:
+    """Fourier radius of the finest detail, in units of 1/side."""
+    p = job.params
     if p.resolution < 2 * pixel_size:
         raise InputError(f"job {job.name}: resolution {p.resolution:g} Å is finer than two pixels ({2 * pixel_size:g} Å)")
     if p.initial_resolution < p.resolution:
         raise InputError(f"job {job.name}: initial_resolution {p.initial_resolution:g} Å is finer than resolution {p.resolution:g} Å")
-    radius = min((side - 1) / 2, side * pixel_size / p.resolution)
-    expect(job, classification_3d_needs(count, radius, classes, min(fast_size(2 * math.ceil(radius) + 4), side)))
-    return radius
+    return min((side - 1) / 2, side * pixel_size / p.resolution)
 
 
 def _read(job: Job[Params], poses: GivenPoses, table: pd.DataFrame, disc: FourierDisc) -> DiscImages:

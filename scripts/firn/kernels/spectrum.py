@@ -73,14 +73,15 @@ def add_to_spectrum_(
     A value near the plane x = 0 reaches that plane only from its own side; `with_friedel_mates` adds the other side afterwards.
     Points must not lie beyond the largest frequency; what would fall on a neighbour beyond it is lost.
     """
-    flat, mirrored = _half_points(points)
-    values = values.reshape(-1)
-    parts = (values.real.contiguous(), torch.where(mirrored, -values.imag, values.imag), weights.reshape(-1))
     d = sum_.shape[0]
-    spread = [torch.zeros(d + 1, d + 1, d // 2 + 2, device=sum_.device) for _ in parts]
+    spread = [torch.zeros(d + 1, d + 1, d // 2 + 2, device=sum_.device) for _ in range(3)]
     chunk = HOST_CHUNK if sum_.device.type == "cpu" else DEVICE_CHUNK
-    for start in range(0, len(flat), chunk):
-        _spread_([part.view(-1) for part in spread], [part[start : start + chunk] for part in parts], flat[start : start + chunk], d)
+    for value, weight, near in zip(
+        *(part.split(chunk) for part in (values.reshape(-1), weights.reshape(-1), points.reshape(-1, 3))), strict=True
+    ):
+        flat, mirrored = _half_points(near)
+        parts = [value.real.contiguous(), torch.where(mirrored, -value.imag, value.imag), weight]
+        _spread_([part.view(-1) for part in spread], parts, flat, d)
     real, imaginary, total = (_uncentred(part[:d, :d, : d // 2 + 1]) for part in spread)
     sum_ += torch.complex(real, imaginary)
     weight_ += total

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firn.kernels.backproject import completed, empty_sums, insert_points_, symmetrise_sums
+from firn.kernels.backproject import symmetrise_sums
 from firn.kernels.fourier import frequencies2, rfft2, shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc
-from firn.kernels.spectrum import cropped_side
+from firn.refine.slice_sums import SliceSums
 from firn.refine.state import Optics, on_disc
-
-FLUSH_POINTS = 2**23
 
 
 @dataclass(frozen=True)
@@ -57,29 +55,17 @@ class Backprojection:
     """Fourier sums of images of side n up to a radius (units of 1/n), added batch by batch."""
 
     def __init__(self, side: int, radius: float, device: torch.device):
-        self.side, self.radius = side, radius
         self.disc: FourierDisc = fourier_disc(side, radius, device)
-        self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), device)
-        self._half = self.disc.weights / 2
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._sums, self._half = SliceSums(side, radius, self.disc.points), self.disc.weights / 2
 
     def add(self, batch: PosedImages) -> None:
         """Back-project a batch."""
         spectra = on_disc(centred_spectra(batch.images, batch.shifts), self.disc)
-        self._pending.append((spectra * batch.ctf * self._half, batch.ctf**2 * self._half, batch.rotations))
-        if sum(len(entry[2]) for entry in self._pending) * len(self.disc.points) > FLUSH_POINTS:
-            self._flush()
+        self._sums.add(spectra * batch.ctf * self._half, batch.ctf**2 * self._half, batch.rotations)
 
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with Friedel mates, averaged over the operators `(g, 3, 3)` of a point group."""
-        self._flush()
-        return symmetrise_sums(*completed(self.sum_, self.weight_), operators)
-
-    def _flush(self) -> None:
-        if self._pending:
-            values, weights, rotations = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
-            insert_points_(self.sum_, self.weight_, values, weights, rotations, self.disc.points)
-            self._pending = []
+        return symmetrise_sums(*self._sums.completed(), operators)
 
 
 def centred_spectra(images: Tensor, shifts: Tensor) -> Tensor:

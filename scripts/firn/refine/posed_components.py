@@ -12,7 +12,8 @@ from firn.kernels.fsc import fsc
 from firn.kernels.grid import FourierDisc
 from firn.kernels.project import prepare_volume, project_points
 from firn.refine.maximisation import falling, unfiltered_map
-from firn.refine.posed_disc import PosedDisc, Sums, filtered_by
+from firn.refine.posed_disc import PosedDisc, filtered_by
+from firn.refine.slice_sums import SliceSums
 
 TURNS = 12
 LEAST_CURVE = 0.02
@@ -84,7 +85,7 @@ def _component_maps(
     disc: PosedDisc, part: FourierDisc, rest: Tensor, values: Tensor, focus: Tensor, radius: float
 ) -> tuple[Tensor, Tensor]:
     """Prepared spectra of both half-sets' component, weighted by how far they agree, with the same sign."""
-    sums = [Sums(disc.side, radius, part.points) for _ in (1, 2)]
+    sums = [SliceSums(disc.side, radius, part.points) for _ in (1, 2)]
     precision = disc.precision(part) / 2
     for batch in disc.batches(part, "particles, component maps"):
         scale = values[batch.rows].to(disc.device)[:, None]

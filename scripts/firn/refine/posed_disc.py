@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firn.kernels.backproject import completed, empty_sums, insert_points_
 from firn.kernels.fourier import irfft3, rfft3
 from firn.kernels.fsc import fsc
 from firn.kernels.grid import FourierDisc, shell_sums
 from firn.kernels.project import project_points
-from firn.kernels.spectrum import cropped_side
-from firn.refine.given_poses import FLUSH_POINTS
 from firn.refine.maximisation import falling, filtered_map, full_correlation, unfiltered_map
+from firn.refine.slice_sums import SliceSums
 from firn.refine.subtraction import shell_filtered
 
 BATCH = 256
@@ -93,7 +91,7 @@ class PosedDisc:
     def maps(self, weights: Tensor, radius: float, mask: Tensor | None, step: str) -> list[MapPair]:
         """Maps of all columns of weights `(n, k)` of the particles; without a mask, the whole boxes are correlated."""
         part = self.within(radius)
-        sums = [[Sums(self.side, radius, part.points) for _ in (1, 2)] for _ in range(weights.shape[1])]
+        sums = [[SliceSums(self.side, radius, part.points) for _ in (1, 2)] for _ in range(weights.shape[1])]
         precision = self.precision(part) / 2
         for batch in self.batches(part, step):
             values, powers = batch.images * batch.ctf * precision, batch.ctf**2 * precision
@@ -122,32 +120,6 @@ class PosedDisc:
         curve = torch.where(torch.arange(len(curve), device=curve.device) <= radius, curve, 0.0)
         total = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])
         return MapPair((first, second), filtered_map(total, self.side, radius, full_correlation(falling(curve))), curve)
-
-
-class Sums:
-    """Fourier sums at a box, spread in large batches."""
-
-    def __init__(self, side: int, radius: float, points: Tensor):
-        self.sum_, self.weight_ = empty_sums(cropped_side(radius, 2, side), points.device)
-        self._points = points
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def add(self, values: Tensor, weights: Tensor, rotations: Tensor) -> None:
-        """Take slices `(b, m)` with their weights; they are spread once there are many."""
-        self._pending.append((values, weights, rotations))
-        if sum(len(entry[2]) for entry in self._pending) * len(self._points) > FLUSH_POINTS:
-            self._flush()
-
-    def completed(self) -> tuple[Tensor, Tensor]:
-        """Sums and weights with Friedel mates."""
-        self._flush()
-        return completed(self.sum_, self.weight_)
-
-    def _flush(self) -> None:
-        if self._pending:
-            values, weights, rotations = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
-            insert_points_(self.sum_, self.weight_, values, weights, rotations, self._points)
-            self._pending = []
 
 
 def filtered_by(volume: Tensor, weights: Tensor) -> Tensor:
