@@ -187,3 +187,35 @@ rule topaz_picker:
         inputs=batch_folders,
     script:
         "../scripts/topaz_picker.py"
+
+
+rule topaz_train:
+    """Train a model of Topaz from known particles."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/topaz_train.rst",
+            category="Picking",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("topaz_train"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/topaz_train.py"

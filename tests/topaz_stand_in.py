@@ -1,6 +1,6 @@
 """A program that plays Topaz in tests: it takes the same arguments, reads and writes the same files, and finds the brightest pixel.
 
-Like Topaz 0.3 it counts too many pixels of a disc when it trains, and knows denoising models by `--arch` alone.
+Its trained model is the number of the epoch and the labels. Like Topaz 0.3 it counts too many pixels of a disc when it trains, and knows denoising models by `--arch` alone.
 """
 
 import stat
@@ -71,7 +71,7 @@ elif given.command == "train":
                 if given.test_images:
                     print(epoch, step + 2, "test", 1 / epoch, "-", 0.5, 0.5, 0.5, 0.1, 0.9 - 0.1 * abs(epoch - 2), sep="\\t", file=stream)
                 with open(f"{{given.save_prefix}}_epoch{{epoch}}.sav", "w") as model:
-                    model.write(str(epoch))
+                    model.write(f"{{epoch}}\\n" + open(given.train_targets).read())
 else:
     os.makedirs(given.output, exist_ok=True)
     for path in given.micrographs:

@@ -5,7 +5,7 @@ block are left out. Topaz's own reduction leaves them in, so that its pixels are
 Files bear numbers and paths are relative to the folder that Topaz works in, since it takes blanks and dots in names for ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,19 +59,29 @@ class Desk:
         """Command that normalises micrographs as Topaz's models want them; they lie in SMALL under the same names afterwards."""
         return self.command("preprocess", ["--scale=1", "--format=mrc", f"--destdir={SMALL}"], files)
 
-    def run(self, arguments: Sequence[str], output: Path | None = None) -> None:
-        """Run a command of Topaz in its folder."""
-        run_program(arguments, self.folder, output)
+    def run(self, arguments: Sequence[str], output: Path | None = None, heard: Callable[[str], None] | None = None) -> None:
+        """Run a command of Topaz in its folder; what it prints goes into a file where one is named, what it says is heard."""
+        run_program(arguments, self.folder, output, heard)
+
+
+def name_of(number: int) -> str:
+    """Name of a micrograph in Topaz's tables; one of digits alone would be read as a number."""
+    return f"m{number:06d}"
 
 
 def whole_file(number: int) -> str:
     """Path of a micrograph that Desk.put wrote."""
-    return f"{WHOLE}/{number:06d}.mrc"
+    return f"{WHOLE}/{name_of(number)}.mrc"
 
 
 def normalised(path: str) -> str:
     """Path of a micrograph after Desk.normalise."""
     return f"{SMALL}/{Path(path).name}"
+
+
+def smaller_shape(shape: Sequence[int], factor: int) -> tuple[int, int]:
+    """(height, width) of a micrograph made smaller by a whole factor."""
+    return shape[0] // factor, shape[1] // factor
 
 
 def make_smaller(micrograph: torch.Tensor, factor: int) -> torch.Tensor:

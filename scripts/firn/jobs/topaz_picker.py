@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from firn.errors import InputError, brief
 from firn.families.micrographs import each_micrograph, read_exposures
 from firn.families.outside import find_program, record_program
-from firn.families.topaz import WORK, Desk, TopazParams, normalised, whole_file
+from firn.families.topaz import WORK, Desk, TopazParams, name_of, normalised, whole_file
 from firn.formats.exposures import PICK_COLUMNS, join_tables, picks_table, write_failed
 from firn.formats.foreign_picks import read_foreign_picks
 from firn.formats.tables import write_table
@@ -119,21 +119,22 @@ def _put(job: Job[Params], desk: Desk, scorer: Scorer, failed_: list[dict[str, s
 
 
 def _found(job: Job[Params], desk: Desk, rows: Sequence[dict[Any, Any]], scorer: Scorer) -> pd.DataFrame:
-    """What Topaz found in all micrographs: name (the row's number), x, y in pixels, score."""
+    """What Topaz found in all micrographs: name (of the row's number), x, y in pixels, score."""
     pixel_size = _pixel_size(job, rows) * scorer.downsampling
     if scorer.pixel_size and abs(pixel_size / scorer.pixel_size - 1) > SAME_SCALE:
         job.warn(f"the model was trained with pixels of {scorer.pixel_size:.2f} Å, and is to pick at {pixel_size:.2f} Å")
-    files, said = [whole_file(number) for number in range(len(rows))], desk.folder / "said.txt"
+    numbers, said = range(len(rows)), desk.folder / "said.txt"
+    files = [whole_file(number) for number in numbers]
     prepare = desk.normalise(files)
     extract = desk.command("extract", extract_options(job.params, scorer, pixel_size, desk.threads), [normalised(file) for file in files])
     record_program(job.folder / "topaz.json", desk.program, [prepare, extract])
     desk.run(prepare)
     desk.run(extract, said)
     found = read_foreign_picks(_printed_table(said))
-    strange = next((name for name in found["name"] if name not in {Path(file).stem for file in files}), None)
+    strange = next((name for name in found["name"] if name not in set(map(name_of, numbers))), None)
     if strange is not None:
         raise InputError(f"job {job.name}: Topaz tells of picks in '{brief(strange)}', which is none of the micrographs that it was given")
-    return found.assign(name=found["name"].astype(int)) if len(found) else found
+    return found
 
 
 def _pixel_size(job: Job[Params], rows: Sequence[dict[Any, Any]]) -> float:
@@ -155,7 +156,7 @@ def _printed_table(said: Path) -> Path:
 
 
 def _table(found: pd.DataFrame, number: int, row: dict[Any, Any], diameter: float) -> pd.DataFrame:
-    mine = found[found["name"] == number]
+    mine = found[found["name"] == name_of(number)]
     places = {"x_px": mine["x"].to_numpy(), "y_px": mine["y"].to_numpy(), "pick_score": mine["score"].to_numpy()}
     return picks_table(row, places | {"diameter": np.full(len(mine), diameter)})
 

@@ -325,6 +325,7 @@ SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "blob_picker": (_blobs,),
     "template_picker": (_templates,),
     "inspect_picks": (_chosen_picks,),
+    "topaz_train": (_plain("A network was trained with Topaz on particles found before.", "bepler2019"),),
     "topaz_picker": (_plain("Particles were picked with Topaz.", "bepler2019"),),
     "import_picks": (_plain("Particles were picked with another program, and their coordinates imported."),),
     "remove_duplicates": (_plain("Particles nearer to each other than {distance} Å were taken for one."),),
