@@ -125,3 +125,34 @@ rule import_volume:
         inputs=job_folders,
     script:
         "../scripts/import_volume.py"
+
+
+checkpoint import_relion:
+    """Bring micrographs, picks, particles, maps and masks of a RELION project in."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/import_relion.rst",
+            category="Import",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("import_relion"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/import_relion.py"

@@ -33,7 +33,7 @@ class JobType:
     @property
     def is_import(self) -> bool:
         """Whether the type decides the batches of exposures."""
-        return self.name in ("import_movies", "import_micrographs")
+        return self.name in ("import_movies", "import_micrographs", "import_relion")
 
     def outputs(self) -> list[str]:
         """What a slot may name, for messages."""

@@ -20,7 +20,7 @@ import yaml
 
 from firn.errors import InputError
 from firn.formats.compressed import no_damage
-from firn.formats.tables import split_image_names
+from firn.formats.tables import join_image_names, split_image_names
 from firn.formats.yaml_text import read_yaml
 
 OWN = "firn/"
@@ -143,7 +143,7 @@ def particles_from_cs(fields: Fields, path: str | os.PathLike) -> pd.DataFrame:
 
 def _particle_columns(fields: Fields) -> pd.DataFrame:
     stacks = pd.Series(_text(fields["blob/path"])).str.removeprefix(">").to_numpy()
-    names = [f"{index + 1:06d}@{stack}" for index, stack in zip(fields["blob/idx"], stacks, strict=True)]
+    names = join_image_names(fields["blob/idx"], stacks)
     columns: dict[str, Any] = {"image": names, "image_pixel_size": _rounded(fields["blob/psize_A"])}
     columns |= {name: _rounded(fields[field] / factor) for name, (field, factor) in CTF.items()}
     columns |= _location_columns(fields) | _alignment_columns(fields)

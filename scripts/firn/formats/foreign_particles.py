@@ -14,8 +14,9 @@ import pandas as pd
 from firn.errors import InputError
 from firn.formats import ids
 from firn.formats.cryosparc import join_cs, particles_from_cs, read_cs, read_csg
+from firn.formats.linked_files import path_in_run
 from firn.formats.mrc import read_shape
-from firn.formats.tables import OPTICS, read_table, split_image_names
+from firn.formats.tables import OPTICS, join_image_names, read_table, split_image_names
 
 POSE_COLUMNS = ("rot", "tilt", "psi", "origin_x", "origin_y", "class_number", "class_probability")
 OVERRIDES = {"voltage_kv": "voltage_kv", "cs_mm": "cs_mm", "amplitude_contrast": "amplitude_contrast", "image_pixel_size": "pixel_size"}
@@ -49,8 +50,7 @@ def _read(path: str | os.PathLike, passthrough: str | None) -> pd.DataFrame:
 
 
 def _with_optics(table: pd.DataFrame, overrides: Mapping[str, float], path: str | os.PathLike) -> pd.DataFrame:
-    if "image_pixel_size" not in table.columns:
-        table = _old_pixel_size(table)
+    table = with_old_pixel_size(table, "image_pixel_size")
     for name, parameter in OVERRIDES.items():
         if name in overrides:
             table = table.assign(**{name: overrides[name]})
@@ -58,15 +58,17 @@ def _with_optics(table: pd.DataFrame, overrides: Mapping[str, float], path: str 
             raise InputError(f"{path}: has no column _{OPTICS[name]}, and {parameter} is not given")
     if not (table["image_pixel_size"] > 0).all():
         raise InputError(f"{path}: has a pixel size of {table['image_pixel_size'].min():g} Å; give pixel_size")
+    if "ctf_premultiplied" in table.columns and (table["ctf_premultiplied"] != 0).any():
+        raise InputError(f"{path}: its images are multiplied by their CTF (_rlnCtfDataAreCtfPremultiplied); extract them without that")
     missing = {} if "phase_shift" in table.columns else {"phase_shift": 0.0}
     return table.assign(**missing)
 
 
-def _old_pixel_size(table: pd.DataFrame) -> pd.DataFrame:
-    """RELION 3.0: detector pixel in micrometres, times 10^4 over the magnification."""
-    if not {"rlnDetectorPixelSize", "rlnMagnification"} <= set(table.columns):
+def with_old_pixel_size(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with a column of pixel sizes where it only has RELION 3.0's: detector pixel in micrometres, times 10^4 over the magnification."""
+    if name in table.columns or not {"rlnDetectorPixelSize", "rlnMagnification"} <= set(table.columns):
         return table
-    return table.assign(image_pixel_size=table["rlnDetectorPixelSize"] * 1e4 / table["rlnMagnification"])
+    return table.assign(**{name: table["rlnDetectorPixelSize"] * 1e4 / table["rlnMagnification"]})
 
 
 def _with_poses(table: pd.DataFrame, ignore_poses: bool) -> pd.DataFrame:
@@ -120,17 +122,15 @@ def _with_stacks(table: pd.DataFrame, path: Path, folder: str | None) -> pd.Data
             f"{path}: {len(missing)} of {len(found)} stacks are not there, the first is {missing[0]}; give the folder their paths begin in"
         )
     boxes = _check_stacks({stack: str(place) for stack, place in found.items()}, pd.Series(sections).groupby(stacks).max(), path)
-    images = [f"{section + 1:06d}@{found[stack]}" for section, stack in zip(sections, stacks, strict=True)]
+    images = join_image_names(sections, [str(found[stack]) for stack in stacks])
     return table.assign(image=images, box_px=[boxes[stack] for stack in stacks], dimensionality=2)
 
 
 def _find_stack(stack: str, path: Path, folder: str | None) -> str | None:
-    """Path of a stack relative to the working directory where it lies below it."""
+    """Path by which the run folder knows a stack."""
     bases = [Path(folder)] if folder is not None else [Path(), path.parent, *path.parent.parents]
     place = next((base / stack for base in bases if (base / stack).is_file()), None)
-    if place is None:
-        return None
-    return os.path.relpath(place) if place.absolute().is_relative_to(Path.cwd()) else str(place.absolute())
+    return None if place is None else path_in_run(place)
 
 
 def _check_stacks(places: Mapping[str, str], highest: pd.Series, path: Path) -> dict[str, int]:

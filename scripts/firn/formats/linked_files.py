@@ -15,7 +15,7 @@ from firn.errors import InputError
 from firn.formats.tables import ABSENT, split_image_names
 
 IMAGES = ("image", "unsubtracted_image")
-FILES = ("micrograph", "micrograph_plain", "micrograph_odd", "micrograph_even", "movie", "motion_star", "gain", "ctf_image")
+FILES = ("micrograph", "micrograph_plain", "micrograph_odd", "micrograph_even", "movie", "motion_star", "gain", "ctf_image", "mtf")
 """Columns that name files; those of IMAGES as `number@stack`."""
 
 
@@ -52,6 +52,13 @@ def files_of(table: pd.DataFrame) -> list[str]:
             f"{stray}: leaves the run folder, so that no other program would find it; give its absolute path where it is imported"
         )
     return found
+
+
+def path_in_run(place: str | os.PathLike) -> str:
+    """Path by which the run folder knows a file: relative to it where the file lies inside, be it by links, else absolute."""
+    here, real, given = Path.cwd(), Path(place).resolve(), Path(os.path.abspath(place))
+    inside = next((path for path in (real, given) if path.is_relative_to(here)), None)
+    return str(given if inside is None else inside.relative_to(here))
 
 
 def root_of(name: str) -> str:

@@ -1,11 +1,12 @@
 """A folder that RELION opens as a project: imported micrographs, particles and maps, with links to the files they name.
 
 Convention: names in the STAR files are relative to the project folder, as RELION's are, and are those of the run folder (see linked_files).
-Job folders, exit marks and the pipeline follow RELION 3.1.
+Job folders with their options and exit marks, the pipeline, and the folder `.Nodes` in which RELION's window looks for inputs follow RELION 3.1.
 """
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,15 @@ IMPORT, FINISHED = 0, 2
 """Node and process types of RELION 3.1's pipeline."""
 HALVES = {"half1.mrc": "run_half1_class001_unfil.mrc", "half2.mrc": "run_half2_class001_unfil.mrc"}
 """Names by which RELION knows that two maps are halves of one."""
+LABELS = {
+    NODES["movies.star"]: "",
+    NODES["micrographs.star"]: "Micrographs STAR file (.star)",
+    NODES["particles.star"]: "Particles STAR file (.star)",
+    NODES["mask.mrc"]: "3D mask (.mrc)",
+    REFERENCE: "3D reference (.mrc)",
+    HALF_MAP: "Unfiltered half-map (unfil.mrc)",
+}
+"""What RELION's window calls files of other types than movies in its import jobs."""
 
 
 @dataclass
@@ -34,12 +44,15 @@ class Project:
     copies: bool = False
     nodes: list[tuple[str, int]] = field(default_factory=list)
     outside: set[str] = field(default_factory=set)
+    half_precision: set[str] = field(default_factory=set)
 
     def add_table(self, table: pd.DataFrame, kind: str) -> Path:
         """Write exposures or particles as an import job, with the files that they name; the path of the STAR file."""
         block = "movies" if kind == "exposures" and "micrograph" not in table.columns else kind
         name = {"movies": "movies.star", "exposures": "micrographs.star", "particles": "particles.star"}[block]
-        self.outside |= bring_files(self.folder, self.home, files_of(table), self.copies)
+        files = files_of(table)
+        self.outside |= bring_files(self.folder, self.home, files, self.copies)
+        self.half_precision |= half_precision(files)
         path = self._new_job() / name
         write_table(path, table, block)
         self._node(path, NODES[name])
@@ -60,11 +73,17 @@ class Project:
             self._node(target, HALF_MAP if name in HALVES else NODES.get(name, REFERENCE))
 
     def finish(self) -> None:
-        """Write RELION's marks and its pipeline, so that its window shows the imports."""
+        """Write RELION's marks and its pipeline, so that its window shows the imports and offers their files as inputs."""
         (self.folder / ".gui_projectdir").touch()
-        jobs = [f"{parent}/" for parent in dict.fromkeys(str(Path(name).parent) for name, _ in self.nodes)]
+        firsts = {f"{Path(name).parent}/": (name, kind) for name, kind in reversed(self.nodes)}
+        jobs = [*reversed(firsts)]
         for job in jobs:
             (self.folder / job / "RELION_JOB_EXIT_SUCCESS").touch()
+            write_star(self.folder / job / "job.star", _options(*firsts[job]))
+        for name, kind in self.nodes:
+            node = self.folder / ".Nodes" / str(kind) / name
+            node.parent.mkdir(parents=True, exist_ok=True)
+            node.touch()
         names, types = [name for name, _ in self.nodes], [kind for _, kind in self.nodes]
         write_star(
             self.folder / "default_pipeline.star",
@@ -93,7 +112,18 @@ class Project:
         self.nodes.append((str(path.relative_to(self.folder)), kind))
 
 
-def half_precision(table: pd.DataFrame) -> list[str]:
+def _options(name: str, kind: int) -> dict[str, pd.DataFrame]:
+    """What RELION's window shows of an import job: which file was imported as what."""
+    other = bool(LABELS[kind])
+    told = {"do_raw": "No" if other else "Yes", "do_other": "Yes" if other else "No", "is_multiframe": "Yes"}
+    told |= {"fn_in_other": name, "node_type": LABELS[kind]} if other else {"fn_in_raw": name}
+    return {
+        "job": pd.DataFrame({"rlnJobType": [IMPORT], "rlnJobIsContinue": [0]}),
+        "joboptions_values": pd.DataFrame({"rlnJobOptionVariable": list(told), "rlnJobOptionValue": list(told.values())}),
+    }
+
+
+def half_precision(files: Iterable[str]) -> set[str]:
     """Stacks and micrographs of half precision (MRC mode 12), which RELION reads from version 4 on."""
-    images = [name for name in files_of(table) if name.endswith((".mrc", ".mrcs")) and Path(name).is_file()]
-    return [name for name in images if read_mrc_header(name).mode == HALF_PRECISION]
+    images = [name for name in files if name.endswith((".mrc", ".mrcs")) and Path(name).is_file()]
+    return {name for name in images if read_mrc_header(name).mode == HALF_PRECISION}

@@ -7,6 +7,7 @@ form the optics block. Columns with no name in NAMES keep their label and pass t
 import os
 import re
 from collections.abc import Iterable
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ NAMES = {
     "micrograph_plain": "rlnMicrographNameNoDW",
     "micrograph_odd": "rlnMicrographNameOdd",
     "micrograph_even": "rlnMicrographNameEven",
+    "micrograph_denoised": "firnMicrographDenoised",
     "movie": "rlnMicrographMovieName",
     "motion_star": "rlnMicrographMetadata",
     "gain": "rlnMicrographGainName",
@@ -130,6 +132,7 @@ OPTICS = {
     "magnification_xy": "rlnMagMat01",
     "magnification_yx": "rlnMagMat10",
     "magnification_yy": "rlnMagMat11",
+    "mtf": "rlnMtfFileName",
 }
 BLOCKS = {
     "movies": "movies",
@@ -221,7 +224,12 @@ def write_batches(folder: str | os.PathLike, table: pd.DataFrame, kind: str, bat
 
 def image_names(stack: str | os.PathLike, count: int) -> list[str]:
     """RELION image names `000001@stack` ... of a stack with count images."""
-    return [f"{number:06d}@{stack}" for number in range(1, count + 1)]
+    return join_image_names(range(count), repeat(stack, count))
+
+
+def join_image_names(sections: Iterable[int], stacks: Iterable[str | os.PathLike]) -> list[str]:
+    """RELION image names of 0-based section numbers and stack paths: the inverse of split_image_names."""
+    return [f"{section + 1:06d}@{stack}" for section, stack in zip(sections, stacks, strict=True)]
 
 
 def split_image_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:

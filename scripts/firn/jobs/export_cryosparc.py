@@ -7,17 +7,17 @@ from typing import ClassVar
 import pandas as pd
 from pydantic import model_validator
 
+from firn.families.particle_figures import draw_particles
 from firn.formats.cryosparc import Fields, exposures_to_cs, particles_to_cs, write_cs, write_group
 from firn.formats.linked_files import bring_files, files_of
 from firn.formats.mrc_header import read_mrc_header
-from firn.formats.particles import common_box, load_images
+from firn.formats.particles import NEEDS, common_box
 from firn.formats.tables import read_table
-from firn.report.picks import draw_montage
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Lane, slot
 
 SHOWN = 24
-CTF = ("voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u", "defocus_v", "defocus_angle")
+EXPOSURES_NEED = ("micrograph", "micrograph_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast")
 
 
 class Params(JobParams):
@@ -46,14 +46,13 @@ class Params(JobParams):
 def run(job: Job[Params]) -> None:
     """Write the folder `project`."""
     if job.has("exposures"):
-        table = read_table(job.input("exposures", "exposures.star"), "exposures", needs=("micrograph", "micrograph_pixel_size", *CTF[:3]))
+        table = read_table(job.input("exposures", "exposures.star"), "exposures", needs=EXPOSURES_NEED)
         _write(job, "exposures", table, exposures_to_cs(table, _shapes(table, ("micrograph", "micrograph_plain"))))
     if job.has("particles"):
-        table = read_table(job.input("particles", "particles.star"), "particles", needs=("image", "image_pixel_size", *CTF))
-        box, pixel_size = common_box(table)
+        table = read_table(job.input("particles", "particles.star"), "particles", needs=NEEDS)
+        box, _ = common_box(table)
         _write(job, "particles", table, particles_to_cs(table.assign(box_px=box), _shapes(table, ("micrograph",))))
-        path = job.figure("particles", "First particles", "As they are handed on: protein is white.")
-        draw_montage(path, load_images(table.iloc[:SHOWN]), pixel_size)
+        draw_particles(job, "First particles", "As they are handed on: protein is white.", table.iloc[:SHOWN])
 
 
 def _write(job: Job[Params], kind: str, table: pd.DataFrame, fields: Fields) -> None:

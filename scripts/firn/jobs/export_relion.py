@@ -2,14 +2,13 @@
 
 from typing import ClassVar
 
-import pandas as pd
 from pydantic import model_validator
 
-from firn.formats.particles import common_box, load_images
-from firn.formats.relion_project import Project, half_precision
+from firn.families.particle_figures import draw_particles
+from firn.formats.particles import common_box
+from firn.formats.relion_project import Project
 from firn.formats.tables import read_table
 from firn.formats.volumes import read_volume
-from firn.report.picks import draw_montage
 from firn.report.volumes import draw_slices
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Lane, slot
@@ -55,6 +54,9 @@ def run(job: Job[Params]) -> None:
     if job.has("volume") or job.has("mask"):
         _add_maps(job, project)
     project.finish()
+    small = project.half_precision
+    if small:
+        job.warn(f"{len(small)} files are of half precision, which RELION reads from version 4 on, the first is {min(small)}")
     if project.outside:
         first = sorted(project.outside)[0]
         job.warn(f"{len(project.outside)} files lie outside the run folder and are named by their absolute paths, the first is {first}")
@@ -63,20 +65,17 @@ def run(job: Job[Params]) -> None:
 def _add_exposures(job: Job[Params], project: Project) -> None:
     table = read_table(job.input("exposures", "exposures.star"), "exposures")
     project.add_table(table, "exposures")
-    _warn_of_half_precision(job, table)
     job.metric("exposures", len(table))
 
 
 def _add_particles(job: Job[Params], project: Project) -> None:
     table = read_table(job.input("particles", "particles.star"), "particles", needs=("image", "image_pixel_size"))
-    box, pixel_size = common_box(table)
+    box, _ = common_box(table)
     project.add_table(table.assign(box_px=box, dimensionality=2), "particles")
-    _warn_of_half_precision(job, table)
     job.metric("particles", len(table))
     if "half" in table.columns:
         job.metric("half_1", int((table["half"] == 1).sum()))
-    path = job.figure("particles", "First particles", "As RELION will see them: protein is white.")
-    draw_montage(path, load_images(table.iloc[:SHOWN]), pixel_size)
+    draw_particles(job, "First particles", "As RELION will see them: protein is white.", table.iloc[:SHOWN])
 
 
 def _add_maps(job: Job[Params], project: Project) -> None:
@@ -85,9 +84,3 @@ def _add_maps(job: Job[Params], project: Project) -> None:
     if volume is not None:
         density, pixel_size = read_volume(volume / "map.mrc")
         draw_slices(job.figure("map", "Map", "Central slices of the map that is handed on."), density, pixel_size)
-
-
-def _warn_of_half_precision(job: Job[Params], table: pd.DataFrame) -> None:
-    small = half_precision(table)
-    if small:
-        job.warn(f"{len(small)} files are of half precision, which RELION reads from version 4 on, the first is {small[0]}")

@@ -6,10 +6,9 @@ from pydantic import model_validator
 
 from firn.families.extraction import COLUMNS, ExtractionParams, extract_exposure, without_images
 from firn.families.micrographs import each_micrograph, read_exposures
+from firn.families.particle_figures import draw_particles
 from firn.formats.exposures import join_tables, write_failed
-from firn.formats.particles import load_images
 from firn.formats.tables import read_table, write_table
-from firn.report.picks import draw_montage
 from firn.runtime.job import Job
 from firn.runtime.params import slot
 
@@ -78,6 +77,4 @@ def _report(job: Job[Params], particles: pd.DataFrame, lost: int) -> None:
         return
     chosen = np.sort(job.numpy_generator("montage").permutation(len(particles))[:SHOWN])
     shown = particles.iloc[chosen]
-    staged = shown.assign(image=["@".join((number, job.staged_path(stack))) for number, stack in shown["image"].str.split("@", n=1)])
-    path = job.figure("particles", "Particles, chosen by chance", "Smoothed for the eye. Each should hold one whole particle, centred.")
-    draw_montage(path, load_images(staged), float(particles["image_pixel_size"].iloc[0]))
+    draw_particles(job, "Particles, chosen by chance", "Smoothed for the eye. Each should hold one whole particle, centred.", shown)

@@ -7,13 +7,13 @@ import pandas as pd
 from pydantic import Field
 
 from firn.errors import InputError
+from firn.families.particle_figures import draw_particles
 from firn.families.restacking import restack
 from firn.formats.cryosparc import SIGN
 from firn.formats.foreign_particles import read_foreign
 from firn.formats.mrc import read_shape
-from firn.formats.particles import common_box, load_images
+from firn.formats.particles import common_box
 from firn.formats.tables import split_image_names, write_table
-from firn.report.picks import draw_montage
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane
 
@@ -95,7 +95,4 @@ def _describe(job: Job[Params], table: pd.DataFrame) -> None:
     job.metric("box", int(table["box_px"].iloc[0]), "px")
     job.metric("pixel_size", float(table["image_pixel_size"].iloc[0]), "Å")
     chosen = table.iloc[np.unique(np.linspace(0, len(table) - 1, SHOWN).astype(int))]
-    sections, stacks = split_image_names(chosen["image"])
-    chosen = chosen.assign(image=[f"{section + 1:06d}@{job.staged_path(stack)}" for section, stack in zip(sections, stacks, strict=True)])
-    caption = f"{len(chosen)} of {len(table)} imported particles; protein must be white."
-    draw_montage(job.figure("particles", "Imported particles", caption), load_images(chosen), float(table["image_pixel_size"].iloc[0]))
+    draw_particles(job, "Imported particles", f"{len(chosen)} of {len(table)} imported particles; protein must be white.", chosen)

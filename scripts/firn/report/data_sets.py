@@ -41,7 +41,11 @@ class DataSet:
 
 def data_sets(session: Session) -> list[DataSet]:
     """Every import of movies or micrographs with its exposures, in the order of the jobs."""
-    return [_data_set(session, record) for record in session.records if record.type in IMPORTS]
+    return [_data_set(session, record) for record in session.records if _brings_exposures(record)]
+
+
+def _brings_exposures(record: JobRecord) -> bool:
+    return record.type in IMPORTS or (record.type == "import_relion" and not record.table("exposures").empty)
 
 
 def _data_set(session: Session, source: JobRecord) -> DataSet:

@@ -92,6 +92,15 @@ def _moved(step: Step) -> Sentence | None:
     return Sentence(text + ".", (*cites, "grant2015") if weighted else cites)
 
 
+def _moved_by_motioncor(step: Step) -> Sentence | None:
+    local = bool(step.setting("patches_x")) and bool(step.setting("patches_y"))
+    weighted = bool(step.setting("dose_weighting"))
+    text = f"Motion was corrected with MotionCor {'by whole frames and by patches' if local else 'by whole frames'}"
+    motion = _values(step, "motion_total")
+    text += f" (median total motion {motion.median():.1f} Å)" if len(motion) else ""
+    return Sentence(f"{text}, and the frames were summed {'with' if weighted else 'without'} dose weights.", ("zheng2017",))
+
+
 def _fitted(step: Step) -> Sentence | None:
     model = step.setting("model", "ctf_model")
     if model not in ("fit", None):
@@ -99,10 +108,23 @@ def _fitted(step: Step) -> Sentence | None:
     surface = ", with the defocus as a smooth surface over each micrograph" if step.setting("surface", "ctf_surface") else ""
     fitted = step.setting("fit_phase_shift", "ctf_fit_phase_shift")
     text = f"Defocus{', phase shift' if fitted else ''} and astigmatism were fitted to the power spectra{surface}"
+    return Sentence(_with_fits(step, text), ("rohou2015", "zhang2016"))
+
+
+def _fitted_with(program: str, cite: str) -> Callable[[Step], Sentence]:
+    def told(step: Step) -> Sentence:
+        what = "Defocus, phase shift and astigmatism" if step.setting("fit_phase_shift") else "Defocus and astigmatism"
+        return Sentence(_with_fits(step, f"{what} were fitted with {program}"), (cite,))
+
+    return told
+
+
+def _with_fits(step: Step, text: str) -> str:
+    """A sentence, ended by the numbers that fits of the CTF gave."""
     defocus, reach = _values(step, "defocus") * SHORT_DEFOCUS, _values(step, "ctf_fit_resolution")
     numbers = [f"defocus {spoken_range(list(defocus), 'µm')}"] if len(defocus) else []
     numbers += [f"median fit resolution {reach.median():.1f} Å"] if len(reach) else []
-    return Sentence(f"{text} ({', '.join(numbers)})." if numbers else f"{text}.", ("rohou2015", "zhang2016"))
+    return f"{text} ({', '.join(numbers)})." if numbers else f"{text}."
 
 
 def _curated(step: Step) -> Sentence | None:
@@ -316,15 +338,20 @@ SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "import_movies": (_imported,),
     "import_micrographs": (_imported,),
     "import_particles": (lambda step: Sentence(f"{_particles(step)} imported."),),
+    "import_relion": (_plain("Results of a RELION project were imported."),),
     "import_volume": (_plain("A map ({name}) was imported."),),
     "patch_motion": (_moved,),
     "full_frame_motion": (_moved,),
+    "motioncor": (_moved_by_motioncor,),
     "patch_ctf": (_fitted,),
+    "ctffind": (_fitted_with("CTFFIND", "rohou2015"),),
+    "gctf": (_fitted_with("Gctf", "zhang2016"),),
     "preprocess": (_moved, _fitted, _blobs, _templates, _extracted),
     "curate_exposures": (_curated,),
     "blob_picker": (_blobs,),
     "template_picker": (_templates,),
     "inspect_picks": (_chosen_picks,),
+    "topaz_denoise": (_plain("Micrographs were denoised with Topaz to be looked at.", "bepler2020"),),
     "topaz_train": (_plain("A network was trained with Topaz on particles found before.", "bepler2019"),),
     "topaz_picker": (_plain("Particles were picked with Topaz.", "bepler2019"),),
     "import_picks": (_plain("Particles were picked with another program, and their coordinates imported."),),
