@@ -119,14 +119,12 @@ def _row(now: Aberrations, first: Change) -> dict[str, float | str]:
     odd, even = np.pad(now.odd, (0, max(0, 6 - len(now.odd)))), np.pad(now.even, (0, max(0, 9 - len(now.even))))
     row: dict[str, float | str] = {"firnOpticsName": now.name, "firnParticleCount": len(first.group.rows)}
     row |= {"rlnBeamTiltX": now.tilt[0], "rlnBeamTiltY": now.tilt[1], "rlnSphericalAberration": now.cs_mm}
-    row |= {"firnTrefoil": 1.5 * float(np.hypot(odd[5], odd[2])) / (np.pi * lam**2), "firnTrefoilAngle": _direction(odd[5], odd[2], 3)}
-    row |= {
-        "firnTetrafoil": 2 * float(np.hypot(even[8], even[4])) / (np.pi * lam**3),
-        "firnTetrafoilAngle": _direction(even[8], even[4], 4),
-    }
+    scales = {"trefoil_x": 1.5 / (np.pi * lam**2), "tetrafoil_x": 2 / (np.pi * lam**3)}
+    trefoil, tetrafoil = scales["trefoil_x"] * float(np.hypot(odd[5], odd[2])), scales["tetrafoil_x"] * float(np.hypot(even[8], even[4]))
+    row |= {"firnTrefoil": trefoil, "firnTrefoilAngle": _direction(odd[5], odd[2], 3)}
+    row |= {"firnTetrafoil": tetrafoil, "firnTetrafoilAngle": _direction(even[8], even[4], 4)}
     stretch = (now.magnification + now.magnification.T) / 2
     row |= {"firnStretch": float(np.ptp(np.linalg.eigvalsh(stretch)))}
-    scales = {"trefoil_x": 1.5 / (np.pi * lam**2), "tetrafoil_x": 2 / (np.pi * lam**3)}
     for name in ("tilt_x", "tilt_y", "trefoil_x", "cs", "tetrafoil_x"):
         if name in first.errors:
             row[f"firnError{name.title().replace('_', '')}"] = scales.get(name, 1.0) * first.errors[name]

@@ -118,11 +118,12 @@ def add_images_(
     """Add images; weights are those of the disc over the noise variance, phase is chi, gradient that of the projections along y and x."""
     sine, cosine = torch.sin(phase), torch.cos(phase)
     cross, power = weights * projections.conj() * images, weights * projections.abs().square()
+    sine2 = (sine**2 * power).sum(0)
     sums_.odd.cross += (sine * cross).sum(0)
-    sums_.odd.power += (sine**2 * power).sum(0)
+    sums_.odd.power += sine2
     sums_.even.sine += (sine * cross.real).sum(0)
     sums_.even.cosine += (cosine * cross.real).sum(0)
-    sums_.even.sine2 += (sine**2 * power).sum(0)
+    sums_.even.sine2 += sine2
     sums_.even.mixed += (sine * cosine * power).sum(0)
     sums_.even.cosine2 += (cosine**2 * power).sum(0)
     sums_.particles += len(images)
