@@ -219,3 +219,26 @@ rule topaz_train:
         inputs=job_folders,
     script:
         "../scripts/topaz_train.py"
+
+
+rule topaz_denoise:
+    """Denoise the micrographs of one batch with Topaz, to be looked at."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("topaz_denoise"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/topaz_denoise.py"

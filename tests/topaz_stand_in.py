@@ -1,6 +1,7 @@
 """A program that plays Topaz in tests: it takes the same arguments, reads and writes the same files, and finds the brightest pixel.
 
-Its trained model is the number of the epoch and the labels. Like Topaz 0.3 it counts too many pixels of a disc when it trains, and knows denoising models by `--arch` alone.
+Its trained model is the number of the epoch and the labels. Like Topaz 0.3 it counts too many pixels of a disc when it trains, and knows denoising models by `--arch`
+alone, unless the environment says TOPAZ_TAKES_MODELS; what it denoises becomes its mean.
 """
 
 import stat
@@ -19,7 +20,7 @@ for name, positional, options in (
     ("extract", "paths", "model radius:int threshold:float up-scale:float num-workers:int device:int num-threads:int"),
     ("train", None, "train-images train-targets test-images= test-targets= pi:float radius:int model units:int num-epochs:int "
         "epoch-size:int learning-rate:float save-prefix= output= device:int num-threads:int num-workers:int dropout="),
-    ("denoise", "micrographs", "model arch= output patch-size= device:int num-threads:int"),
+    ("denoise", "micrographs", "model arch= output= patch-size= device:int num-threads:int"),
 ):
     command = commands.add_parser(name)
     if positional:
@@ -73,8 +74,10 @@ elif given.command == "train":
                 with open(f"{{given.save_prefix}}_epoch{{epoch}}.sav", "w") as model:
                     model.write(f"{{epoch}}\\n" + open(given.train_targets).read())
 else:
-    os.makedirs(given.output, exist_ok=True)
+    if os.environ.get("TOPAZ_TAKES_MODELS") and not os.path.exists(given.model):
+        sys.exit(f"no model {{given.model}}")
     for path in given.micrographs:
+        os.makedirs(given.output, exist_ok=True)
         write(os.path.join(given.output, stem(path) + ".mrc"), np.full_like(read(path), read(path).mean()))
 """
 

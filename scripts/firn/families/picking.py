@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from firn.families.micrographs import each_micrograph
+from firn.families.micrographs import each_micrograph, to_show
 from firn.formats.exposures import PICK_COLUMNS, ctf_values, join_tables, picks_table, write_failed
 from firn.formats.tables import write_table
 from firn.preprocess.junk import clean_pixels
@@ -61,7 +61,7 @@ def pick_exposures(job: Job[P], exposures: pd.DataFrame, pick_one: Callable[[np.
         if len(tables) <= job.params.plots:
             name = row["exposure_id"]
             path = job.figure(f"picks_{name}", f"{found} in {name}", "All maxima, coloured by their correlation.")
-            draw_picks(path, micrograph, tables[-1], float(row["micrograph_pixel_size"]))
+            draw_picks(path, to_show(row, micrograph), tables[-1], float(row["micrograph_pixel_size"]))
     picks = join_tables(tables, PICK_COLUMNS)
     write_table(job.folder / "picks.star", picks, "picks")
     write_failed(job.folder, failed)

@@ -8,14 +8,18 @@ Files bear numbers and paths are relative to the folder that Topaz works in, sin
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from firn.errors import InputError
+from firn.errors import ExposureError, InputError
+from firn.families.micrographs import DENOISED, each_micrograph, read_exposures
 from firn.families.outside import run_program
+from firn.formats.exposures import failed_row, load_micrograph
 from firn.formats.mrc import write_image
 from firn.kernels.fourier import plain_irfft2, plain_rfft2, resize_spectra2
+from firn.runtime.job import Job
 from firn.runtime.params import JobParams
 
 WORK = "topaz"
@@ -62,6 +66,31 @@ class Desk:
     def run(self, arguments: Sequence[str], output: Path | None = None, heard: Callable[[str], None] | None = None) -> None:
         """Run a command of Topaz in its folder; what it prints goes into a file where one is named, what it says is heard."""
         run_program(arguments, self.folder, output, heard)
+
+
+def put_exposures(
+    job: Job[Any], desk: Desk, failed_: list[dict[str, str]], downsampling: int = 1, denoised: bool = False
+) -> tuple[list[dict[Any, Any]], list[np.ndarray]]:
+    """(rows of exposures that can be read, the first of their micrographs, to draw); each lies before Topaz, under its row's number.
+
+    denoised: put what topaz_denoise made of them; raises InputError when there is no such thing.
+    """
+    rows: list[dict[Any, Any]] = []
+    shown: list[np.ndarray] = []
+    exposures = read_exposures(job)
+    if denoised and DENOISED not in exposures.columns:
+        raise InputError(f"job {job.name}: its exposures have no denoised micrographs; give it those of a topaz_denoise")
+    for row, micrograph in each_micrograph(job, exposures, failed_):
+        try:
+            wanted = load_micrograph(row | {"micrograph": row[DENOISED]}) if denoised else micrograph
+        except ExposureError as error:
+            failed_.append(failed_row(row, error))
+            continue
+        desk.put(len(rows), wanted, float(row["micrograph_pixel_size"]), downsampling)
+        rows.append(row)
+        if len(shown) < job.params.plots:
+            shown.append(micrograph)
+    return rows, shown
 
 
 def name_of(number: int) -> str:

@@ -12,9 +12,9 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from firn.errors import InputError, brief
-from firn.families.micrographs import each_micrograph, read_exposures
+from firn.families.micrographs import to_show
 from firn.families.outside import find_program, record_program
-from firn.families.topaz import WORK, Desk, TopazParams, name_of, normalised, whole_file
+from firn.families.topaz import WORK, Desk, TopazParams, name_of, normalised, put_exposures, whole_file
 from firn.formats.exposures import PICK_COLUMNS, join_tables, picks_table, write_failed
 from firn.formats.foreign_picks import read_foreign_picks
 from firn.formats.tables import write_table
@@ -51,6 +51,8 @@ class Params(TopazParams):
     """File of a trained model, or the name of one that comes with Topaz."""
     downsampling: int | None = Field(None, ge=1, le=64)
     """Factor by which micrographs are made smaller first: the one that the model was trained with, or else 8."""
+    denoised: bool = False
+    """Pick in the micrographs that topaz_denoise made, for models that were trained on such."""
     threshold: float = 0.0
     """Smallest score of a pick; 0: as likely a particle as not, lower ones find more."""
     plots: int = Field(2, ge=0)
@@ -70,7 +72,7 @@ def run(job: Job[Params]) -> None:
     desk = Desk(find_program("topaz", job.params.executable), work, job.device, job.threads)
     failed: list[dict[str, str]] = []
     scorer = _scorer(job)
-    rows, shown = _put(job, desk, scorer, failed)
+    rows, shown = put_exposures(job, desk, failed, scorer.downsampling, job.params.denoised)
     found = _found(job, desk, rows, scorer) if rows else pd.DataFrame({name: [] for name in ("name", "x", "y", "score")})
     shutil.rmtree(work)
     tables = {str(row["exposure_id"]): _table(found, number, row, job.params.diameter) for number, row in enumerate(rows)}
@@ -104,18 +106,6 @@ def _scorer(job: Job[Params]) -> Scorer:
     trained = json.loads(job.input("trained", "model.json").read_text(encoding="utf-8"))
     model = str(job.input("trained", "model.sav").absolute())
     return Scorer(model, params.downsampling or int(trained["downsampling"]), float(trained["pixel_size"]))
-
-
-def _put(job: Job[Params], desk: Desk, scorer: Scorer, failed_: list[dict[str, str]]) -> tuple[list[dict[Any, Any]], list[np.ndarray]]:
-    """(rows of exposures that can be read, the first micrographs to draw); each lies made smaller before Topaz, under its row's number."""
-    rows: list[dict[Any, Any]] = []
-    shown: list[np.ndarray] = []
-    for row, micrograph in each_micrograph(job, read_exposures(job), failed_):
-        desk.put(len(rows), micrograph, float(row["micrograph_pixel_size"]), scorer.downsampling)
-        rows.append(row)
-        if len(shown) < job.params.plots:
-            shown.append(micrograph)
-    return rows, shown
 
 
 def _found(job: Job[Params], desk: Desk, rows: Sequence[dict[Any, Any]], scorer: Scorer) -> pd.DataFrame:
@@ -169,4 +159,4 @@ def _report(job: Job[Params], tables: dict[str, pd.DataFrame], shown: Sequence[n
     for row, micrograph in zip(rows, shown, strict=False):
         name = str(row["exposure_id"])
         path = job.figure(f"picks_{name}", f"Picks of Topaz in {name}", "All picks that score as much as the threshold.")
-        draw_decisions(path, [(name, micrograph, tables[name].assign(kept=True))], float(row["micrograph_pixel_size"]))
+        draw_decisions(path, [(name, to_show(row, micrograph), tables[name].assign(kept=True))], float(row["micrograph_pixel_size"]))

@@ -7,6 +7,8 @@ CITATIONS = {
     "Prog. Biophys. Mol. Biol. 150, 160–183. doi:10.1016/j.pbiomolbio.2019.09.002",
     "bepler2019": "Bepler et al. (2019) Positive-unlabeled convolutional neural networks for particle picking in cryo-electron micrographs. "
     "Nat. Methods 16, 1153–1160. doi:10.1038/s41592-019-0575-8",
+    "bepler2020": "Bepler, Kelley, Noble & Berger (2020) Topaz-Denoise: general deep denoising models for cryoEM and cryoET. "
+    "Nat. Commun. 11, 5208. doi:10.1038/s41467-020-18952-1",
     "cappe2009": "Cappé & Moulines (2009) On-line expectation–maximization algorithm for latent data models. "
     "J. R. Stat. Soc. B 71, 593–613. doi:10.1111/j.1467-9868.2009.00698.x",
     "cardone2013": "Cardone, Heymann & Steven (2013) One number does not fit all: mapping local variations in resolution in cryo-EM reconstructions. "

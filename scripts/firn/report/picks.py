@@ -33,6 +33,15 @@ def draw_picks(path: Path, micrograph: np.ndarray, picks: pd.DataFrame, pixel_si
     save(figure, path)
 
 
+def draw_beside(path: Path, panels: list[tuple[str, np.ndarray]], pixel_size: float) -> None:
+    """Micrographs `(y, x)` with titles side by side, no finer than the screen and not smoothed; pixel_size in Å."""
+    figure, axes = new_figure(4.8 * len(panels), 4.9, columns=len(panels))
+    for axis, (title, micrograph) in zip(axes[0], panels, strict=True):
+        step = _step(micrograph)
+        show_image(axis, np.nan_to_num(_binned(micrograph, step)), pixel_size * step, title)
+    save(figure, path)
+
+
 def draw_decisions(path: Path, panels: list[tuple[str, np.ndarray, pd.DataFrame]], pixel_size: float) -> None:
     """Micrographs side by side, kept picks green and refused ones red; each panel is (title, micrograph, picks with `kept`)."""
     figure, axes = new_figure(4.2 * len(panels), 4.9, columns=len(panels))
