@@ -353,3 +353,35 @@ rule ctf_refine_global:
         inputs=job_folders,
     script:
         "../scripts/ctf_refine_global.py"
+
+
+rule relion_class3d:
+    """Sort particles into 3D classes with RELION."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/relion_class3d.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("relion_class3d"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/relion_class3d.py"

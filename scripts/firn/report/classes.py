@@ -19,7 +19,7 @@ LARGEST_MOSAIC = 120
 def draw_mosaic(path: Path, averages: np.ndarray, classes: pd.DataFrame, pixel_size: float, kept: Sequence[bool] | None = None) -> None:
     """Averages in the table's order with number, count, resolution and ESS; with `kept`, framed green or red.
 
-    averages `(k, y, x)`, one per row of classes (columns class_number, class_count, class_resolution, class_ess).
+    averages `(k, y, x)`, one per row of classes (columns class_number, class_count, class_resolution, and class_ess where it is known).
     """
     shown = min(len(classes), LARGEST_MOSAIC)
     columns = min(10, max(1, math.ceil(math.sqrt(shown * 1.4))))
@@ -82,11 +82,8 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
 
 def _draw_class(axis: Axes, image: np.ndarray, row: pd.Series, pixel_size: float | None) -> None:
     show_image(axis, image, pixel_size)
-    axis.set_title(
-        f"{int(row['class_number'])}: {int(row['class_count'])}\n{row['class_resolution']:.1f} Å, ESS {row['class_ess']:.1f}",
-        fontsize=6,
-        pad=2,
-    )
+    certainty = f", ESS {row['class_ess']:.1f}" if pd.notna(row.get("class_ess")) else ""
+    axis.set_title(f"{int(row['class_number'])}: {int(row['class_count'])}\n{row['class_resolution']:.1f} Å{certainty}", fontsize=6, pad=2)
 
 
 def _frame(axis: Axes, shape: tuple[int, ...], colour: str) -> None:
