@@ -385,3 +385,35 @@ rule relion_class3d:
         inputs=job_folders,
     script:
         "../scripts/relion_class3d.py"
+
+
+rule relion_refine3d:
+    """Refine one structure with RELION."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/relion_refine3d.rst",
+            category="Refinement",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("relion_refine3d"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 16
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/relion_refine3d.py"
