@@ -166,3 +166,18 @@ def test_cryosparcs_own_reader_reads_it(tmp_path: Path):
     assert set(found.fields()) == set(fields)
     np.testing.assert_array_equal(found["alignments3D/pose"], fields["alignments3D/pose"])
     assert str(found["blob/path"][0]) == "results/stack/0.mrcs"
+
+
+def test_what_cryosparcs_own_writer_writes_is_read_and_its_streaming_form_refused(tmp_path: Path):
+    dataset = pytest.importorskip("cryosparc.dataset")
+    fields = particles_to_cs(table(), SHAPES)
+    write_cs(tmp_path / "a.cs", fields)
+    theirs = dataset.Dataset.load(str(tmp_path / "a.cs"))
+    theirs.save(str(tmp_path / "b.cs"))
+    found = read_cs(tmp_path / "b.cs")
+    assert set(found) == set(fields)
+    for name, values in fields.items():
+        np.testing.assert_array_equal(found[name], values)
+    theirs.save(str(tmp_path / "c.cs"), format=dataset.CSDAT_FORMAT)
+    with pytest.raises(InputError, match="streaming form"):
+        read_cs(tmp_path / "c.cs")
