@@ -41,7 +41,7 @@ COUNTED = {"half": "split", "class_number": "class"}
 NEUTRAL_0 = ("error", "error_min", "resid_pow", "slice_pow", "image_pow", "cross_cor", "weight", "pose_ess", "shift_ess")
 NEUTRAL_1 = ("alpha", "class_ess")
 """Fields of an alignment that CryoSPARC expects and firn has no numbers for."""
-STREAM, NUMPY = b"\x94CSDAT", b"\x93NUMPY"
+STREAMS, NUMPY = (b"\x94CSDAT", b"\x95CSDAT"), b"\x93NUMPY"
 LONGEST_HEADER = 50_000
 SLOTS = ("blob", "ctf", "location", "alignments3D", "alignments2D", "micrograph_blob", "micrograph_blob_non_dw", "mscope_params")
 Fields = dict[str, np.ndarray]
@@ -66,8 +66,8 @@ def read_cs(path: str | os.PathLike) -> Fields:
     """Fields of a `.cs` file; raises InputError when it is missing, damaged, or of the streaming form."""
     with no_damage(path, "a .cs file"):
         with Path(path).open("rb") as stream:
-            start = stream.read(len(STREAM))
-        if start == STREAM:
+            start = stream.read(len(NUMPY))
+        if start in STREAMS:
             raise InputError(f"{path}: is of CryoSPARC's streaming form; save it as a plain .cs file with cryosparc-tools")
         if start != NUMPY:
             raise ValueError("it does not begin as numpy's arrays do")
