@@ -22,6 +22,11 @@ def settings(wildcards):
     return (batch_view(graph, job, batch) if batch else as_decided(graph, job)).settings(job)
 
 
+def devices(wildcards):
+    """How many devices of its lane a job takes."""
+    return graph.settings(wildcards.job).get("devices", 1)
+
+
 def job_inputs(wildcards):
     """What a job waits for."""
     return files(graph, wildcards.job)

@@ -153,7 +153,7 @@ rule stream_round:
         "../envs/firn.yaml"
     threads: round_threads()
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=lambda wildcards: 11000 * 2 ** (int(wildcards.k) - 1),
     script:
         "../scripts/stream_round.py"

@@ -26,7 +26,7 @@ rule refine_homogeneous:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=11000,
     params:
         settings=settings,
@@ -58,7 +58,7 @@ rule stream_refine:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=11000,
     params:
         settings=settings,
@@ -122,7 +122,7 @@ rule refine_nonuniform:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=11000,
     params:
         settings=settings,
@@ -186,7 +186,7 @@ rule refine_local:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=11000,
     params:
         settings=settings,

@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from firn.errors import InputError
 from firn.families import reconstruction, refinement
 from firn.families.memory_needs import (
     classification_2d_needs,
     classification_3d_needs,
+    images_part,
     initial_needs,
     padded_numbers,
     reconstruction_needs,
@@ -19,6 +22,7 @@ from firn.families.memory_needs import (
     search_tables,
 )
 from firn.jobs import reconstruct, refine_homogeneous
+from firn.refine.ranks import ALONE, Ranks
 from firn.refine.state import Settings
 from firn.runtime import memory_room
 from firn.runtime.entry import open_job
@@ -44,6 +48,20 @@ def test_padded_half_spectra_have_about_four_numbers_per_voxel():
 def test_refinement_holds_every_image_as_float32(side):
     few, many = (total(refinement_needs(count, side, settings(side))) for count in (1000, 11_000))
     assert many - few == pytest.approx(10_000 * (4 * side**2 + 1500), rel=1e-6)
+
+
+def test_ranks_hold_the_images_once_and_all_else_each():
+    alone = settings(64)
+    two, gpu = Ranks(), torch.device("cuda")
+    two.size = 2
+    images = images_part(1000, 64).size
+    needs = {ranks.size: refinement_needs(1000, 64, replace(alone, ranks=ranks)) for ranks in (ALONE, two)}
+    assert total(needs[2]) == pytest.approx(2 * total(needs[1]) - images)
+    there = [
+        sum(part.size for part in refinement_needs(1000, 64, replace(alone, ranks=ranks, device=gpu)) if part.on_device)
+        for ranks in (ALONE, two)
+    ]
+    assert there[0] == there[1]
 
 
 def test_reconstruction_does_not_hold_images_and_grows_with_the_cube_of_the_box():

@@ -9,7 +9,7 @@ import torch
 from firn.errors import InputError
 from firn.formats.tables import write_table
 from firn.runtime import devices
-from firn.runtime.devices import check_memory, lease_device, memory_floor, saying_out_of_memory
+from firn.runtime.devices import check_memory, lease_devices, memory_floor, saying_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -76,8 +76,11 @@ def test_a_lane_with_a_gpu_leases_it_and_a_scheduler_s_allocation_has_leases_of_
     if allocation:
         monkeypatch.setenv("SLURM_JOB_ID", allocation)
     Path("lanes.yaml").write_text("preprocess: [1]")
-    assert lease_device("cpu") == CPU
-    assert lease_device("preprocess") == torch.device("cuda", 0 if allocation else 1)
+    assert lease_devices("cpu") == [CPU]
+    assert lease_devices("preprocess") == [torch.device("cuda", 0 if allocation else 1)]
+    with pytest.raises(InputError, match=f"wants 3 GPUs, but {'Slurm.s job 77 was given' if allocation else 'this machine has'} 2"):
+        lease_devices("preprocess", 3)
+    assert lease_devices("cpu", 3) == [CPU] * 3
     (lease,) = (path for path in Path("leases").rglob("gpu*"))
     assert str(lease) == ("leases/77/gpu4" if allocation else "leases/gpu5")
     assert (tmp_path / "leases").stat().st_mode & 0o1777 == 0o1777

@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, {scripts!r})
 from firn.runtime.leases import lease
 lane, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-device = lease(lane, Path("lanes.yaml"), list("0123"), Path("leases"), lambda _: None)
+(device,) = lease(lane, Path("lanes.yaml"), list("0123"), Path("leases"), lambda _: None)
 start = time.monotonic()
 Path("runs", name + ".new").write_text(json.dumps([device, start]))
 Path("runs", name + ".new").rename(Path("runs", name))
@@ -120,8 +120,36 @@ def test_a_job_that_waits_takes_a_device_added_to_its_lane_and_says_who_has_the_
         give(reconstruct=[2, 3])
 
     with running("reconstruct", "round") as job:
-        assert lease("reconstruct", Path("lanes.yaml"), list("0123"), Path("leases"), add) == 3
+        assert lease("reconstruct", Path("lanes.yaml"), list("0123"), Path("leases"), add) == [3]
         assert said == [f"waiting for a device of lane reconstruct (0 s): 2 is held by {os.uname().nodename} pid {job.pid}"]
+
+
+def test_a_job_that_wants_two_devices_holds_none_while_it_waits_and_then_both():
+    said = []
+    give(reconstruct=[2, 3])
+    with running("reconstruct", "round") as job:
+
+        def end_the_other(sentence: str) -> None:
+            said.append(sentence)
+            start("reconstruct", "between", 0).wait()
+            job.kill()
+
+        assert lease("reconstruct", Path("lanes.yaml"), list("0123"), Path("leases"), end_the_other, count=2) == [2, 3]
+    assert said == [f"waiting for 2 devices of lane reconstruct (0 s): 2 is held by {os.uname().nodename} pid {job.pid}"]
+    assert began()["between"][0] == 3
+    waiting = start("reconstruct", "after", 0)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1)
+    waiting.kill()
+    waiting.wait()
+
+
+def test_a_lane_with_too_few_devices_says_so():
+    def give_more(sentence: str) -> None:
+        assert sentence == "waiting for 2 devices of lane reconstruct (0 s): lanes.yaml gives it 1 now"
+        give(reconstruct=[2, 0])
+
+    assert lease("reconstruct", Path("lanes.yaml"), list("0123"), Path("leases"), give_more, count=2) == [2, 0]
 
 
 def test_a_lease_lasts_as_long_as_a_child_of_a_killed_job_that_still_computes():
@@ -166,7 +194,7 @@ def test_a_fault_that_is_mended_at_once_disturbs_nobody():
     def mend(_: str) -> None:
         give(reconstruct=[1])
 
-    assert lease("reconstruct", Path("lanes.yaml"), list("01"), Path("leases"), mend) == 1
+    assert lease("reconstruct", Path("lanes.yaml"), list("01"), Path("leases"), mend) == [1]
 
 
 def test_without_lanes_every_device_belongs_to_every_lane():

@@ -23,7 +23,7 @@ from workflow.session import ROOT, live_command, run, start, write_session
 from workflow.slurm_cluster import finished, lose_node, mend_node, queue, slurm_cluster, why_not
 
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
-LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=1", re.DOTALL)
+LANE = re.compile(r"(?:rule|checkpoint) (\w+):(?:(?!\n(?:rule|checkpoint) ).)*?(\w+)_gpu=(?:1|devices)", re.DOTALL)
 FEW = {"initial_iterations": 8, "final_iterations": 4, "starts": 2, "grown": 1}
 slurm = pytest.mark.slurm
 

@@ -67,9 +67,19 @@ def reconstruction_needs(count: int, side: int, radius: float) -> list[Part]:
 
 
 def refinement_needs(count: int, side: int, settings: Settings, maps: int = 2) -> list[Part]:
-    """Pose search and half maps of one structure; with maps = 2 K, of K structures."""
+    """Pose search and half maps of one structure; with maps = 2 K, of K structures. Ranks share the images, and nothing else."""
     tables = Part("tables of projections", TOUCHED * search_tables(side, settings))
-    return [*common_parts(count), images_part(count, side), maps_part(side, maps), tables, Part("batches", SEARCH)]
+    images = images_part(count, side)
+    parts = [*common_parts(count), images, maps_part(side, maps), tables, Part("batches", SEARCH)]
+    return [part if part is images else _in_each_rank(part, settings) for part in parts]
+
+
+def _in_each_rank(part: Part, settings: Settings) -> Part:
+    """What every rank holds; each GPU holds it once."""
+    ranks = settings.ranks.size
+    if ranks == 1 or (part.on_device and settings.device.type != "cpu"):
+        return part
+    return Part(f"{ranks} times {part.what}", ranks * part.size, part.on_device)
 
 
 def search_tables(side: int, settings: Settings) -> float:

@@ -20,6 +20,7 @@ from firn.formats.volumes import read_like, read_volume
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.fourier import resize_images, resize_volumes
 from firn.kernels.project import crop_volume, pad_volume
+from firn.refine.ranks import ALONE, Ranks
 from firn.refine.state import Particles, Settings
 from firn.refine.validation import MASK_RESOLUTION, molecule_mask
 from firn.runtime.job import Job
@@ -27,6 +28,8 @@ from firn.runtime.memory_room import expect
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
 FEWEST_PER_HALF = 20
+MOST_DEVICES = 16
+"""Not more than particles of a half-set, so that each has some."""
 WINDOW = (0.85, 0.99)
 EDGE = 10.0
 """Å. Width of the soft edge of the particle's disc."""
@@ -61,6 +64,8 @@ class RefinementParams(SearchParams):
     """Parameters of every refinement of one structure."""
 
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
+    devices: int = Field(1, ge=1, le=MOST_DEVICES)
+    """GPUs of one machine that share the particles; without a GPU, processes that share the CPU cores."""
     volume: str = slot("volume")
     """Map to start from; low-passed, so that only its coarse shape counts. Its hand is kept."""
     mask: str | None = slot("mask", optional=True)
@@ -112,20 +117,22 @@ def read_inputs(job: Job[P]) -> Inputs:
     settings = replace(search_settings(job, side, pixel_size), particle_scale=job.params.particle_scale)
     expect(job, refinement_needs(len(table), side, settings))
     start = volume_in_box(job.input("volume", "map.mrc"), side, pixel_size)
-    return Inputs(table, particles_of(table, pixel_size, job.params.group_noise), settings, start)
+    return Inputs(table, particles_of(table, pixel_size, job.params.group_noise, ranks=job.ranks), settings, start)
 
 
-def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool, box_px: int | None = None) -> Particles:
-    """Images, optics, half-sets and noise groups (exposures) of a table; box_px: crop them in Fourier space to this side."""
+def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool, box_px: int | None = None, ranks: Ranks = ALONE) -> Particles:
+    """Images of this rank, and optics, half-sets and noise groups (exposures) of a table; box_px: crop them in Fourier space to this side."""
     grouped = group_noise and "exposure_id" in table.columns
     groups = pd.factorize(table["exposure_id"])[0] if grouped else np.zeros(len(table), dtype=np.int64)
     side = common_box(table)[0]
     box = side if box_px is None else min(side, box_px)
-    images = torch.empty(len(table), box, box)
-    for rows, part in iterate_corrected(table, READ):
-        images[torch.as_tensor(rows)] = resize_images(part, (box, box))
     half = torch.tensor(table["half"].to_numpy(np.int64))
-    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / box)
+    held = ranks.part(half) if ranks.size > 1 else None
+    kept = table if held is None else table.iloc[held.numpy()]
+    images = torch.empty(len(kept), box, box)
+    for rows, part in iterate_corrected(kept, READ):
+        images[torch.as_tensor(rows)] = resize_images(part, (box, box))
+    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / box, held)
 
 
 def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:
@@ -191,4 +198,5 @@ def search_settings(job: Job[S], side: int, pixel_size: float) -> Settings:
         max_radius=min(side / 2 - 1, box / params.max_resolution) if params.max_resolution else side / 2 - 1,
         shift_reach=(params.shift_range or 0.1 * box) / pixel_size,
         device=job.device,
+        ranks=job.ranks,
     )

@@ -27,8 +27,11 @@ P = TypeVar("P", bound=RefinementParams)
 def iterate(job: Job[P], refinement: Refinement, inputs: Inputs, iterations: int | None = None) -> tuple[Iteration, list[Moment]]:
     """Run to the end, from where a run that was cut short had got to; after each iteration the state and a picture are on disk.
 
-    iterations: the most, those of the parameters when not given.
+    iterations: the most, those of the parameters when not given. Ranks other than 0 serve it, and end here.
     """
+    if job.ranks.rank:
+        refinement.serve()
+        raise SystemExit
     state = job.checkpoint.load()
     history: list[Moment] = []
     if state is not None:
@@ -38,6 +41,7 @@ def iterate(job: Job[P], refinement: Refinement, inputs: Inputs, iterations: int
     for result in refinement.run(iterations or job.params.iterations):
         history.append(_note(job, result, inputs))
         job.checkpoint.save({"refinement": refinement.state(), "history": [_packed(moment) for moment in history]})
+    job.ranks.tell(None)
     assert refinement.result is not None
     return refinement.result, history
 

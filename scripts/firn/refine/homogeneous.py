@@ -70,6 +70,16 @@ class Course:
     stale: int = 0
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How one iteration searches, and the Fourier radius (units of 1/n) up to which it reconstructs."""
+
+    number: int
+    everywhere: bool
+    levels: list[Level]
+    radius: float
+
+
 Batches = Callable[[list[Tensor], str], Iterator[Tensor]]
 MaskMaker = Callable[[Tensor, float], Tensor | None]
 
@@ -110,16 +120,13 @@ class Refinement:
 
     def state(self) -> dict[str, Any]:
         """All that the next iterations depend on."""
-        models, result = [vars(model) for model in self.models], None if self.result is None else vars(self.result)
-        chance = self._chance.get_state()
-        return {"poses": vars(self.poses), "models": models, "course": vars(self.course), "chance": chance, "result": result}
+        result = None if self.result is None else vars(self.result)
+        return {**self._needed(), "chance": self._chance.get_state(), "result": result}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        device = self.settings.device
-        self.poses, self.course = Poses(**state["poses"]), Course(**state["course"])
-        self.models = [HalfModel(**model) for model in moved_to(state["models"], device)]
-        self.result = None if state["result"] is None else Iteration(**moved_to(state["result"], device))
+        self._take(state)
+        self.result = None if state["result"] is None else Iteration(**moved_to(state["result"], self.settings.device))
         self._chance.set_state(state["chance"])
 
     def _start(self, volume: Tensor) -> Tensor:
@@ -128,20 +135,51 @@ class Refinement:
 
     def step(self, number: int, last: bool) -> Iteration:
         """One iteration: both halves, then the correlation and the new references."""
-        everywhere, before = self._everywhere(number), self.poses.copy()
-        levels = self._levels(everywhere, last)
-        self.course.finest = levels[-1].order
-        radius = self.particles.side / 2 if last else self.course.radius
+        before = self.poses.copy()
+        self.settings.ranks.tell({**self._needed(), "number": number, "last": last})
+        plan = self._plan(number, last)
         sums = []
         for half, model in enumerate(self.models, start=1):
-            searcher = Searcher(model, levels, self.settings.group, self.course.reach, everywhere, self._near(levels))
-            accumulator = Accumulator(self.particles.side, radius, model.noise, levels[-1].order, searcher.references[-1].nodes)
-            residuals = Residuals(model.noise, float((self._disc**2).mean()))
-            self._pass(searcher, accumulator, residuals, half, f"particles, iteration {number}, half {half}")
+            accumulator, residuals = self._expect(half, plan)
             sums.append(accumulator.completed(self.operators))
             model.noise = residuals.noise_spectrum(model.scaled)
         self._tighten(before)
-        return self._conclude(number, (sums[0], sums[1]), radius, everywhere, levels[-1].order, before, last)
+        return self._conclude(plan, (sums[0], sums[1]), before, last)
+
+    def serve(self) -> None:
+        """Be another rank than 0: expectation of its own particles whenever rank 0 begins an iteration, until it has no more."""
+        while (told := self.settings.ranks.tell()) is not None:
+            self._take(told)
+            plan = self._plan(told["number"], told["last"])
+            for half in range(1, len(self.models) + 1):
+                self._expect(half, plan)
+
+    def _needed(self) -> dict[str, Any]:
+        """All that an expectation depends on."""
+        return {"poses": vars(self.poses), "models": [vars(model) for model in self.models], "course": vars(self.course)}
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Put in what `_needed` gave."""
+        self.poses, self.course = Poses(**state["poses"]), Course(**state["course"])
+        self.models = [HalfModel(**model) for model in moved_to(state["models"], self.settings.device)]
+
+    def _plan(self, number: int, last: bool) -> Plan:
+        """How an iteration searches and how far it reconstructs."""
+        everywhere = self._everywhere(number)
+        levels = self._levels(everywhere, last)
+        self.course.finest = levels[-1].order
+        return Plan(number, everywhere, levels, self.particles.side / 2 if last else self.course.radius)
+
+    def _expect(self, half: int, plan: Plan) -> tuple[Accumulator, Residuals]:
+        """Expectation of a half-set, and its sums over all ranks."""
+        model, levels, ranks = self.models[half - 1], plan.levels, self.settings.ranks
+        searcher = Searcher(model, levels, self.settings.group, self.course.reach, plan.everywhere, self._near(levels))
+        accumulator = Accumulator(self.particles.side, plan.radius, model.noise, levels[-1].order, searcher.references[-1].nodes)
+        residuals = Residuals(model.noise, float((self._disc**2).mean()))
+        self._pass(searcher, accumulator, residuals, half, f"particles, iteration {plan.number}, half {half}")
+        accumulator.add_up(ranks)
+        residuals.add_up(ranks)
+        return accumulator, residuals
 
     def _everywhere(self, number: int) -> bool:
         """Whether all orientations are searched, or those near the former one."""
@@ -166,11 +204,21 @@ class Refinement:
     def _pass(self, searcher: Searcher, accumulator: Accumulator, residuals: Residuals, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
         rows = rows[torch.argsort(self.poses.detail[rows], stable=True)]
-        batches = list(rows.split(searcher.batch_size()))
+        own = self.particles.own(rows)
+        batches = list(own.split(searcher.batch_size()))
         grey = [self._one_batch(batch, searcher, accumulator, residuals) for batch in self._batches(batches, step)]
+        cross, power = self._found(rows, own, torch.cat([torch.stack(pair, dim=1) for pair in grey]).cpu())
         if self.settings.particle_scale and searcher.model.scaled:
-            cross, power = (torch.cat(part).cpu() for part in zip(*grey, strict=True))
             self.poses.scale[rows], _ = particle_scales(cross, power, self.poses.scale[rows])
+
+    def _found(self, rows: Tensor, own: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
+        """Give rank 0 the poses that all ranks found, and grey values `(own, 2)`; returns those of the rows."""
+        found = torch.cat((self.poses.found(own), grey), dim=1)
+        table = torch.zeros(len(self.poses.scale), found.shape[1])
+        table[own] = found
+        self.settings.ranks.add_(table)
+        self.poses.take(rows, table[rows, :-2])
+        return table[rows, -2], table[rows, -1]
 
     def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator, residuals: Residuals) -> tuple[Tensor, Tensor]:
         """Search, back-project and remember some particles; returns the model's part and power of each (Residuals.add)."""
@@ -196,10 +244,8 @@ class Refinement:
         self.course.reach = min(self.settings.shift_reach, max(1.0, 3 * float(change)))
         self.course.offset_sigma = max(1.0, float(self.poses.shifts.square().mean().sqrt()))
 
-    def _conclude(
-        self, number: int, sums: tuple[Sums, Sums], radius: float, everywhere: bool, order: int, before: Poses, last: bool
-    ) -> Iteration:
-        side, searched = self.particles.side, self.course.searched
+    def _conclude(self, plan: Plan, sums: tuple[Sums, Sums], before: Poses, last: bool) -> Iteration:
+        side, searched, radius, order = self.particles.side, self.course.searched, plan.radius, plan.levels[-1].order
         maps = unfiltered_map(sums[0], side, radius), unfiltered_map(sums[1], side, radius)
         curve, mask = self._agreement(HalfMaps(sums, maps, radius, correlation_within(maps, self.sphere, radius)))
         references, combined = self._regularise(HalfMaps(sums, maps, radius, curve))
@@ -209,7 +255,7 @@ class Refinement:
         self.course.searched = min(radius, self.settings.max_radius, resolved + SHELLS_BEYOND)
         self.course.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
         moved = float(_orientation_change(before.rotations, self.poses.rotations, self.operators.cpu()).median())
-        return Iteration(number, searched, everywhere, order, maps, combined, curve, mask, resolved, moved, last)
+        return Iteration(plan.number, searched, plan.everywhere, order, maps, combined, curve, mask, resolved, moved, last)
 
     def _agreement(self, halves: HalfMaps) -> tuple[Tensor, Tensor]:
         """(correlation, mask of the references), given maps whose correlation in the ball is known.

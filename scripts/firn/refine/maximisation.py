@@ -14,6 +14,7 @@ from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
 from firn.kernels.pose_grid import node_rotations
 from firn.kernels.spectrum import cropped_side
 from firn.refine.expectation import TABLE_POINTS, Posterior, Reference
+from firn.refine.ranks import Ranks
 from firn.refine.state import on_disc
 
 KEPT_MASS = 0.99
@@ -63,6 +64,11 @@ class Accumulator:
         """Sums with Friedel mates, symmetrised over the operators `(g, 3, 3)`."""
         self._flush()
         return symmetrise_sums(*completed(self.sum_, self.weight_), operators)
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Give rank 0 the sums of all ranks."""
+        self._flush()
+        ranks.add_(self.sum_, self.weight_)
 
     def _flush(self) -> None:
         """Spread in the volume what has been added up by node."""
@@ -131,6 +137,10 @@ class Residuals:
         self._count_.index_add_(0, groups, mass[:, None] * shell_sums(disc.weights, disc.shells, shells))
         inverse = 1 / self.noise[groups][:, disc.shells]
         return (cross * inverse).sum(1), (explained * inverse).sum(1)
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Give rank 0 the powers of all ranks."""
+        ranks.add_(self._powers_, self._count_)
 
     def noise_spectrum(self, scaled: bool) -> Tensor:
         """Re-estimated noise per group and shell.

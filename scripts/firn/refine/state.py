@@ -15,6 +15,7 @@ from firn.kernels.fourier import frequencies2, irfft2, rfft2, shift_phases
 from firn.kernels.fsc import shell_average, shell_indices
 from firn.kernels.grid import FourierDisc
 from firn.kernels.mask import soft_disc
+from firn.refine.ranks import ALONE, Ranks
 
 CTF_COLUMNS = ("defocus_u", "defocus_v", "defocus_angle", "voltage_kv", "cs_mm", "phase_shift", "amplitude_contrast")
 
@@ -45,13 +46,17 @@ class Optics:
 
 @dataclass(frozen=True)
 class Particles:
-    """Images `(n, y, x)` float32, kept on the host, their optics, half-sets `(n,)` (1 or 2) and noise groups `(n,)` (from 0)."""
+    """Images float32, kept on the host, optics, half-sets `(n,)` (1 or 2) and noise groups `(n,)` (from 0) of n particles.
+
+    held: rows, in order, of the particles whose images `(held, y, x)` this rank has; all of them when None.
+    """
 
     images: Tensor
     optics: Optics
     half: Tensor
     group: Tensor
     pixel_size: float
+    held: Tensor | None = None
 
     @property
     def side(self) -> int:
@@ -59,11 +64,16 @@ class Particles:
         return self.images.shape[-1]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.half)
+
+    def own(self, rows: Tensor) -> Tensor:
+        """Those of the rows, in their order, whose images this rank has."""
+        return rows if self.held is None else rows[torch.isin(rows, self.held)]
 
     def centred(self, rows: Tensor, shifts: Tensor, device: torch.device) -> Tensor:
-        """Spectra `(b, n, n // 2 + 1)` of some images moved by shifts yx in pixels."""
-        spectra = rfft2(self.images[rows].to(device))
+        """Spectra `(b, n, n // 2 + 1)` of some images, which this rank has, moved by shifts yx in pixels."""
+        places = rows if self.held is None else torch.searchsorted(self.held, rows)
+        spectra = rfft2(self.images[places].to(device))
         return spectra * shift_phases(frequencies2((self.side, self.side), device), shifts.to(device))
 
 
@@ -94,6 +104,19 @@ class Poses:
             torch.ones(count),
         )
 
+    def found(self, rows: Tensor) -> Tensor:
+        """What a search finds of some particles `(b, 14)`: all but the scale."""
+        return torch.cat((self.rotations[rows].flatten(1), self.shifts[rows], *(part[rows, None] for part in self._sureness())), dim=1)
+
+    def take(self, rows: Tensor, found: Tensor) -> None:
+        """Put in what `found` gave."""
+        self.rotations[rows], self.shifts[rows] = found[:, :9].unflatten(1, (3, 3)), found[:, 9:11]
+        for part, values in zip(self._sureness(), found[:, 11:].unbind(1), strict=True):
+            part[rows] = values
+
+    def _sureness(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.peak, self.spread, self.detail
+
     def copy(self) -> "Poses":
         """The same values in memory of their own."""
         return Poses(*(value.clone() for value in vars(self).values()))
@@ -121,6 +144,7 @@ class Settings:
     shift_reach: float
     particle_scale: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ranks: Ranks = ALONE
 
 
 def masked_spectra(spectra: Tensor, side: int, radius: float, edge: float) -> Tensor:
@@ -140,11 +164,12 @@ def first_noise(particles: Particles, settings: Settings, half: int) -> Tensor:
     disc = soft_disc(side, settings.mask_radius, settings.mask_edge, device)
     rows = torch.nonzero(particles.half == half).squeeze(-1)
     powers = torch.zeros(2, side, side // 2 + 1, device=device)
-    for batch in rows.split(256):
+    for batch in particles.own(rows).split(256):
         spectra = particles.centred(batch, torch.zeros(len(batch), 2), device)
         inside = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
         for power_, part in zip(powers, (inside, spectra - inside), strict=True):
             power_ += (part.real**2 + part.imag**2).sum(0)
+    settings.ranks.add_(powers)
     shares = torch.stack(((disc**2).mean(), ((1 - disc) ** 2).mean()))
     spectrum = shell_average(powers / (len(rows) * shares[:, None, None]), shell_indices((side, side), device), side)
     return spectrum.amin(0).clamp(min=1e-12).repeat(int(particles.group.max()) + 1, 1)

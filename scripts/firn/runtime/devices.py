@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from firn.errors import MachineError
+from firn.errors import InputError, MachineError
 from firn.formats.tables import read_table
 from firn.runtime.cache_copy import Say
 from firn.runtime.leases import LEASES, lease, visible_devices
@@ -25,18 +25,25 @@ PLAIN_MOVIE_PX = 4096**2
 CPU_REFUSAL = re.compile(r"DefaultCPUAllocator.*?(\d+) bytes", re.DOTALL)
 
 
-def lease_device(lane: str, lanes_file: Path = Path("lanes.yaml")) -> torch.device:
-    """Device for a job of the lane; holds a lease until the process ends, however it ends.
+def lease_devices(lane: str, count: int = 1, lanes_file: Path = Path("lanes.yaml")) -> list[torch.device]:
+    """Devices for a job of the lane; holds leases until the process ends, however it ends. Without a GPU, `count` times the CPU.
 
     The devices are those of the lane in lanes.yaml; under Slurm, those that the scheduler gave to this allocation.
+    Raises InputError when this machine, or the allocation, has fewer.
     """
     if lane == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
+        return [torch.device("cpu")] * count
     say, allocation = logging.getLogger("firn").info, os.environ.get("SLURM_JOB_ID")
     visible = visible_devices(os.environ, torch.cuda.device_count())
+    if count > len(visible):
+        whose = "this machine has" if allocation is None else f"Slurm's job {allocation} was given"
+        raise InputError(
+            f"devices: the job wants {count} GPUs, but {whose} {len(visible)}; want fewer, or give it more (profiles/README.md)"
+        )
     folder = LEASES if allocation is None else LEASES / allocation
     _for_everybody(LEASES)
-    return torch.device("cuda", lease(lane, lanes_file if allocation is None else None, visible, folder, say))
+    numbers = lease(lane, lanes_file if allocation is None else None, visible, folder, say, count)
+    return [torch.device("cuda", number) for number in numbers]
 
 
 def _for_everybody(folder: Path) -> None:

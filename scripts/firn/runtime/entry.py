@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from firn.errors import InputError
 from firn.runtime.atomic import publish, write_json
 from firn.runtime.cache import cached_reading
 from firn.runtime.checkpoint import Checkpoint
-from firn.runtime.devices import check_memory, lease_device, saying_out_of_memory
+from firn.runtime.devices import check_memory, lease_devices, saying_out_of_memory
 from firn.runtime.error_report import Failure, starting_line, write_error_report
 from firn.runtime.job import Job, warn_into
 from firn.runtime.memory import keep_freed_memory, spare_imported
-from firn.runtime.params import JobParams, Lane, fault_sentence
+from firn.runtime.params import JobParams, Lane, validated
 from firn.runtime.progress import Progress
 from firn.runtime.provenance import describe_inputs, peak_memory_mb, versions
-
-NOT_PARAMETERS = ("type", "revision", "seed")
+from firn.runtime.ranks import Task, joined_ranks
 
 
 @contextmanager
@@ -88,43 +86,45 @@ def open_job(
     takes, that of its type when not given.
     """
     start = time.monotonic()
-    torch.set_num_threads(threads or os.cpu_count() or 1)
     keep_freed_memory()
     spare_imported()
     staging = _fresh_staging(home)
-    params = _validated(params_class, settings)
+    params = validated(params_class, settings)
+    cores, count = threads or os.cpu_count() or 1, getattr(params, "devices", 1)
+    torch.set_num_threads(max(1, cores // count))
     log = Path("logs") / home.relative_to("results") if home.is_relative_to("results") else home.with_name(home.name + "_log")
     warnings: list[str] = []
     with cached_reading(params_class, inputs, partial(warn_into, warnings)):
-        job = Job(
-            name=name,
-            params=params,
-            inputs={slot: [Path(path) for path in paths] for slot, paths in inputs.items()},
-            folder=staging,
-            home=home,
-            seed=int(settings.get("seed", 0)),
-            device=lease_device(lane or params_class.lane),
-            warnings=warnings,
-            progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
-            batch=batch,
-            threads=threads or torch.get_num_threads(),
-            checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
-        )
-        check_memory(str(settings.get("type")), inputs, job.device, job.warn)
-        with torch.inference_mode(), saying_out_of_memory(job.device):
-            yield job
+        devices = lease_devices(lane or params_class.lane, count)
+        task = Task(params_class.__module__, settings, _paths(inputs), str(home), name, batch, torch.get_num_threads())
+        with joined_ranks(task, devices) as ranks:
+            job = Job(
+                name=name,
+                params=params,
+                inputs={slot: [Path(path) for path in paths] for slot, paths in inputs.items()},
+                folder=staging,
+                home=home,
+                seed=int(settings.get("seed", 0)),
+                device=devices[0],
+                warnings=warnings,
+                progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
+                ranks=ranks,
+                batch=batch,
+                threads=cores,
+                checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
+            )
+            for device in devices:
+                check_memory(str(settings.get("type")), inputs, device, job.warn)
+            with torch.inference_mode(), saying_out_of_memory(job.device):
+                yield job
     (staging / "figures").mkdir(exist_ok=True)
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
     publish(staging, home, last="job.json")
     job.checkpoint.clear()
 
 
-def _validated(params_class: type[JobParams], settings: dict[str, Any]) -> JobParams:
-    """Parameters; rules between several of them are checked here, so their breach is the user's error too."""
-    try:
-        return params_class(**{key: value for key, value in settings.items() if key not in NOT_PARAMETERS})
-    except ValidationError as error:
-        raise InputError(fault_sentence(error)) from error
+def _paths(inputs: Mapping[str, Sequence[str | Path]]) -> dict[str, list[str]]:
+    return {slot: [str(path) for path in paths] for slot, paths in inputs.items()}
 
 
 def _fresh_staging(home: Path) -> Path:

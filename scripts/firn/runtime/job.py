@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from firn.errors import InputError
+from firn.refine.ranks import ALONE, Ranks
 from firn.runtime.checkpoint import Checkpoint
 from firn.runtime.params import JobParams
 from firn.runtime.progress import Progress
@@ -33,6 +34,7 @@ class Job(Generic[P]):
     device: torch.device
     progress: Progress
     checkpoint: Checkpoint
+    ranks: Ranks = ALONE
     batch: str | None = None
     threads: int = 1
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -76,8 +78,10 @@ class Job(Generic[P]):
         return np.random.default_rng(self.derived_seed(purpose))
 
     def over(self, items: Iterable[Item], step: str, total: int | None = None) -> Iterator[Item]:
-        """Yield the items with progress in the log and a bar on a terminal."""
-        return self.progress.over(items, step, total)
+        """Yield the items with progress in the log and a bar on a terminal; ranks other than 0 tell nothing."""
+        for item in items if self.ranks.rank else self.progress.over(items, step, total):
+            self.ranks.check()
+            yield item
 
     def metric(self, name: str, value: float, unit: str = "") -> None:
         """Record a number for job.json and the report; one that is not finite is recorded as null."""

@@ -27,10 +27,13 @@ FAULT_S = 3.0
 """How long a fault in lanes.yaml may last: somebody may be writing it."""
 
 
-def lease(lane: str, lanes_file: Path | None, visible: Sequence[str], folder: Path, say: Callable[[str], None]) -> int:
-    """Number of a device of the lane among the visible ones; waits for one, and holds it until this process and its children end.
+def lease(
+    lane: str, lanes_file: Path | None, visible: Sequence[str], folder: Path, say: Callable[[str], None], count: int = 1
+) -> list[int]:
+    """Numbers of devices of the lane among the visible ones; waits for them, and holds them until this process and its children end.
 
-    visible: names of the devices on this machine in the order of their numbers. folder: where the leases of this machine lie.
+    visible: names of the devices on this machine in the order of their numbers. folder: where the leases of this machine lie. A job that
+    wants several holds none while it waits, so that two such jobs do not wait for each other.
     Raises InputError when lanes.yaml is at fault.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,13 +45,18 @@ def lease(lane: str, lanes_file: Path | None, visible: Sequence[str], folder: Pa
             if time.monotonic() - sound > FAULT_S:
                 raise
             numbers = []
-        free = next((number for number in numbers if _take(folder / f"gpu{visible[number]}", lane)), None)
-        if free is not None:
-            return free
+        held = _hold({number: folder / f"gpu{visible[number]}" for number in numbers}, lane, count)
+        if len(held) == count:
+            return list(held)
+        for descriptor in held.values():
+            os.close(descriptor)
         waited = time.monotonic() - start
         if waited >= said:
-            holders = ", ".join(f"{number} {_holder(folder / f'gpu{visible[number]}')}" for number in numbers)
-            say(f"waiting for a device of lane {lane} ({waited:.0f} s): {holders or f'{lanes_file} gives it none now'}")
+            others = [number for number in numbers if number not in held]
+            holders = ", ".join(f"{number} {_holder(folder / f'gpu{visible[number]}')}" for number in others)
+            wanted = "a device" if count == 1 else f"{count} devices"
+            why = holders or f"{lanes_file} gives it {len(numbers) or 'none'} now"
+            say(f"waiting for {wanted} of lane {lane} ({waited:.0f} s): {why}")
             said += REMIND_S
         time.sleep(POLL_S)
 
@@ -93,17 +101,28 @@ def holders(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _take(path: Path, lane: str) -> bool:
+def _hold(paths: Mapping[int, Path], lane: str, count: int) -> dict[int, int]:
+    """The first devices that are free, `count` at most, with the descriptors that hold them now."""
+    held: dict[int, int] = {}
+    for number, path in paths.items():
+        descriptor = _take(path, lane) if len(held) < count else None
+        if descriptor is not None:
+            held[number] = descriptor
+    return held
+
+
+def _take(path: Path, lane: str) -> int | None:
+    """The descriptor that holds a device; None when another holds it."""
     descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        return False
+        return None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "lane": lane, "run": str(Path.cwd())}).encode(), 0)
     os.set_inheritable(descriptor, True)
-    return True
+    return descriptor
 
 
 def _open(path: Path) -> int:
