@@ -47,3 +47,26 @@ rule full_frame_motion:
         inputs=batch_folders,
     script:
         "../scripts/full_frame_motion.py"
+
+
+rule motioncor:
+    """Correct the motion of one batch of movies with MotionCor."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("motioncor"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/motioncor.py"

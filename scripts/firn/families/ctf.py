@@ -23,8 +23,8 @@ MIN_SIDE_PX = 128
 Row = Mapping[Any, Any]
 
 
-class CtfParams(JobParams):
-    """Parameters of every fit of the CTF."""
+class CtfSearch(JobParams):
+    """What is searched in every fit of the CTF, whichever program makes it."""
 
     stage: ClassVar[str] = "ctf"
     lane: ClassVar[Lane] = "preprocess"
@@ -33,14 +33,10 @@ class CtfParams(JobParams):
 
     exposures: str = slot("exposures")
     """Exposures with micrographs."""
-    model: Literal["fit", "constant", "none"] = "fit"
-    """fit, or constant: the given defocus everywhere, or none: a CTF of 1 at every frequency (negative stain)."""
-    defocus: float | None = Field(None, gt=0)
-    """Å. Defocus of the constant model."""
     min_resolution: float = Field(25.0, gt=0)
     """Å. Lowest resolution used in the fit."""
     max_resolution: float = Field(4.0, gt=0)
-    """Å. Highest resolution used in the fit; Nyquist where that is lower. Rings are followed to twice this frequency."""
+    """Å. Highest resolution used in the fit; Nyquist where that is lower."""
     min_defocus: float = Field(1000.0, gt=0)
     """Å. Least underfocus searched."""
     max_defocus: float = Field(40000.0, gt=0)
@@ -51,15 +47,11 @@ class CtfParams(JobParams):
     """Degrees. Least phase shift searched."""
     max_phase_shift: float = Field(180.0, gt=0, le=180)
     """Degrees. Greatest phase shift searched."""
-    tile_px: int | None = Field(None, ge=64)
-    """Pixels. Side of the tiles whose spectra are averaged; by default about 600 Å."""
-    surface: bool = True
-    """Fit a tilt, and a bend where the data support it, so that each particle gets its own defocus."""
     plots: int = Field(5, ge=0)
     """Number of exposures per batch that get a figure."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "CtfParams":
+    def _ordered(self) -> "CtfSearch":
         if self.min_resolution <= self.max_resolution:
             raise ValueError(
                 f"min_resolution {self.min_resolution:g} Å must be a lower resolution than max_resolution {self.max_resolution:g} Å"
@@ -68,6 +60,25 @@ class CtfParams(JobParams):
             raise ValueError(f"min_defocus {self.min_defocus:g} must be less than max_defocus {self.max_defocus:g}")
         if self.min_phase_shift >= self.max_phase_shift:
             raise ValueError(f"min_phase_shift {self.min_phase_shift:g} must be less than max_phase_shift {self.max_phase_shift:g}")
+        return self
+
+
+class CtfParams(CtfSearch):
+    """Parameters of every fit of the CTF that is made here."""
+
+    model: Literal["fit", "constant", "none"] = "fit"
+    """fit, or constant: the given defocus everywhere, or none: a CTF of 1 at every frequency (negative stain)."""
+    defocus: float | None = Field(None, gt=0)
+    """Å. Defocus of the constant model."""
+    max_resolution: float = Field(4.0, gt=0)
+    """Å. Highest resolution used in the fit; Nyquist where that is lower. Rings are followed to twice this frequency."""
+    tile_px: int | None = Field(None, ge=64)
+    """Pixels. Side of the tiles whose spectra are averaged; by default about 600 Å."""
+    surface: bool = True
+    """Fit a tilt, and a bend where the data support it, so that each particle gets its own defocus."""
+
+    @model_validator(mode="after")
+    def _told(self) -> "CtfParams":
         if (self.model == "constant") != (self.defocus is not None):
             raise ValueError("give a defocus with the constant model, and only with it")
         return self

@@ -1,7 +1,7 @@
 """Motion correction of batches of movies: what patch_motion and full_frame_motion share."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -101,7 +101,7 @@ def correct_batch(job: Job[P], local: bool) -> None:
             done.append(write_exposure(job, row, corrected, figure=len(done) < MOST_FIGURES))
         except ExposureError as error:
             failed.append(failed_row(row, error))
-    _write_tables(job, table, done, failed)
+    write_tables(job, table, done, failed)
 
 
 def correct_movie(job: Job[P], row: dict[str, Any], gain: Gain | None, local: bool) -> Corrected:
@@ -169,8 +169,8 @@ def _small_type(frame: np.ndarray) -> np.ndarray:
 
 def gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Gain]) -> Gain | None:
     """The gain of a movie, read once; raises ExposureError GAIN when it cannot be read or does not fit the movie."""
-    path = str(row.get("gain", "None"))
-    if path in ("", "None", "nan"):
+    path = gain_path(row)
+    if path is None:
         return None
     shape = (int(row["height_px"]), int(row["width_px"]))
     if path not in gains or gains[path].values.shape != shape:
@@ -179,6 +179,12 @@ def gain_of(job: Job[P], row: dict[str, Any], gains: dict[str, Gain]) -> Gain | 
         except InputError as error:
             raise ExposureError("GAIN", f"{row['movie']}: cannot be corrected: {error}") from error
     return gains[path]
+
+
+def gain_path(row: Mapping[str, Any]) -> str | None:
+    """File of a movie's gain, which lies as the movie does and multiplies; None where there is none."""
+    path = str(row.get("gain", "None"))
+    return None if path in ("", "None", "nan") else path
 
 
 def write_exposure(
@@ -212,22 +218,26 @@ def motion_lengths(shifts: np.ndarray, doses: np.ndarray) -> dict[str, float]:
 
 
 def _write_star(job: Job[P], row: dict[str, Any], corrected: Corrected) -> None:
-    motion = corrected.motion
-    info = MovieInfo(
+    motion, info = corrected.motion, movie_info(row, job.params.start_frame, job.params.f_crop)
+    field = None if motion.field is None else SplineField(motion.field.coefficients.cpu().numpy(), motion.field.times.cpu().numpy())
+    write_motion(job.folder / f"motion/{row['exposure_id']}.star", info, motion.shifts.cpu().numpy(), field, _local_raster(motion))
+
+
+def movie_info(row: Mapping[str, Any], start_frame: int, f_crop: float) -> MovieInfo:
+    """What a motion STAR says of a movie whose frames from start_frame (from 0) on were used, and whose sums were cropped by f_crop."""
+    return MovieInfo(
         movie=str(row["movie"]),
-        gain=None if str(row.get("gain", "None")) in ("", "None", "nan") else str(row["gain"]),
+        gain=gain_path(row),
         width=int(row["width_px"]),
         height=int(row["height_px"]),
         frames=int(row["frames"]),
-        start_frame=job.params.start_frame + 1,
-        binning=1 / job.params.f_crop,
+        start_frame=start_frame + 1,
+        binning=1 / f_crop,
         pixel_size=float(row["movie_pixel_size"]),
         dose_per_frame=float(row["dose_per_frame"]),
         pre_exposure=float(row.get("pre_exposure", 0.0)),
         voltage_kv=float(row["voltage_kv"]),
     )
-    field = None if motion.field is None else SplineField(motion.field.coefficients.cpu().numpy(), motion.field.times.cpu().numpy())
-    write_motion(job.folder / f"motion/{row['exposure_id']}.star", info, motion.shifts.cpu().numpy(), field, _local_raster(motion))
 
 
 def _local_raster(motion: Motion) -> np.ndarray | None:
@@ -248,7 +258,8 @@ def _draw(job: Job[P], row: dict[str, Any], corrected: Corrected, pixel_size: fl
     draw_motion(path, name, centres.cpu().numpy(), paths, corrected.image.cpu().numpy(), pixel_size, corrected.doses)
 
 
-def _write_tables(job: Job[P], table: pd.DataFrame, done: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
+def write_tables(job: Job[Any], table: pd.DataFrame, done: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
+    """Write exposures.star and failed.star of the movies in a table, and say how many there are of each."""
     columns = [*table.columns, "micrograph", "motion_star", "motion_total", "motion_early", "motion_late"]
     result = pd.DataFrame(done) if done else pd.DataFrame(columns=columns)
     write_table(job.folder / "exposures.star", result, "exposures")

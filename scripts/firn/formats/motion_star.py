@@ -40,16 +40,25 @@ class SplineField:
     times: np.ndarray
 
 
-def write_motion(path: str | os.PathLike, info: MovieInfo, shifts: np.ndarray, field: SplineField | None, local: np.ndarray | None) -> None:
+def write_motion(
+    path: str | os.PathLike,
+    info: MovieInfo,
+    shifts: np.ndarray,
+    field: SplineField | None,
+    local: np.ndarray | None,
+    model: np.ndarray | None = None,
+) -> None:
     """Write a motion STAR.
 
     shifts: global, `(f, 2)` yx in Å. local: the field's shifts `(f, 9, 9, 2)` yx in Å
-    on a raster of rows and columns from 0 to 1, from which RELION's polynomial is fitted.
+    on a raster of rows and columns from 0 to 1, from which RELION's polynomial is fitted; model: the polynomial itself, where it is known.
     """
-    blocks = {"general": _general(info, field is not None), "global_shift": _global_block(info, shifts)}
     if field is not None and local is not None:
         model = fit_polynomial(local / info.pixel_size)
+    blocks = {"general": _general(info, model is not None), "global_shift": _global_block(info, shifts)}
+    if model is not None:
         blocks["local_motion_model"] = pd.DataFrame({"rlnMotionModelCoeffsIdx": np.arange(len(model)), "rlnMotionModelCoeff": model})
+    if field is not None:
         blocks["firn_field"] = _field_block(field.coefficients)
         blocks["firn_times"] = pd.DataFrame(
             {"rlnMicrographFrameNumber": blocks["global_shift"]["rlnMicrographFrameNumber"], "firnSplineTime": field.times}
@@ -97,10 +106,16 @@ def polynomial_terms(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 def fit_polynomial(local: np.ndarray) -> np.ndarray:
     """RELION's 36 coefficients (x, then y) nearest to shifts `(f, h, w, 2)` yx in pixels on a raster from 0 to 1."""
     frames, height, width, _ = local.shape
-    grid = np.meshgrid(np.arange(frames, dtype=float), np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width), indexing="ij")
-    terms = polynomial_terms(*grid).reshape(-1, 18)
-    scale = np.abs(terms).max(axis=0)
-    solution, *_ = np.linalg.lstsq(terms / scale, local.reshape(-1, 2), rcond=1e-10)
+    axes = (np.arange(frames, dtype=float), np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width))
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return fit_points(z, y, x, local)
+
+
+def fit_points(z: np.ndarray, y: np.ndarray, x: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """RELION's 36 coefficients (x, then y) nearest to shifts `(..., 2)` yx in pixels at z, y and x `(...,)` as polynomial_terms takes them."""
+    terms = polynomial_terms(z, y, x).reshape(-1, 18)
+    scale = np.maximum(np.abs(terms).max(axis=0), np.finfo(float).tiny)
+    solution, *_ = np.linalg.lstsq(terms / scale, shifts.reshape(-1, 2), rcond=1e-10)
     return np.concatenate((solution[:, 1] / scale, solution[:, 0] / scale))
 
 

@@ -45,6 +45,8 @@ CITATIONS = {
     "tan2017": "Tan et al. (2017) Addressing preferred specimen orientation in single-particle cryo-EM through tilting. "
     "Nat. Methods 14, 793–796. doi:10.1038/nmeth.4347",
     "zhang2016": "Zhang (2016) Gctf: real-time CTF determination and correction. J. Struct. Biol. 193, 1–12. doi:10.1016/j.jsb.2015.11.003",
+    "zheng2017": "Zheng et al. (2017) MotionCor2: anisotropic correction of beam-induced motion for improved cryo-electron microscopy. "
+    "Nat. Methods 14, 331–332. doi:10.1038/nmeth.4193",
     "zivanov2018": "Zivanov et al. (2018) New tools for automated high-resolution cryo-EM structure determination in RELION-3. "
     "eLife 7, e42166. doi:10.7554/eLife.42166",
     "zivanov2019": "Zivanov, Nakane & Scheres (2019) A Bayesian approach to beam-induced motion correction in cryo-EM single-particle analysis. "

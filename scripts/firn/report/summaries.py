@@ -164,7 +164,10 @@ CUT = (
 SUMMARIES: dict[str, tuple[Summary, ...]] = {
     "patch_motion": MOTION,
     "full_frame_motion": MOTION,
+    "motioncor": MOTION,
     "patch_ctf": FITTED,
+    "ctffind": FITTED,
+    "gctf": FITTED,
     "blob_picker": PICKED,
     "template_picker": PICKED,
     "extract_particles": CUT,

@@ -1,0 +1,7 @@
+"""The door of motioncor."""
+
+from firn.jobs import motioncor
+from firn.runtime.entry import enter
+
+with enter(snakemake, motioncor.Params) as job:
+    motioncor.run(job)
