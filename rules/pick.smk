@@ -242,3 +242,49 @@ rule topaz_denoise:
         inputs=batch_folders,
     script:
         "../scripts/topaz_denoise.py"
+
+
+rule gautomatch:
+    """Pick particles with Gautomatch in one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("gautomatch"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        preprocess_gpu=1,
+        mem_mb=4000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/gautomatch.py"
+
+
+rule cryolo_picker:
+    """Pick particles with crYOLO in one batch."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("cryolo_picker"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        preprocess_gpu=1,
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/cryolo_picker.py"

@@ -44,6 +44,8 @@ CITATIONS = {
     "Nat. Methods 9, 853–854. doi:10.1038/nmeth.2115",
     "tan2017": "Tan et al. (2017) Addressing preferred specimen orientation in single-particle cryo-EM through tilting. "
     "Nat. Methods 14, 793–796. doi:10.1038/nmeth.4347",
+    "wagner2019": "Wagner et al. (2019) SPHIRE-crYOLO is a fast and accurate fully automated particle picker for cryo-EM. "
+    "Commun. Biol. 2, 218. doi:10.1038/s42003-019-0437-z",
     "zhang2016": "Zhang (2016) Gctf: real-time CTF determination and correction. J. Struct. Biol. 193, 1–12. doi:10.1016/j.jsb.2015.11.003",
     "zheng2017": "Zheng et al. (2017) MotionCor2: anisotropic correction of beam-induced motion for improved cryo-electron microscopy. "
     "Nat. Methods 14, 331–332. doi:10.1038/nmeth.4193",

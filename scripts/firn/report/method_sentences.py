@@ -354,6 +354,8 @@ SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "topaz_denoise": (_plain("Micrographs were denoised with Topaz to be looked at.", "bepler2020"),),
     "topaz_train": (_plain("A network was trained with Topaz on particles found before.", "bepler2019"),),
     "topaz_picker": (_plain("Particles were picked with Topaz.", "bepler2019"),),
+    "gautomatch": (_plain("Particles were picked with Gautomatch (K. Zhang, MRC Laboratory of Molecular Biology)."),),
+    "cryolo_picker": (_plain("Particles were picked with crYOLO.", "wagner2019"),),
     "import_picks": (_plain("Particles were picked with another program, and their coordinates imported."),),
     "remove_duplicates": (_plain("Particles nearer to each other than {distance} Å were taken for one."),),
     "junk_detector": (_plain("Picks on ice, carbon and other dirt were removed."),),
