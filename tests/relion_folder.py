@@ -14,7 +14,7 @@ OPTICS = {"rlnVoltage": 300.0, "rlnSphericalAberration": 2.7, "rlnAmplitudeContr
 CTF = {"rlnDefocusU": [15000.0, 16000.0, 17000.0], "rlnDefocusV": [14000.0, 15500.0, 16400.0], "rlnDefocusAngle": [30.0, 40.0, 50.0]}
 PROCESSES = {
     "CtfFind/job003/": 2, "AutoPick/job004/": 2, "Extract/job005/": 2, "Class3D/job006/": 2, "Refine3D/job007/": 2, "MaskCreate/job008/": 2,
-    "PostProcess/job009/": 2, "Select/job010/": 3,
+    "PostProcess/job009/": 2, "Select/job010/": 3, "Class2D/job002/": 2,
 }  # fmt: skip
 """Jobs, and how RELION 3.1 writes that they are finished (2) or not."""
 
@@ -31,6 +31,7 @@ def make_project(project: Path, version: int = 3) -> Path:
     _write_picks(project, version)
     write_particles(project, "Extract/job005/particles.star")
     write_classes(project)
+    write_2d_classes(project)
     write_particles(project, "Refine3D/job007/run_data.star", **poses())
     write_maps(project, "Refine3D/job007", ("run_class001", "run_half1_class001_unfil", "run_half2_class001_unfil"))
     write_volume(project / "MaskCreate/job008/mask.mrc", ball(5.0), PIXEL)
@@ -95,6 +96,17 @@ def write_classes(project: Path) -> None:
         model = pd.DataFrame({"rlnReferenceImage": names, "rlnClassDistribution": [0.3, 0.6, 0.1]})
         write_star(project / f"{folder}/run_it{iteration:03d}_model.star", {"model_classes": model})
         write_particles(project, f"{folder}/run_it{iteration:03d}_data.star", **poses())
+
+
+def write_2d_classes(project: Path) -> None:
+    """A 2D classification whose second class is the largest, and whose third is empty."""
+    folder = "Class2D/job002"
+    stack = f"{folder}/run_it025_classes.mrcs"
+    write_stack(project / stack, np.stack([ball(radius).sum(axis=0) for radius in (3.0, 4.0, 5.0)]), PIXEL)
+    names = [f"{number:06d}@{stack}" for number in (1, 2, 3)]
+    model = {"rlnReferenceImage": names, "rlnClassDistribution": [0.3, 0.7, 0.0], "rlnEstimatedResolution": [12.5, 10.0, np.inf]}
+    write_star(project / f"{folder}/run_it025_model.star", {"model_classes": pd.DataFrame(model)})
+    write_particles(project, f"{folder}/run_it025_data.star", **poses())
 
 
 def write_maps(project: Path, folder: str, names: tuple[str, ...]) -> None:

@@ -74,6 +74,24 @@ def test_nothing_to_hand_on_is_refused():
         pass
 
 
+def test_aberrations_many_optics_groups_and_other_programs_columns_come_back_with_halves_and_poses(particles):
+    chance = np.random.default_rng(2)
+    aberrated = particles.assign(
+        half=chance.integers(1, 3, 30), optics_name=[f"tilt {number % 20}" for number in range(30)],
+        beam_tilt_x=[0.01 * (number % 20) for number in range(30)], beam_tilt_y=-0.3, odd_zernike="[0,0,0.5,0]", even_zernike="[0,0.25]",
+        magnification_xx=1.001, magnification_xy=0.002, magnification_yx=0.0, magnification_yy=0.999, phase_shift=chance.uniform(0, 180, 30),
+        rlnHelicalTubeID=np.arange(30) % 4, rlnAnglePsiFlipRatio=0.5, class_number=chance.integers(1, 4, 30),
+    )  # fmt: skip
+    write_table("results/stack/particles.star", aberrated, "particles")
+    export()
+    found, _ = bring_back()
+    for name in aberrated.columns:
+        if pd.api.types.is_numeric_dtype(aberrated[name]):
+            np.testing.assert_allclose(found[name], aberrated[name], rtol=1e-6, atol=1e-3, err_msg=name)
+        else:
+            assert list(found[name]) == list(aberrated[name]), name
+
+
 def bring_back(**settings: object) -> tuple[pd.DataFrame, dict]:
     with open_job(import_particles.Params, {"file": str(FILE), **settings}, {}, Path("results/back"), "back", threads=1) as job:
         import_particles.run(job)

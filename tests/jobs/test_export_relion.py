@@ -206,6 +206,35 @@ def test_half_precision_is_told_since_old_relion_does_not_read_it():
     assert any("half precision" in sentence for sentence in export(particles="stack")["warnings"])
 
 
+def test_a_file_that_is_gone_cannot_be_copied_and_is_told():
+    make_particles()
+    Path("raw/grid 1/m 2.tif").unlink()
+    export(particles="stack")
+    with pytest.raises(InputError, match=r"raw/grid 1/m 2\.tif: is not there, so it cannot be copied"):
+        export(particles="stack", copy_files=True)
+
+
+def test_relions_window_finds_every_import_among_its_inputs():
+    make_particles()
+    make_map()
+    export(particles="stack", volume="map")
+    nodes = read_star(PROJECT / "default_pipeline.star")["pipeline_nodes"]
+    for name, kind in zip(nodes["rlnPipeLineNodeName"], nodes["rlnPipeLineNodeType"], strict=True):
+        assert (PROJECT / ".Nodes" / str(kind) / name).is_file()
+        assert (PROJECT / name).is_file()
+
+
+@pytest.mark.relion
+@pytest.mark.skipif(shutil.which("relion_pipeliner") is None, reason="needs RELION")
+def test_relion_imports_the_particles_again_by_the_options_of_the_import():
+    make_particles()
+    export(particles="stack")
+    relion("relion_pipeliner", "--addJobFromStar", "Import/job001/job.star")
+    relion("relion_pipeliner", "--RunJobs", "Import/job002/", "--sec_wait_after", "0")
+    again = read_table(PROJECT / "Import/job002/particles.star", "particles")
+    compare(again, read_table("results/stack/particles.star", "particles"), digits=5)
+
+
 def test_files_outside_the_run_folder_keep_absolute_paths_and_are_told(tmp_path):
     table = make_particles().assign(movie=str(tmp_path / "far.tif"))
     write_table("results/stack/particles.star", table, "particles")

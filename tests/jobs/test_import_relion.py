@@ -15,9 +15,9 @@ from firn.formats.particles import load_images
 from firn.formats.relion_jobs import find_maps, find_output
 from firn.formats.star import read_star, write_star
 from firn.formats.tables import read_table
-from firn.jobs import export_relion, extract_particles, import_relion
+from firn.jobs import export_relion, extract_particles, import_relion, select_2d
 from firn.runtime.entry import open_job
-from relion_folder import BOX, CTF, MICROGRAPHS, PIXEL, ball, make_project, poses, write_classes, write_particles
+from relion_folder import BOX, CTF, MICROGRAPHS, OPTICS, PIXEL, ball, make_project, poses, write_classes, write_particles
 
 HOME = Path("results/relion")
 
@@ -171,6 +171,29 @@ def test_classes_become_starts_of_a_sorting_with_their_particles():
         np.testing.assert_array_equal(read_mrc(HOME / f"class_{number}/map.mrc")[0], ball(radius))
         assert len(table_of("particles", f"class_{number}")) == poses()["rlnClassNumber"].count(number)
     np.testing.assert_array_equal(read_mrc(HOME / "map.mrc")[0], ball(4.0), err_msg="the largest class is the map")
+
+
+def test_2d_classes_can_be_selected_with_their_particles(project):
+    bring_in(particles="Class2D/job002", templates="Class2D/job002")
+    classes = read_table(HOME / "classes.star", "classes")
+    assert classes["class_number"].tolist() == [1, 2, 3]
+    assert classes["class_count"].tolist() == [2, 4, 0]
+    assert classes["class_fraction"].tolist() == [0.3, 0.7, 0.0]
+    np.testing.assert_array_equal(read_mrc(HOME / "classes.mrcs")[0], read_mrc(project / "Class2D/job002/run_it025_classes.mrcs")[0])
+    Path("decisions.yaml").write_text("select: [1]\n")
+    settings = {"particles": "relion", "templates": "relion", "decisions": "decisions.yaml"}
+    inputs = {"particles": [str(HOME)], "templates": [str(HOME)]}
+    with open_job(select_2d.Params, settings, inputs, Path("results/keep"), "keep", threads=1) as job:
+        select_2d.run(job)
+    kept = read_table("results/keep/particles.star", "particles")
+    assert kept["particle_id"].tolist() == table_of("particles")["particle_id"].iloc[[0, 3]].tolist()
+
+
+def test_micrographs_of_relion_3_0_have_their_pixel_size_from_the_magnification(project):
+    old = {**OPTICS, **CTF, "rlnMagnification": 50000.0, "rlnDetectorPixelSize": 7.0}
+    write_star(project / "CtfFind/job003/micrographs_ctf.star", {"": pd.DataFrame({"rlnMicrographName": MICROGRAPHS, **old})})
+    bring_in(micrographs="CtfFind/job003")
+    assert table_of("exposures")["micrograph_pixel_size"].tolist() == pytest.approx([1.4] * 3)
 
 
 def test_an_earlier_iteration_or_one_map_of_it_can_be_named(project):

@@ -31,6 +31,8 @@ def bring_files(folder: Path, home: Path, files: Iterable[str], copies: bool = F
         if target.is_symlink() or target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
+        if copies and not Path(name).is_file():
+            raise InputError(f"{name}: is not there, so it cannot be copied; hand on without copy_files, or bring it back")
         if copies:
             shutil.copyfile(name, target)
         else:
@@ -44,7 +46,7 @@ def files_of(table: pd.DataFrame) -> list[str]:
     for column in (name for name in IMAGES if name in table.columns):
         names += list(pd.unique(split_image_names(table[column])[1]))
     for column in (name for name in FILES if name in table.columns):
-        names += [str(name) for name in table[column].dropna().unique() if str(name) not in ABSENT]
+        names += [_without_mark(str(name)) for name in table[column].dropna().unique() if str(name) not in ABSENT]
     found = list(dict.fromkeys(names))
     stray = next((name for name in found if ".." in Path(name).parts), None)
     if stray is not None:
@@ -52,6 +54,11 @@ def files_of(table: pd.DataFrame) -> list[str]:
             f"{stray}: leaves the run folder, so that no other program would find it; give its absolute path where it is imported"
         )
     return found
+
+
+def _without_mark(name: str) -> str:
+    """A name without the mark of a format that RELION may put behind it, as in `x.ctf:mrc`."""
+    return name.removesuffix(":mrc").removesuffix(":mrcs")
 
 
 def path_in_run(place: str | os.PathLike) -> str:

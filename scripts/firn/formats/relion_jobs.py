@@ -1,4 +1,4 @@
-"""Which files of a RELION project's jobs hold micrographs, coordinates, particles, maps and masks.
+"""Which files of a RELION project's jobs hold micrographs, coordinates, particles, 2D classes, maps and masks.
 
 Convention: names as RELION 3.0 to 5 write them for single particles. Of several iterations the last counts, and the final files of a
 refinement before those of its iterations. Names in the project's files are relative to the project folder.
@@ -13,6 +13,7 @@ import pandas as pd
 
 from firn.errors import InputError, brief
 from firn.formats.star import read_star
+from firn.formats.tables import join_image_names, read_table, split_image_names
 
 PIPELINE = "default_pipeline.star"
 SUCCEEDED = (2, "Succeeded")
@@ -30,6 +31,7 @@ FILES = {
         _RUN + r"_class001\.mrc", r"postprocess\.mrc", r"initial_model\.mrc", _ITERATION + r"(_half1)?_class001\.mrc",
     ),
     "mask": (r"mask\.mrc",),
+    "templates": (_ITERATION + r"_classes\.mrcs",),
 }  # fmt: skip
 """Patterns of names by kind, the best first."""
 FREELY_NAMED = ("Import", "External")
@@ -107,6 +109,17 @@ def find_maps(project: Path, name: str) -> Maps:
         return Maps({}, halves, mask)
     named = (project / name).is_file()
     return Maps({path: 1.0} if named or halves else _classes(path), halves, mask)
+
+
+def read_2d_classes(project: Path, name: str) -> pd.DataFrame:
+    """Classes of a 2D classification with class_number, class_image, class_count, class_fraction and class_resolution (Å); errors as find_output."""
+    stack = find_output(project, name, "templates")
+    model, data = (stack.with_name(stack.name.replace("_classes.mrcs", ending)) for ending in ("_model.star", "_data.star"))
+    table = read_table(model, "classes", needs=("class_image", "class_fraction", "class_resolution"))
+    sections, stacks = split_image_names(table["class_image"])
+    table = table.assign(class_number=sections + 1, class_image=join_image_names(sections, [project / place for place in stacks]))
+    counts = read_table(data, "particles", needs=("class_number",))["class_number"].value_counts()
+    return table.assign(class_count=table["class_number"].map(counts).fillna(0).astype(int))
 
 
 def coordinate_files(project: Path, path: Path) -> dict[str, Path]:

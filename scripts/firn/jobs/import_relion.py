@@ -1,4 +1,4 @@
-"""Bring a RELION project into the session: micrographs, picks, particles, maps, classes and masks of its jobs."""
+"""Bring a RELION project into the session: micrographs, picks, particles, classes, maps and masks of its jobs."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -15,20 +15,22 @@ from firn.formats.discovery import failed_rows
 from firn.formats.exposures import PICK_COLUMNS, join_tables
 from firn.formats.foreign_exposures import read_foreign_exposures, read_foreign_picks_of, with_paths_in_run
 from firn.formats.foreign_particles import read_foreign
-from firn.formats.relion_jobs import coordinate_files, find_maps, find_output, newest_jobs
-from firn.formats.tables import write_batches, write_table
-from firn.report.picks import draw_decisions
+from firn.formats.mrc import read_shape, write_stack
+from firn.formats.particles import load_images
+from firn.formats.relion_jobs import coordinate_files, find_maps, find_output, newest_jobs, read_2d_classes
+from firn.formats.tables import image_names, split_image_names, write_batches, write_table
+from firn.report.picks import draw_decisions, draw_montage
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane
 
-KINDS = ("micrographs", "picks", "particles", "volume", "mask")
+KINDS = ("micrographs", "picks", "particles", "templates", "volume", "mask")
 SHOWN = 24
 CIRCLE = 0.04
 """Circles drawn around picks, in widths of the micrograph."""
 
 
 class Params(JobParams):
-    """Go on from a RELION project (3.0 to 5, single particles): micrographs with their CTF, picks, particles, maps and masks of its jobs.
+    """Go on from a RELION project (3.0 to 5, single particles): micrographs with their CTF, picks, particles, 2D classes, maps and masks.
 
     A job is named as in RELION, such as `Refine3D/job019`, by its alias or number, or by one of its files, such as
     `Class3D/job012/run_it010_model.star`. Images and micrographs are used where they lie; half-sets, optics groups, poses and all other
@@ -37,7 +39,7 @@ class Params(JobParams):
 
     stage: ClassVar[str] = "import"
     lane: ClassVar[Lane] = "cpu"
-    offers: ClassVar[tuple[Kind, ...]] = ("exposures", "picks", "particles", "volume", "mask")
+    offers: ClassVar[tuple[Kind, ...]] = ("exposures", "picks", "particles", "templates", "volume", "mask")
     groups: ClassVar[dict[str, tuple[Kind, ...]]] = {"class_*": ("volume", "particles")}
 
     project: str
@@ -48,6 +50,8 @@ class Params(JobParams):
     """Job such as `AutoPick/job006` whose coordinates become picks; needs micrographs."""
     particles: str | None = None
     """Job such as `Extract/job007`, `Select/job010`, `Class2D/job009` or `Refine3D/job019` whose particles are taken."""
+    templates: str | None = None
+    """Job such as `Class2D/job009` whose class averages are taken, to pick with or to select."""
     volume: str | None = None
     """Job such as `Refine3D/job019`, `Class3D/job012` or `PostProcess/job021` whose maps, half maps and mask are taken."""
     mask: str | None = None
@@ -74,6 +78,8 @@ def run(job: Job[Params]) -> None:
     if exposures is not None and "picks" in wanted:
         _add_picks(job, project, wanted["picks"], exposures)
     particles = _add_particles(job, project, wanted["particles"], exposures) if "particles" in wanted else None
+    if "templates" in wanted:
+        _add_templates(job, project, wanted["templates"])
     if "volume" in wanted or "mask" in wanted:
         _add_maps(job, project, wanted, particles)
 
@@ -144,6 +150,17 @@ def _add_particles(job: Job[Params], project: Path, name: str, exposures: pd.Dat
     chosen = table.iloc[np.unique(np.linspace(0, len(table) - 1, SHOWN).astype(int))]
     draw_particles(job, "Imported particles", f"{len(chosen)} of {len(table)} imported particles; protein must be white.", chosen)
     return table
+
+
+def _add_templates(job: Job[Params], project: Path, name: str) -> None:
+    classes = read_2d_classes(project, name)
+    images = load_images(classes.assign(image=classes["class_image"]))
+    pixel_size = read_shape(split_image_names(classes["class_image"])[1][0])[1]
+    write_stack(job.folder / "classes.mrcs", images, pixel_size)
+    names = image_names(job.output_path("classes.mrcs"), len(classes))
+    write_table(job.folder / "classes.star", classes.assign(class_image=names), "classes")
+    job.metric("classes_2d", len(classes))
+    draw_montage(job.figure("classes", "Imported 2D classes", "Class averages in their order; protein must be white."), images, pixel_size)
 
 
 def _add_maps(job: Job[Params], project: Path, wanted: dict[str, str], particles: pd.DataFrame | None) -> None:
