@@ -55,6 +55,7 @@ def _finish(batch: str) -> None:
     rows = pd.DataFrame(
         {"exposure_id": [exposure_id(path) for path in files], "batch": batch, "movie": files, "width_px": 4096, "height_px": 4096}
     )
+    rows = rows.assign(**{f"stage_{axis}": 40.0 * (np.arange(len(files)) // 4) + 90 * chance.normal() for axis in "xy"})
     numbers = {"motion_total": chance.gamma(9, 3, len(files)), "motion_early": chance.gamma(9, 1, len(files)),
                "ctf_fit_resolution": 3 + chance.gamma(3, 0.4, len(files)), "defocus_u": chance.uniform(8e3, 24e3, len(files))}  # fmt: skip
     folders = {job: layout.result_file(job, batch).parent for job in PLAN["movies"]["jobs"]}

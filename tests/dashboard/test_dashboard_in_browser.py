@@ -109,6 +109,25 @@ def test_an_exposure_rejected_in_the_browser_is_rejected_by_the_loop(night: Site
     assert visitor.complaints == []
 
 
+@pytest.mark.parametrize("width", ["wide", "phone"])
+def test_exposures_are_looked_up_where_the_stage_stood(night: Site, visit: Visit, width: str) -> None:
+    visitor = visit(f"http://{night.host}/exposures", width)
+    visitor.page.get_by_role("button", name="map", exact=True).click()
+    table = pd.read_csv(layout.EXPOSURES)
+    assert visitor.complains(f"canvas[data-places='{len(table.groupby(['stage_x', 'stage_y']))}']", f"stage_map_{width}") == []
+    visitor.page.get_by_label("coloured by").select_option("Defocus")
+    visitor.page.get_by_role("button", name="nearer").click()
+    visitor.page.get_by_role("button", name="show all").click()
+    middle = visitor.page.evaluate("map.dots.findIndex(one => one.at === map.dots[0].at && one.shift.some(Boolean))")
+    x, y = visitor.page.evaluate("number => map.on(map.dots[number])", middle)
+    visitor.page.get_by_role("img", name="where the stage stood").click(position={"x": x, "y": y})
+    visitor.page.get_by_label("the exposure").get_by_role(
+        "heading", name=visitor.page.evaluate("number => map.dots[number].name", middle)
+    ).wait_for()
+    visitor.shoot(f"stage_map_opened_{width}_light")
+    assert visitor.complaints == []
+
+
 def test_classes_clicked_and_saved_are_what_a_selection_reads(night: Site, visit: Visit) -> None:
     visitor = visit(f"http://{night.host}/classes")
     for number in (2, 4):

@@ -15,6 +15,7 @@ EPU = """<?xml version="1.0" encoding="utf-8"?>
   </CustomData>
   <SpatialScale><pixelSize><x><numericValue>1.66E-10</numericValue></x></pixelSize></SpatialScale>
   <microscopeData>
+    <stage><Position><A>-0.0004</A><X>-9.7153E-05</X><Y>1.5E-06</Y></Position></stage>
     <gun><AccelerationVoltage>300000</AccelerationVoltage></gun>
     <optics><BeamShift><a:_x>0.08</a:_x><a:_y>-0.14</a:_y></BeamShift></optics>
     <camera><ReadoutArea><a:height>2046</a:height><a:width>2880</a:width></ReadoutArea>
@@ -33,6 +34,7 @@ ExposureDose = 34.9645
 PixelSpacing = 0.694291
 Binning = 0.5
 ImageShift = -0.124 -0.005
+StagePosition = 112.5 -98.25
 SubFramePath = X:\\frames\\m_0001.tif
 NumSubFrames = 35
 """
@@ -42,6 +44,7 @@ def test_epu_tells_voltage_dose_frames_and_the_width_of_the_field(tmp_path: Path
     (tmp_path / "m.xml").write_text(EPU, encoding="utf-8-sig")
     told = read_sidecar(tmp_path / "m.xml")
     assert (told.voltage_kv, told.frames, told.beam_shift) == (300, 50, (0.08, -0.14))
+    assert told.stage == pytest.approx((-97.153, 1.5))
     assert told.total_dose == pytest.approx(40.0)
     assert told.pixel_of(2880) == pytest.approx(1.66)
     assert told.pixel_of(5760) == pytest.approx(0.83)
@@ -50,7 +53,7 @@ def test_epu_tells_voltage_dose_frames_and_the_width_of_the_field(tmp_path: Path
 def test_serialem_tells_voltage_dose_frames_and_the_pixel_of_the_saved_frames(tmp_path: Path) -> None:
     (tmp_path / "m.mdoc").write_text(MDOC)
     told = read_sidecar(tmp_path / "m.mdoc")
-    expected = Sidecar(str(tmp_path / "m.mdoc"), 200, 0.694291, None, 34.9645, 35, (-0.124, -0.005))
+    expected = Sidecar(str(tmp_path / "m.mdoc"), 200, 0.694291, None, 34.9645, 35, (-0.124, -0.005), (112.5, -98.25))
     assert told == expected
     assert told.pixel_of(11520) == 0.694291
 

@@ -348,7 +348,7 @@ def test_a_packed_micrograph_is_unpacked_for_the_jobs_that_follow(raw: Path, end
 
 
 def write_mdoc(movie: str, frames: int = 5, spacing: float = 0.9) -> None:
-    text = f"Voltage = 200\n[FrameSet = 0]\nPixelSpacing = {spacing}\nExposureDose = 30\nNumSubFrames = {frames}\nImageShift = 1 -2\n"
+    text = f"Voltage = 200\n[FrameSet = 0]\nPixelSpacing = {spacing}\nExposureDose = 30\nNumSubFrames = {frames}\nImageShift = 1 -2\nStagePosition = 30 -40.5\n"
     Path(f"{movie}.mdoc").write_text(text)
 
 
@@ -359,7 +359,7 @@ def test_what_stands_beside_the_movies_need_not_be_given(raw: Path) -> None:
     import_all(import_movies, {"files": "raw/*.tif", "cs_mm": 2.7})
     first = read_table("results/in/exposures.star", "exposures").iloc[0]
     assert (first["voltage_kv"], first["movie_pixel_size"], first["dose_per_frame"]) == (200, 0.9, 6)
-    assert (first["beam_shift_x"], first["beam_shift_y"]) == (1, -2)
+    assert [first[name] for name in ("beam_shift_x", "beam_shift_y", "stage_x", "stage_y")] == [1, -2, 30, -40.5]
     import_all(import_movies, MOVIE | {"files": "raw/*.tif"})
     assert read_table("results/in/exposures.star", "exposures")["voltage_kv"][0] == 300
     with pytest.raises(InputError, match="pixel_size must be given"):

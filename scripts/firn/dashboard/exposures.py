@@ -23,7 +23,7 @@ from firn.live.points import ATTRIBUTES, VERDICTS
 HAND_FILE = Path("decisions/exposures.yaml")
 """Hand decisions where no live session is."""
 FIGURES = ("motion", "ctf", "picks")
-DIGITS = 5
+DIGITS, STAGE_DIGITS = 5, 7
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,16 @@ def _table(rows: list[dict[str, str]]) -> Table:
         + [_number(row.get(attribute.column, ""), DIGITS) for attribute in columns]
         for row in rows
     ]
-    told = {"columns": [vars(attribute) for attribute in columns], "rows": lists}
+    told = {"columns": [vars(attribute) for attribute in columns], "rows": lists} | _stage(rows)
     answer = tagged(json.dumps(told, separators=(",", ":")).encode())
     return Table(answer, {row["exposure_id"]: row for row in rows if row["exposure_id"]})
+
+
+def _stage(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Where the stage stood, x and y in µm or None, by row; nothing where no exposure tells."""
+    pairs = [[_number(row.get(name, ""), STAGE_DIGITS) for name in ("stage_x", "stage_y")] for row in rows]
+    places = [None if None in pair else pair for pair in pairs]
+    return {"stage": places} if any(places) else {}
 
 
 def _number(text: str, digits: int) -> float | None:

@@ -30,7 +30,7 @@ class Page:
 
 PAGES = {
     "": Page("overview", "Overview", ("session_streams.js", "limits.js")),
-    "exposures": Page("exposures", "Exposures"),
+    "exposures": Page("exposures", "Exposures", ("stage_map.js",)),
     "picking": Page("picking", "Picking", ("plane.js",)),
     "classes": Page("classes", "Classes"),
     "maps": Page("maps", "Maps", ("session_streams.js", "surface.js", "viewer.js", "slices.js")),

@@ -2,11 +2,12 @@
 
 Convention: pixel sizes in Å of the saved image, doses in e/Å² of the whole exposure. EPU's XML describes a picture that may be binned against
 the movie, so that the width of the field is kept and the pixel follows from the movie's width. Beam shifts are in the program's own units,
-good for telling holes apart and nothing else. The movies may lie in another tree than these files: they are matched by name.
+good for telling holes apart and nothing else; stage positions are in µm. The movies may lie in another tree than these files: they are matched by name.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -16,12 +17,12 @@ from firn.formats.xml_text import parse_xml
 
 MAX_BYTES = 4 * 2**20
 MOVIE_ENDINGS = ("_fractions", "_eer", "_frames")
-E_PER_SQUARE_METRE = 1e-20
+E_PER_SQUARE_METRE, MICROMETRES = 1e-20, 1e6
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Each None where the file does not tell: kV, pixel size in Å or width of the field in Å, dose in e/Å², frames, beam shift (x, y)."""
+    """Each None where the file does not tell: kV, pixel size in Å or width of the field in Å, dose in e/Å², frames, beam shift (x, y), stage (x, y) in µm."""
 
     path: str
     voltage_kv: float | None = None
@@ -30,6 +31,7 @@ class Sidecar:
     total_dose: float | None = None
     frames: int | None = None
     beam_shift: tuple[float, float] | None = None
+    stage: tuple[float, float] | None = None
 
     def pixel_of(self, width_px: int) -> float | None:
         """Å per pixel of a movie of this width."""
@@ -88,7 +90,6 @@ def _read_mdoc(path: str, text: str) -> Sidecar:
             told.setdefault(key.strip(), value.strip())
     if sections > 1:
         return Sidecar(path)
-    shift = [float(word) for word in told.get("ImageShift", "").split()]
     frames = int(float(told.get("NumSubFrames", "0")))
     return Sidecar(
         path,
@@ -96,7 +97,8 @@ def _read_mdoc(path: str, text: str) -> Sidecar:
         pixel_size=_positive(told.get("PixelSpacing")),
         total_dose=_positive(told.get("ExposureDose")),
         frames=frames if frames > 1 else None,
-        beam_shift=(shift[0], shift[1]) if len(shift) == 2 else None,
+        beam_shift=_pair(told.get("ImageShift", "").split()),
+        stage=_pair(told.get("StagePosition", "").split()),
     )
 
 
@@ -104,7 +106,6 @@ def _read_epu(path: str, text: str) -> Sidecar:
     root = parse_xml(text)
     volts, pixel = _positive(_text(root, "AccelerationVoltage")), _positive(_text(root, "pixelSize", "x", "numericValue"))
     width, dose = _positive(_text(root, "ReadoutArea", "width")), _positive(_custom(root, "Dose"))
-    shift = [_text(root, "BeamShift", axis) for axis in ("_x", "_y")]
     frames = _positive(_text(root, "NumberOffractions"))
     return Sidecar(
         path,
@@ -112,7 +113,8 @@ def _read_epu(path: str, text: str) -> Sidecar:
         field_width=pixel * 1e10 * width if pixel and width else None,
         total_dose=dose * E_PER_SQUARE_METRE if dose else None,
         frames=int(frames) if frames and frames > 1 else None,
-        beam_shift=(float(shift[0]), float(shift[1])) if shift[0] is not None and shift[1] is not None else None,
+        beam_shift=_pair([_text(root, "BeamShift", axis) for axis in ("_x", "_y")]),
+        stage=_pair([_text(root, "stage", "Position", axis) for axis in ("X", "Y")], MICROMETRES),
     )
 
 
@@ -135,6 +137,12 @@ def _custom(root: Element, key: str) -> str | None:
         if children.get("Key") == key:
             return children.get("Value")
     return None
+
+
+def _pair(words: Sequence[str | None], factor: float = 1.0) -> tuple[float, float] | None:
+    """Two finite numbers, or None."""
+    values = [factor * float(word) for word in words if word]
+    return (values[0], values[1]) if len(values) == 2 and all(map(math.isfinite, values)) else None
 
 
 def _positive(text: str | None) -> float | None:

@@ -42,6 +42,8 @@ NAMES = {
     "pre_exposure": "rlnMicrographPreExposure",
     "beam_shift_x": "firnBeamShiftX",
     "beam_shift_y": "firnBeamShiftY",
+    "stage_x": "firnStageX",
+    "stage_y": "firnStageY",
     "eer_fractions": "firnEerFractions",
     "eer_upsampling": "rlnEERUpsampling",
     # motion

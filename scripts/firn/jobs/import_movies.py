@@ -24,6 +24,7 @@ DEFAULT_FRACTIONS = 40
 class Params(DetectorParams):
     """Find movies by name or pattern, check that each is whole and like the others, and put them into batches; movies are never copied."""
 
+    revision: ClassVar[int] = 2
     stage: ClassVar[str] = "import"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
@@ -51,7 +52,7 @@ class Params(DetectorParams):
     batch_size: int = Field(10, ge=1)
     """Movies that later jobs take together."""
     read_metadata: bool = True
-    """Read what the microscope's program wrote of each movie (EPU's XML, SerialEM's mdoc): kV, pixel size, dose, frames, beam shift."""
+    """Read what the microscope's program wrote of each movie (EPU's XML, SerialEM's mdoc): kV, pixel size, dose, frames, beam shift, stage position."""
     metadata: str | None = None
     """Folder below which such files are looked for by the movies' names. Default: beside the movies."""
     skip_header_check: bool = False
@@ -184,9 +185,10 @@ def _describe(
     if first.format == "eer":
         table = table.assign(eer_fractions=fractions, eer_upsampling=job.params.eer_upsampling)
     rows = told.set_index("movie").loc[paths].reset_index() if told is not None else pd.DataFrame(index=range(len(paths)))
-    shifts = [sidecars[path].beam_shift if path in sidecars else None for path in paths]
-    if shifts and all(shift is not None for shift in shifts):
-        table = table.assign(**dict(zip(("beam_shift_x", "beam_shift_y"), np.array(shifts).T, strict=True)))
+    for name in ("beam_shift", "stage"):
+        pairs = [getattr(sidecars.get(path), name, None) for path in paths]
+        if pairs and all(pair is not None for pair in pairs):
+            table = table.assign(**dict(zip((f"{name}_x", f"{name}_y"), np.array(pairs).T, strict=True)))
     recorded = [sidecars[path] for path in paths if path in sidecars]
     return table.assign(**_settings(job.params, rows, first, recorded))
 

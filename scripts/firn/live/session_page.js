@@ -261,7 +261,7 @@ function paintPoints(canvas, shown, limits, timed) {
   const x = value => box.left + (value - first) / (last - first) * (box.right - box.left - 6) + 3;
   const y = value => box.bottom - (Math.min(Math.max(value, low), high) - low) / (high - low) * (box.bottom - box.top);
   canvas.places = { x, y, low, high, box };
-  frame(pen, box, x, y, timed ? timeSteps(first, last, width / 90) : steps(first, last, width / 90), steps(low, high, 4), timed ? clockOrDay(last - first) : spoken, value => spoken(value));
+  frame(pen, box, x, y, timed ? timeSteps(first, last, width / 90) : steps(first, last, width / 90), steps(low, high, 4), timed ? clockOrDay(last - first) : spoken, value => spoken(value, 5));
   limits.forEach((limit, side) => {
     if (limit === null || limit <= low || limit >= high) return;
     pen.fillStyle = colour("out");
@@ -313,13 +313,19 @@ function line(pen, places, tone, width, dash = []) {
 
 function point(event, canvas, shown, a) {
   if (!canvas.places) return;
-  const edge = canvas.getBoundingClientRect(), at = [event.clientX - edge.left, event.clientY - edge.top], tip = document.getElementById("tip");
+  const edge = canvas.getBoundingClientRect(), at = [event.clientX - edge.left, event.clientY - edge.top];
   const distance = one => (canvas.places.x(one.x) - at[0]) ** 2 + (canvas.places.y(one.y) - at[1]) ** 2;
   const best = shown.reduce((least, one) => { const far = distance(one); return far < least.far ? { far, one } : least; }, { far: 900, one: null }).one;
-  tip.hidden = !best;
-  if (!best) return;
+  if (!best) { showTip(event); return; }
   const time = best.point[TIME] === null ? "" : `${clock(best.point[TIME])} · `;
-  tip.replaceChildren(make("b", {}, `${spoken(best.y)} ${a.unit}`), make("div", {}, `${time}${VERDICTS[best.point[VERDICT]]}${best.point[REASON] ? `: ${words(best.point[REASON])}` : ""}`), make("div", {}, best.point[NAME]));
+  showTip(event, make("b", {}, `${spoken(best.y)} ${a.unit}`), make("div", {}, `${time}${VERDICTS[best.point[VERDICT]]}${best.point[REASON] ? `: ${words(best.point[REASON])}` : ""}`), make("div", {}, best.point[NAME]));
+}
+
+/* beside the pointer; gone without content */
+function showTip(event, ...content) {
+  const tip = document.getElementById("tip");
+  tip.hidden = !content.length;
+  tip.replaceChildren(...content);
   tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 10)}px`;
   tip.style.top = `${event.clientY + 16}px`;
 }

@@ -1,8 +1,8 @@
-/* all exposures: sorted, filtered, only the rows in sight are drawn */
+/* all exposures: sorted, filtered, only the rows in sight are drawn; or as a map of stage positions where these are known */
 
 const ROW_PX = 30, HEAD_PX = 34, AHEAD = 12, FIXED = ["id", "name", "verdict", "reason", "found"];
 const [ID, ROW_NAME, ROW_VERDICT, ROW_REASON, ROW_FOUND, ROW_FIRST] = [0, 1, 2, 3, 4, 5];
-let times = [], rows = [], columns = [], order = [], hand = {}, sort = { at: -1, down: true }, chosen = "", only = -1;
+let stage = null, times = [], rows = [], columns = [], order = [], hand = {}, sort = { at: -1, down: true }, chosen = "", only = -1;
 
 const search = make("input", { type: "search", class: "grow", placeholder: "filter: words, or picks<50 ctf>5", "aria-label": "filter exposures", on: { input: () => arrange(true) } });
 const verdictSwitch = make("span", { class: "switch", role: "group", "aria-label": "verdict" });
@@ -10,7 +10,8 @@ const count = make("span", { class: "quiet", "aria-live": "polite" });
 const body = make("tbody"), head = make("thead");
 const scroller = make("div", { class: "card scroller", tabindex: "0", "aria-label": "exposures; arrow keys move, A accepts, R rejects, U takes back", on: { scroll: () => requestAnimationFrame(drawRows), keydown: pressed } }, make("table", {}, head, body));
 const one = make("aside", { class: "card one", hidden: "", "aria-label": "the exposure" });
-const browse = make("div", { class: "browse alone" }, scroller, one);
+const map = new StageMap(choose), views = make("span", { class: "switch", role: "group", "aria-label": "view", hidden: "" });
+const browse = make("div", { class: "browse alone" }, scroller, map.element, one);
 
 const timed = () => times.length > 0;
 const when = time => time === null ? "" : times.at(-1) - times[0] > 20 * HOUR ? `${day(time)} ${clock(time)}` : clock(time);
@@ -56,7 +57,21 @@ function drawHeading() {
   if (place >= 0) head.firstChild.children[place].firstChild.focus();
 }
 
+const mapped = () => Boolean(stage) && kept.get("view") === "map";
+function drawViews() {
+  views.hidden = !stage;
+  views.replaceChildren(...["list", "map"].map(name => make("button", { type: "button", "aria-pressed": String(mapped() === (name === "map")), on: { click: () => { kept.set("view", name); drawViews(); drawRows(); } } }, name)));
+  scroller.hidden = mapped();
+  map.element.hidden = !mapped();
+}
+
+function drawMap() {
+  const seen = order.filter(place => stage[place]).map(place => ({ place, at: stage[place], name: short(rows[place][ROW_NAME]), verdict: rows[place][ROW_VERDICT], values: rows[place].slice(ROW_FIRST) }));
+  map.show(seen, columns, rows.findIndex(row => row[ID] && row[ID] === chosen));
+}
+
 function drawRows() {
+  if (mapped()) { drawMap(); return; }
   const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_PX) - AHEAD), last = Math.min(order.length, first + Math.ceil(scroller.clientHeight / ROW_PX) + 2 * AHEAD);
   const filler = (height) => make("tr", { class: "filler", "aria-hidden": "true" }, make("td", { colspan: columns.length + 3, style: `height: ${height}px` }));
   body.replaceChildren(filler(first * ROW_PX), ...order.slice(first, last).map(drawRow), filler((order.length - last) * ROW_PX));
@@ -136,10 +151,11 @@ async function lookAtAll() {
   const changed = JSON.stringify(decided) !== JSON.stringify(hand);
   hand = decided;
   if (table) {
-    ({ rows, columns } = table);
+    ({ rows, columns, stage = null } = table);
     times = rows.map(row => row[ROW_FOUND]).filter(time => time !== null).sort((a, b) => a - b);
     scroller.classList.toggle("untimed", !timed());
     drawVerdicts();
+    drawViews();
     arrange();
     const place = rows.findIndex(row => row[ID] && row[ID] === chosen);
     if (place >= 0) choose(place);
@@ -151,7 +167,7 @@ function drawVerdicts() {
   verdictSwitch.replaceChildren(...entries.map(([at, label]) => make("button", { type: "button", "aria-pressed": String(only === at), on: { click: () => { only = at; drawVerdicts(); arrange(true); } } }, label)));
 }
 
-page().replaceChildren(make("div", { class: "bar" }, search, verdictSwitch, count), browse);
+page().replaceChildren(make("div", { class: "bar" }, search, views, verdictSwitch, count), browse);
 document.addEventListener("keydown", event => { if (!scroller.contains(event.target)) pressed(event); });
 addEventListener("resize", drawRows);
 again(lookAtAll, 5);
