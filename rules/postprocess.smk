@@ -251,3 +251,67 @@ rule relion_postprocess:
         inputs=job_folders,
     script:
         "../scripts/relion_postprocess.py"
+
+
+rule deepemhancer:
+    """Sharpen a map with DeepEMhancer."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/deepemhancer.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("deepemhancer"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/deepemhancer.py"
+
+
+rule threedfsc:
+    """Measure the FSC by direction with 3DFSC."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/threedfsc.rst",
+            category="Post-processing",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("threedfsc"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/threedfsc.py"

@@ -36,6 +36,8 @@ CITATIONS = {
     "electron cryomicroscopy. J. Mol. Biol. 333, 721–745. doi:10.1016/j.jmb.2003.07.013",
     "rubinstein2015": "Rubinstein & Brubaker (2015) Alignment of cryo-EM movies of individual particles by optimization of image translations. "
     "J. Struct. Biol. 192, 188–195. doi:10.1016/j.jsb.2015.08.007",
+    "sanchez2021": "Sanchez-Garcia et al. (2021) DeepEMhancer: a deep learning solution for cryo-EM volume post-processing. "
+    "Commun. Biol. 4, 874. doi:10.1038/s42003-021-02399-1",
     "scheres2005": "Scheres et al. (2005) Maximum-likelihood multi-reference refinement for electron microscopy images. "
     "J. Mol. Biol. 348, 139–149. doi:10.1016/j.jmb.2005.02.031",
     "scheres2012": "Scheres (2012) RELION: implementation of a Bayesian approach to cryo-EM structure determination. "
