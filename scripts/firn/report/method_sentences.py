@@ -368,7 +368,7 @@ SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "relion_class2d": (_plain("2D classes were found with RELION.", "scheres2012"),),
     "relion_class3d": (_plain("3D classes were found with RELION.", "scheres2012"),),
     "relion_refine3d": (_plain("The structure was refined with RELION's auto-refinement, with independent halves.", "scheres2012"),),
-    "deepemhancer": (_plain("For display, the map was sharpened with DeepEMhancer (model {model}).", "sanchez2021"),),
+    "deepemhancer": (_plain("For display, the map was sharpened with DeepEMhancer.", "sanchez2021"),),
     "threedfsc": (_plain("The FSC by direction was measured with 3DFSC.", "tan2017"),),
     "relion_postprocess": (_plain("The map was sharpened and its resolution measured with relion_postprocess.", "scheres2012", "chen2013"),),
     "select_2d": (_selected,),
