@@ -23,12 +23,18 @@ OVERRIDES = {"voltage_kv": "voltage_kv", "cs_mm": "cs_mm", "amplitude_contrast":
 
 
 def read_foreign(
-    path: str | os.PathLike, folder: str | None, overrides: Mapping[str, float], ignore_poses: bool, passthrough: str | None = None
+    path: str | os.PathLike,
+    folder: str | None,
+    overrides: Mapping[str, float],
+    ignore_poses: bool,
+    passthrough: str | None = None,
+    exposures: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Particles with optics, CTF, ids, half-sets, shifts in Å and checked stacks; no image is read.
 
     folder: where the stacks' paths begin; None tries the working directory, then the STAR file's folder and those above it.
     overrides: optics columns (keys of OVERRIDES) to values that replace the file's. passthrough: second `.cs` file of the same particles.
+    exposures: ids of exposures by the file's names of their micrographs, for particles without ids.
     Raises InputError naming the file and the column, stack or image that is missing or does not fit.
     """
     table = _read(path, passthrough)
@@ -36,7 +42,7 @@ def read_foreign(
         raise InputError(f"{path}: has no particles")
     table = _with_optics(table, overrides, path)
     table = _with_poses(table, ignore_poses)
-    table = _with_identity(table, path)
+    table = _with_identity(table, path, exposures or {})
     return _with_stacks(table, Path(path), folder)
 
 
@@ -81,12 +87,11 @@ def _with_poses(table: pd.DataFrame, ignore_poses: bool) -> pd.DataFrame:
     return table.drop(columns=["rlnOriginX", "rlnOriginY"], errors="ignore")
 
 
-def _with_identity(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+def _with_identity(table: pd.DataFrame, path: str | os.PathLike, known: Mapping[str, str]) -> pd.DataFrame:
     sections, stacks = split_image_names(table["image"])
     source = table["micrograph"].astype(str) if "micrograph" in table.columns else pd.Series(stacks, index=table.index).astype(str)
-    exposures = (
-        table["exposure_id"] if "exposure_id" in table.columns else source.map({name: ids.exposure_id(name) for name in source.unique()})
-    )
+    named = {name: known.get(name) or ids.exposure_id(name) for name in source.unique()}
+    exposures = table["exposure_id"] if "exposure_id" in table.columns else source.map(named)
     table = table.assign(exposure_id=exposures, micrograph=source)
     if "batch" not in table.columns:
         table = table.assign(batch="0001")

@@ -141,7 +141,7 @@ def _existing(files: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def _by_suffix(project: Path, path: Path) -> dict[str, Path]:
-    """As RELION 3 names them: the micrograph's path inside its own job, without ending, and the suffix."""
+    """As RELION 3 names them: the micrograph's path behind the job that it names, without ending, and the suffix."""
     suffix = path.name.removeprefix("coords_suffix")
     sources = path.read_text(encoding="utf-8").split()
     if not sources:
@@ -149,8 +149,8 @@ def _by_suffix(project: Path, path: Path) -> dict[str, Path]:
     tables = [table for table in read_star(project / sources[0]).values() if "rlnMicrographName" in table.columns]
     if not tables:
         raise InputError(f"{project / sources[0]}: has no column _rlnMicrographName, but {path} names it")
-    inside = {str(name): re.sub(r"^[^/]+/job\d+/", "", str(name)) for name in tables[0]["rlnMicrographName"]}
-    return {name: path.parent / f"{Path(place).with_suffix('')}{suffix}" for name, place in inside.items()}
+    inside = {str(name): re.sub(r"^.*?/job\d{3}[^/]*/", "", str(name)) for name in tables[0]["rlnMicrographName"]}
+    return {name: Path(f"{path.parent}/{Path(place).with_suffix('')}{suffix}") for name, place in inside.items()}
 
 
 def _finished(project: Path) -> list[str]:

@@ -138,7 +138,8 @@ def _write_by_batch(job: Job[Params], table: pd.DataFrame, kind: str) -> None:
 
 def _add_particles(job: Job[Params], project: Path, name: str, exposures: pd.DataFrame | None) -> pd.DataFrame:
     path = find_output(project, name, "particles")
-    table = with_paths_in_run(read_foreign(path, str(project), {}, job.params.ignore_poses), project)
+    known = dict(zip(exposures["name_there"], exposures["exposure_id"], strict=True)) if exposures is not None else {}
+    table = with_paths_in_run(read_foreign(path, str(project), {}, job.params.ignore_poses, exposures=known), project)
     if exposures is not None:
         batches = table["exposure_id"].map(exposures.set_index("exposure_id")["batch"])
         if batches.isna().any():
