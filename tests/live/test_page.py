@@ -19,6 +19,7 @@ from firn.formats.ids import exposure_id
 from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
 from firn.live import layout, page, strip
+from firn.live.batch_tables import BatchTables
 from firn.live.control import Limits
 from firn.live.points import FITS, LATEST, Points, as_script
 from firn.live.round_cards import read_rounds, round_cards
@@ -136,7 +137,7 @@ def leave_results(batch: str, numbers: list[int], thumbnails: bool) -> None:
 @pytest.mark.parametrize("thumbnails", [True, False])
 def test_a_pick_is_drawn_where_its_particle_is_seen(thumbnails: bool):
     leave_results("0001", [1], thumbnails)
-    strip.show_batch(["prep"], "0001", [outcome(1)])
+    strip.show_batch(BatchTables.of(["prep"], "0001"), [outcome(1)])
     (entry,) = json.loads(LATEST.read_text())
     (x, y), ratio = entry["picks"][0], entry["ratio"]
     picture = seen(entry["picture"])
@@ -155,7 +156,7 @@ def test_the_latest_exposures_come_first_and_old_ones_go():
     for batch in range(1, 5):
         numbers = [10 * batch + place for place in range(10)]
         leave_results(f"{batch:04d}", numbers, thumbnails=True)
-        strip.show_batch(["prep"], f"{batch:04d}", [outcome(number, "DIED" if number == 41 else "") for number in numbers])
+        strip.show_batch(BatchTables.of(["prep"], f"{batch:04d}"), [outcome(number, "DIED" if number == 41 else "") for number in numbers])
     entries = json.loads(LATEST.read_text())
     assert len(entries) == strip.KEPT
     assert [entry["name"] for entry in entries[:3]] == ["49", "48", "47"]
@@ -171,7 +172,7 @@ def test_how_one_exposure_of_the_last_batch_was_fitted_is_shown_small():
     figures = [{"file": f"figures/{name}.png", "title": name, "caption": ""} for name in ("picks_a", "ctf_a", "ctf_b", "motion_a")]
     (folder / "job.json").write_text(json.dumps({"figures": figures}))
     (folder / "figures/ctf_a.png").write_bytes(b"no picture")
-    strip.show_batch(["prep"], "0001", [outcome(1), outcome(2)])
+    strip.show_batch(BatchTables.of(["prep"], "0001"), [outcome(1), outcome(2)])
     data, _ = told(written(summary(), Points([], [])))
     assert [fit["title"] for fit in data["fits"]] == ["motion_a", "ctf_b"]
     assert seen(data["fits"][0]["picture"]).shape == (750, 1000, 3)
@@ -213,7 +214,7 @@ MEASURE = (
 def test_a_browser_draws_the_page_on_a_narrow_screen_without_a_fault(run_folder: Path):
     layout.append_line(layout.ALARM_LOG, alarm="disk", event="raised", sentence="full")
     leave_results("0001", [1, 2], thumbnails=True)
-    strip.show_batch(["prep"], "0001", [outcome(1), outcome(2)])
+    strip.show_batch(BatchTables.of(["prep"], "0001"), [outcome(1), outcome(2)])
     FITS.write_text(json.dumps([{"title": "a_long_name_" * 20, "caption": "", "picture": ""}]))
     text = written(summary(alarms={"disk": "The disk is full"}), some_points(*(f"movie_{number}" for number in range(30))))
     page.PAGE.write_text(text + MEASURE)

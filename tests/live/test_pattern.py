@@ -8,6 +8,7 @@ import pytest
 
 from firn.formats.tables import write_table
 from firn.live import layout, pattern
+from firn.live.batch_tables import BatchTables
 from firn.live.trends import pattern_alarm
 from firn.report.thumbnails import write_thumbnail
 
@@ -35,7 +36,7 @@ def test_a_pattern_that_fifty_micrographs_share_raises_an_alarm(tmp_path, monkey
     shared = strength * chance.normal(size=(SIDE, SIDE))
     for number in range(5):
         assert told() == ""
-        pattern.add_pictures([batch(number, chance, shared)])
+        pattern.add_pictures(BatchTables([batch(number, chance, shared)]))
     assert bool(told()) == alarms
 
 
@@ -44,7 +45,7 @@ def test_shades_that_change_slowly_are_no_pattern(tmp_path, monkeypatch):
     chance = np.random.default_rng(2)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     for number in range(5):
-        pattern.add_pictures([batch(number, chance, 3 * np.sin(3 * x) * np.cos(2 * y))])
+        pattern.add_pictures(BatchTables([batch(number, chance, 3 * np.sin(3 * x) * np.cos(2 * y))]))
     assert told() == ""
 
 
@@ -59,11 +60,11 @@ def test_a_damaged_state_and_pictures_of_another_size_begin_anew(tmp_path, monke
     pattern.SUMS.parent.mkdir()
     pattern.SUMS.write_bytes(b"no archive")
     chance = np.random.default_rng(4)
-    pattern.add_pictures([batch(1, chance, np.zeros((SIDE, SIDE)))])
+    pattern.add_pictures(BatchTables([batch(1, chance, np.zeros((SIDE, SIDE)))]))
     folder = Path("results/pre/batches/0002")
     write_thumbnail(folder / "a.png", chance.normal(size=(64, 64)), 64)
     write_table(folder / "exposures.star", pd.DataFrame({"exposure_id": ["a"], "thumbnail": [str(folder / "a.png")]}), "exposures")
-    pattern.add_pictures([folder, Path("results/none")])
+    pattern.add_pictures(BatchTables([folder, Path("results/none")]))
     with np.load(pattern.SUMS) as kept:
         assert kept["count"] == 1
         assert kept["sums"].shape == (2, 62, 62)

@@ -7,30 +7,29 @@ from typing import Any
 import pandas as pd
 
 from firn.formats.ids import exposure_id
-from firn.formats.tables import read_table
 from firn.live import layout
 from firn.live.accept import judge, names_of
+from firn.live.batch_tables import BatchTables
 from firn.live.control import Control, Limits
 from firn.live.points import STAGE
 
 
-def read_outcomes(jobs: Iterable[str], batch: str, files: Iterable[str]) -> list[dict[str, Any]]:
+def read_outcomes(tables: BatchTables, files: Iterable[str]) -> list[dict[str, Any]]:
     """One entry per file: exposure_id, movie, numbers; or code and reason where it failed on the way.
 
-    jobs: those of the batch in order; of a number that several tell, the last counts. Every file has an entry, come what may.
+    Of a number that several jobs tell, the last counts. Every file has an entry, come what may.
     """
     numbers: dict[str, dict[str, float]] = {}
     failed: dict[str, tuple[str, str]] = {}
     paths = list(files)
-    for job in jobs:
-        folder = layout.result_file(job, batch).parent
-        rows = _rows(folder / "exposures.star", "exposures")
+    for folder in tables.folders:
+        job, rows = folder.parts[1], _rows(tables.read(folder, "exposures"))
         for row in rows:
             numbers.setdefault(str(row["exposure_id"]), {}).update(_numbers(row))
-        for row in _rows(folder / "failed.star", "failed"):
+        for row in _rows(tables.read(folder, "failed")):
             failed.setdefault(str(row["exposure_id"]), (str(row["reason_code"]), f"{job}: {row['reason']}"))
         seconds = {} if rows and any(str(name).startswith(STAGE) for name in rows[0]) else _seconds(folder, job, len(paths))
-        counts = [_count(folder / f"{kind}.star", kind) for kind in ("picks", "particles")]
+        counts = [_count(tables.read(folder, kind), kind) for kind in ("picks", "particles")]
         for name, entry in numbers.items():
             entry |= seconds | {key: value for found in counts if found is not None for key, value in found(name).items()}
     return [_outcome(path, numbers, failed) for path in paths]
@@ -79,11 +78,10 @@ def _outcome(path: str, numbers: Mapping[str, dict[str, float]], failed: Mapping
     return entry
 
 
-def _count(path: Path, kind: str) -> Callable[[str], dict[str, float]] | None:
+def _count(table: pd.DataFrame | None, kind: str) -> Callable[[str], dict[str, float]] | None:
     """How many picks or particles an exposure has, none too, and the median score of picks; None where a job makes no such table."""
-    if not path.exists():
+    if table is None:
         return None
-    table = read_table(path, kind)
     counts = table["exposure_id"].astype(str).value_counts() if len(table) else pd.Series(dtype=int)
     scores = table.groupby("exposure_id")["pick_score"].median() if kind == "picks" and "pick_score" in table.columns else {}
     return lambda name: {kind: int(counts.get(name, 0))} | ({"pick_score": round(float(scores[name]), 4)} if name in scores else {})
@@ -95,8 +93,8 @@ def _seconds(folder: Path, job: str, exposures: int) -> dict[str, float]:
     return {} if seconds is None else {f"{STAGE}{job}": round(seconds / max(exposures, 1), 3)}
 
 
-def _rows(path: Path, kind: str) -> list[dict[Any, Any]]:
-    return read_table(path, kind).to_dict("records") if path.exists() else []
+def _rows(table: pd.DataFrame | None) -> list[dict[Any, Any]]:
+    return [] if table is None else table.to_dict("records")
 
 
 def _numbers(row: Mapping[Any, Any]) -> dict[str, float]:

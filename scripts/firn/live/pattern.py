@@ -7,14 +7,12 @@ each set r = p / (p + 1 / n).
 
 import io
 import zipfile
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from firn.formats.tables import read_table
 from firn.live import layout
+from firn.live.batch_tables import BatchTables
 from firn.runtime.atomic import write_bytes, write_json
 
 SUMS = layout.LIVE / "pattern.npz"
@@ -22,9 +20,11 @@ PICTURES = 50
 """Pictures that one judgement is made of."""
 
 
-def add_pictures(folders: Iterable[Path]) -> None:
+def add_pictures(tables: BatchTables) -> None:
     """Add the pictures of a batch from the tables of its jobs; judge and begin anew when there are enough."""
-    pictures = [picture for path in _thumbnails(folders) if (picture := fine_detail(path)) is not None]
+    pictures = [
+        detail for path in _thumbnails(tables) if (image := tables.picture(path)) is not None and (detail := fine_detail(image)) is not None
+    ]
     sums, count = _sums()
     for picture in pictures:
         if sums is None or sums.shape[1:] != picture.shape:
@@ -47,13 +47,9 @@ def contrast(averages: np.ndarray, count: int) -> float:
     return float(np.sqrt(max(r, 0.0) / (max(1 - r, 1e-6) * count)))
 
 
-def fine_detail(path: str) -> np.ndarray | None:
-    """A picture less the mean of the four neighbours of each pixel, with a standard deviation of 1; None where there is none."""
-    try:
-        with Image.open(path) as picture:
-            image = np.asarray(picture.convert("L"), dtype=np.float32)
-    except OSError:
-        return None
+def fine_detail(picture: Image.Image) -> np.ndarray | None:
+    """A picture less the mean of the four neighbours of each pixel, with a standard deviation of 1; None where there is no detail."""
+    image = np.asarray(picture, dtype=np.float32)
     if min(image.shape) < 3:
         return None
     around = (image[2:, 1:-1] + image[:-2, 1:-1] + image[1:-1, 2:] + image[1:-1, :-2]) / 4
@@ -62,12 +58,11 @@ def fine_detail(path: str) -> np.ndarray | None:
     return detail / spread if spread else None
 
 
-def _thumbnails(folders: Iterable[Path]) -> list[str]:
+def _thumbnails(tables: BatchTables) -> list[str]:
     """Small pictures that the last job with some has made."""
     found: list[str] = []
-    for folder in folders:
-        table = folder / "exposures.star"
-        columns = read_table(table, "exposures") if table.exists() else None
+    for folder in tables.folders:
+        columns = tables.read(folder, "exposures")
         if columns is not None and "thumbnail" in columns:
             found = [str(name) for name in columns["thumbnail"]]
     return found

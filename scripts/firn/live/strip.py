@@ -12,8 +12,8 @@ from PIL import Image
 
 from firn.errors import ExposureError, InputError
 from firn.formats.mrc import read_mrc
-from firn.formats.tables import read_table
 from firn.live import layout
+from firn.live.batch_tables import BatchTables
 from firn.live.points import FITS, LATEST
 from firn.runtime.atomic import write_json
 
@@ -28,22 +28,20 @@ FROM_MICROGRAPHS = 3
 """Pictures made of a batch whose job left no thumbnails; reading whole micrographs takes time."""
 
 
-def show_batch(jobs: Iterable[str], batch: str, outcomes: Iterable[Mapping[str, Any]]) -> None:
+def show_batch(tables: BatchTables, outcomes: Iterable[Mapping[str, Any]]) -> None:
     """Put the exposures of a finished batch before those shown so far; the latest KEPT stay."""
-    tables = [layout.result_file(job, batch).parent for job in jobs]
-    exposures = _by_exposure(tables, "exposures")
-    picks = _by_exposure(tables, "picks")
+    exposures, picks = tables.by_exposure("exposures"), tables.by_exposure("picks")
     fresh: list[dict[str, Any]] = []
     for outcome in list(outcomes)[::-1][:KEPT]:
         entry: dict[str, Any] = {"name": Path(outcome["movie"]).stem, "picture": "", "picks": [], "radius": 0}
         rows = exposures.get(outcome["exposure_id"])
         if rows is not None and not outcome["code"]:
-            entry |= _seen(rows.iloc[-1], picks.get(outcome["exposure_id"]), len([one for one in fresh if one["picture"]]))
+            entry |= _seen(tables, rows.iloc[-1], picks.get(outcome["exposure_id"]), len([one for one in fresh if one["picture"]]))
         fresh.append(entry)
     names = {entry["name"] for entry in fresh}
     before = [entry for entry in layout.read_json(LATEST, []) if entry["name"] not in names]
     write_json(LATEST, [*fresh, *before][:KEPT])
-    fits = [fit for fit in (_fit(tables, name) for name in FITTED) if fit]
+    fits = [fit for fit in (_fit(tables.folders, name) for name in FITTED) if fit]
     if fits:
         write_json(FITS, fits)
 
@@ -53,31 +51,20 @@ def look_at(folders: Iterable[Path], exposure: str, may_read: Callable[[str], bo
 
     picks: those to draw instead of the last in the folders.
     """
-    tables = list(folders)
-    rows = _by_exposure(tables, "exposures").get(exposure)
+    tables = BatchTables(folders)
+    rows = tables.by_exposure("exposures").get(exposure)
     if rows is None or not all(may_read(str(rows.iloc[-1][name])) for name in ("thumbnail", "micrograph") if _is_text(rows.iloc[-1], name)):
         return {}
-    return _seen(rows.iloc[-1], _by_exposure(tables, "picks").get(exposure) if picks is None else picks, 0)
+    return _seen(tables, rows.iloc[-1], tables.by_exposure("picks").get(exposure) if picks is None else picks, 0)
 
 
 def _is_text(row: pd.Series, name: str) -> bool:
     return isinstance(row.get(name), str)
 
 
-def _by_exposure(folders: Iterable[Path], kind: str) -> dict[str, pd.DataFrame]:
-    """Rows of each exposure from the last of the jobs that tells of it."""
-    found: dict[str, pd.DataFrame] = {}
-    for folder in folders:
-        if (folder / f"{kind}.star").exists():
-            table = read_table(folder / f"{kind}.star", kind)
-            if "exposure_id" in table.columns:
-                found |= {str(name): rows for name, rows in table.groupby("exposure_id", sort=False)}
-    return found
-
-
-def _seen(row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, Any]:
+def _seen(tables: BatchTables, row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, Any]:
     """A picture of an exposure, and its picks: x from the left and y from the top, and their radius, in thousandths of the width."""
-    image = _thumbnail(row) if _is_text(row, "thumbnail") else _reduced(row) if made < FROM_MICROGRAPHS else None
+    image = _thumbnail(tables, row) if _is_text(row, "thumbnail") else _reduced(row) if made < FROM_MICROGRAPHS else None
     if image is None:
         return {}
     width, height = float(row["width_px"]), float(row["height_px"])
@@ -106,13 +93,10 @@ def _fit(folders: Iterable[Path], name: str) -> dict[str, str]:
     return {}
 
 
-def _thumbnail(row: pd.Series) -> Image.Image | None:
+def _thumbnail(tables: BatchTables, row: pd.Series) -> Image.Image | None:
     """The picture that a job left; row 0 of a micrograph is the lowest, as in every figure."""
-    try:
-        with Image.open(row["thumbnail"]) as picture:
-            return picture.convert("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    except OSError:
-        return None
+    picture = tables.picture(row["thumbnail"])
+    return None if picture is None else picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
 
 
 def _reduced(row: pd.Series) -> Image.Image | None:

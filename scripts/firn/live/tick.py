@@ -250,15 +250,17 @@ def _is_done(jobs: dict[str, list[str]], root: str, batch: str, number: int) -> 
 
 
 def _write_outcomes(session: Session, root: str, batch: str, now: float) -> None:
+    from firn.live.batch_tables import BatchTables
     from firn.live.outcomes import read_outcomes, stamp, tally  # reading tables is slow to import, and most ticks read none
     from firn.live.pattern import add_pictures
     from firn.live.strip import show_batch
 
     ledger = session.ledgers[root]
-    outcomes = read_outcomes(session.plan[root]["jobs"], batch, ledger.files_of(batch))
+    tables = BatchTables.of(session.plan[root]["jobs"], batch)
+    outcomes = read_outcomes(tables, ledger.files_of(batch))
     stamp(outcomes, ledger.taken, now)
-    show_batch(session.plan[root]["jobs"], batch, outcomes)
-    add_pictures(layout.result_file(job, batch).parent for job in session.plan[root]["jobs"])
+    show_batch(tables, outcomes)
+    add_pictures(tables)
     write_json(layout.outcome_file(root, batch), outcomes)
     ledger.tallies[batch] = tally(outcomes, session.control, session.limits(root), now)
 
