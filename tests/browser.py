@@ -53,8 +53,12 @@ class Visitor:
         return list(self.page.evaluate(AUDIT.read_text(encoding="utf-8")))
 
     def tell(self, sentence: str) -> None:
-        """Wait until the page's notice says so."""
-        self.page.locator("#notice", has_text=sentence).wait_for()
+        """Wait until the page's notice says so; fails with what it says instead."""
+        try:
+            self.page.locator("#notice", has_text=sentence).wait_for()
+        except Exception as error:
+            told = self.page.locator("#notice").text_content()
+            raise AssertionError(f"the page says {told!r}, not {sentence!r}; its complaints: {self.complaints}") from error
 
 
 @pytest.fixture(scope="module")

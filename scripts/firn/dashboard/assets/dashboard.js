@@ -8,6 +8,12 @@ const tags = new Map();
 const held = name => document.querySelector(`meta[name=firn-${name}]`).content;
 const root = held("root");
 
+/* what is drawn anew under a pressed pointer would never hear of its click */
+let released = Promise.resolve();
+addEventListener("pointerdown", () => {
+  released = new Promise(done => ["pointerup", "pointercancel"].forEach(kind => addEventListener(kind, () => setTimeout(done, 50), { once: true })));
+}, true);
+
 async function send(address, given = {}) {
   let answer;
   try {
@@ -26,7 +32,9 @@ async function ask(address, given = {}) {
   const answer = await send(address, given);
   if (answer.status === 304) return null;
   if (answer.headers.get("ETag")) tags.set(address, answer.headers.get("ETag"));
-  return answer.json();
+  const found = await answer.json();
+  await released;
+  return found;
 }
 
 /* null when it is what was read before */
