@@ -123,3 +123,12 @@ def test_a_child_that_fails_says_its_last_words() -> None:
     step = Step("motion", MOTION, {"exposures": ["results/nowhere"]})
     with pytest.raises(InputError, match=r"ended with code 1: .*results/nowhere"):
         batch_try._run_alone([step], "0001", "")
+
+
+def test_a_process_that_the_kernel_ends_is_told_with_what_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\ncat >/dev/null\necho '50% of 3 exposures' >&2\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(batch_try.sys, "executable", str(program))
+    with pytest.raises(InputError, match=r"^was killed by signal 9, as when memory runs out; .* held \d+\.\d GB$"):
+        batch_try._run_alone([], "0001", "")

@@ -8,7 +8,9 @@ are gathered into the batch's folder, where everybody looks for them.
 import glob
 import importlib
 import json
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -84,9 +86,17 @@ def _run_alone(steps: Sequence[Step], batch: str, exposure: str) -> None:
     sys.stderr.write(child.stderr)
     if child.returncode:
         lines = [line for line in child.stderr.splitlines() if line.strip()]
-        how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
         kind = MachineError if child.returncode == MACHINE_CODE or NO_SPACE in child.stderr else InputError
-        raise kind(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines else how)
+        how = _how_it_ended(child.returncode)
+        raise kind(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines and child.returncode != -signal.SIGKILL else how)
+
+
+def _how_it_ended(code: int) -> str:
+    """In words; the kernel ends what takes the last memory by SIGKILL, which leaves a process no time to say anything."""
+    if code == -signal.SIGKILL:
+        held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        return f"was killed by signal 9, as when memory runs out; the largest of these processes held {held:.1f} GB"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
 def main() -> None:
