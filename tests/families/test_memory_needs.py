@@ -17,6 +17,7 @@ from firn.families.memory_needs import (
     images_part,
     initial_needs,
     padded_numbers,
+    posed_batches,
     reconstruction_needs,
     refinement_needs,
     search_tables,
@@ -65,7 +66,7 @@ def test_ranks_hold_the_images_once_and_all_else_each():
 
 
 def test_reconstruction_does_not_hold_images_and_grows_with_the_cube_of_the_box():
-    assert total(reconstruction_needs(100_000, 128, 63.5)) - total(reconstruction_needs(1000, 128, 63.5)) < 0.2 * GB
+    assert total(reconstruction_needs(100_000, 128, 63.5)) - total(reconstruction_needs(10_000, 128, 63.5)) < 0.2 * GB
     growth = total(reconstruction_needs(100, 512, 255.5)) / total(reconstruction_needs(100, 256, 127.5))
     assert 7 < growth < 8
 
@@ -82,9 +83,17 @@ def test_classification_keeps_spectra_only_while_they_fit_its_cache():
     assert reread < kept
 
 
-@pytest.mark.parametrize("needs", [classification_3d_needs, initial_needs])
-def test_more_classes_need_more_maps(needs):
-    assert total(needs(5000, 40, 4, 96)) > total(needs(5000, 40, 2, 96)) + 3 * 12 * padded_numbers(96)
+def test_more_classes_need_more_maps():
+    for needs in (
+        lambda classes: classification_3d_needs(5000, 40, classes, 96, 128),
+        lambda classes: initial_needs(5000, 40, classes, 96),
+    ):
+        assert total(needs(4)) > total(needs(2)) + 3 * 12 * padded_numbers(96)
+
+
+def test_slices_that_wait_are_bounded_however_many_particles_there_are():
+    few, many, more = (posed_batches(count, 128, 60.0, 2, 128).size for count in (50, 100_000, 10_000_000))
+    assert few < many == more
 
 
 @pytest.fixture
@@ -100,7 +109,7 @@ def test_jobs_that_cannot_fit_are_refused_before_an_image_is_read(stack, monkeyp
         raise AssertionError("images were read")
 
     monkeypatch.setattr(reconstruction, "load_posed", unread)
-    monkeypatch.setattr(refinement, "iterate_corrected", unread)
+    monkeypatch.setattr(refinement, "images_in_memory", unread)
     slots = {name: ["keep"] for name in inputs}
     with (
         pytest.raises(InputError, match=r"needs about .* of memory \(.*\), but the job's limit has 0.3 GB"),

@@ -8,8 +8,9 @@ import torch
 
 from firn.errors import InputError
 from firn.formats.tables import write_table
+from firn.jobs import classify_2d, patch_motion, refine_homogeneous
 from firn.runtime import devices
-from firn.runtime.devices import check_memory, lease_devices, memory_floor, saying_out_of_memory
+from firn.runtime.devices import check_memory, lease_devices, movie_floor, saying_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -31,18 +32,21 @@ def movies(folder: Path, name: str, width: int, height: int) -> dict[str, list[s
     ],
 )
 def test_the_floor_is_that_of_the_camera(tmp_path, name, width, height, floor):
-    assert memory_floor("patch_motion", movies(tmp_path, name, width, height))[0] == floor
+    assert movie_floor(movies(tmp_path, name, width, height))[0] == floor
 
 
 def test_other_jobs_have_their_own_floor_and_small_gpus_are_named(tmp_path, monkeypatch):
     said = []
-    assert [memory_floor(kind, {})[0] for kind in ("classify_2d", "ab_initio", "refine_homogeneous", "sharpen")] == [4, 8, 11, 0]
     small = type("Properties", (), {"total_memory": 6e9})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: small)
-    check_memory("patch_motion", movies(tmp_path, "k3.tif", 5760, 4092), torch.device("cuda", 0), said.append)
-    check_memory("classify_2d", {}, torch.device("cuda", 0), said.append)
-    check_memory("refine_homogeneous", {}, CPU, said.append)
-    assert said == ["cuda:0 has 6.0 GB; 11 GB or more should be there for movies of 5760 x 4092 pixels"]
+    check_memory(patch_motion.Params.gpu_gb, movies(tmp_path, "k3.tif", 5760, 4092), torch.device("cuda", 0), said.append)
+    check_memory(classify_2d.Params.gpu_gb, {}, torch.device("cuda", 0), said.append)
+    check_memory(refine_homogeneous.Params.gpu_gb, {}, torch.device("cuda", 1), said.append)
+    check_memory(refine_homogeneous.Params.gpu_gb, {}, CPU, said.append)
+    assert said == [
+        "cuda:0 has 6.0 GB; 11 GB or more should be there for movies of 5760 x 4092 pixels",
+        "cuda:1 has 6.0 GB; 11 GB or more should be there for jobs of this type",
+    ]
 
 
 def test_a_lack_of_memory_is_one_sentence():

@@ -37,6 +37,7 @@ class ClassificationParams(JobParams):
 
     stage: ClassVar[str] = "classify_2d"
     lane: ClassVar[Lane] = "reconstruct"
+    gpu_gb: ClassVar[int | None] = 4
     offers: ClassVar[tuple[Kind, ...]] = ("particles", "templates")
     particles: str = slot("particles")
     """Particles to classify."""

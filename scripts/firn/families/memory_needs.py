@@ -10,6 +10,7 @@ from firn.kernels.spectrum import cropped_side
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import TABLE_POINTS
 from firn.refine.schedule import search_levels
+from firn.refine.slice_sums import run_points
 from firn.refine.state import Settings
 from firn.runtime.memory_room import Part
 
@@ -22,8 +23,12 @@ ACCUMULATOR = 12
 PER_NUMBER = 92
 """Of one map in the making, per number of its padded half spectrum, besides the sums: shells and points of the layout (32), weights and their
 selections (12), spectrum, its copies and the padded volume (48)."""
-BATCHES = 130e6
-"""Slices that wait to be added up, and images on their way."""
+WAITING, SPREADING = 12, 48
+"""Of a slice in a given pose, per point: value and weight while it waits, and copies with places of the run that is added up."""
+ON_THE_WAY = 40
+"""Of an image of a batch, per pixel: as read, spectra and phases."""
+POSED_BATCH = 256
+"""Images of a batch in given poses, or fewer."""
 SEARCH = 200e6
 """Of a pose search: scores and projections of one batch."""
 TOUCHED = 0.45
@@ -63,14 +68,24 @@ def maps_part(side: int, sums: int, radius: float | None = None) -> Part:
 
 def reconstruction_needs(count: int, side: int, radius: float) -> list[Part]:
     """Two half maps from known poses; images are read in batches."""
-    return [*common_parts(count), maps_part(side, 2, radius), Part("batches", BATCHES)]
+    return [*common_parts(count), maps_part(side, 2, radius), posed_batches(count, side, radius, 2, side)]
 
 
-def refinement_needs(count: int, side: int, settings: Settings, maps: int = 2) -> list[Part]:
-    """Pose search and half maps of one structure; with maps = 2 K, of K structures. Ranks share the images, and nothing else."""
+def posed_batches(count: int, side: int, radius: float, sums: int, work: int) -> Part:
+    """Images on their way, and slices that wait until one of several Fourier sums at a working box takes them: a half-set at most in each."""
+    points = disc_points(radius)
+    waiting = min(count / 2 * points, run_points(cropped_side(radius, 2, work)) + POSED_BATCH / 2 * points)
+    return Part("batches", (sums * WAITING + SPREADING) * waiting + ON_THE_WAY * min(count, POSED_BATCH) * side**2)
+
+
+def refinement_needs(count: int, side: int, settings: Settings, maps: int = 2, held: bool = True) -> list[Part]:
+    """Pose search and half maps of one structure; with maps = 2 K, of K structures. Ranks share the images, and nothing else.
+
+    held: all images are kept.
+    """
     tables = Part("tables of projections", TOUCHED * search_tables(side, settings))
     images = images_part(count, side)
-    parts = [*common_parts(count), images, maps_part(side, maps), tables, Part("batches", SEARCH)]
+    parts = [*common_parts(count), *([images] if held else []), maps_part(side, maps), tables, Part("batches", SEARCH)]
     return [part if part is images else _in_each_rank(part, settings) for part in parts]
 
 
@@ -102,10 +117,10 @@ def classification_2d_needs(count: int, points: int, classes: int, side: int, ca
     return [*common_parts(count), spectra, averages, Part("batches", CLASSES_2D)]
 
 
-def classification_3d_needs(count: int, radius: float, classes: int, work: int) -> list[Part]:
+def classification_3d_needs(count: int, radius: float, classes: int, work: int, side: int) -> list[Part]:
     """Spectra and CTFs on a disc, kept, and two half maps of each class at the working box."""
     spectra = Part(f"{count:,} spectra of {disc_points(radius):.0f} points", 12.0 * count * disc_points(radius), on_device=False)
-    return [*common_parts(count), spectra, maps_part(work, 2 * classes), Part("batches", BATCHES)]
+    return [*common_parts(count), spectra, maps_part(work, 2 * classes), posed_batches(count, side, radius, 2 * classes, work)]
 
 
 def initial_needs(count: int, points: int, classes: int, work: int) -> list[Part]:

@@ -39,6 +39,7 @@ class MotionParams(JobParams):
 
     stage: ClassVar[str] = "motion"
     lane: ClassVar[Lane] = "preprocess"
+    gpu_gb: ClassVar[int | None] = None
     scatter: ClassVar[bool] = True
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
 

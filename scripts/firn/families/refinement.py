@@ -12,19 +12,20 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.families.aberrations import iterate_corrected, particle_optics
+from firn.families.aberrations import particle_optics
 from firn.families.memory_needs import refinement_needs
+from firn.families.particle_images import StoredImages, images_in_memory
 from firn.formats.particles import common_box, read_particles
 from firn.formats.poses import read_shifts, with_halves
 from firn.formats.volumes import read_like, read_volume
 from firn.kernels.filter import low_pass_volume
-from firn.kernels.fourier import resize_images, resize_volumes
+from firn.kernels.fourier import resize_volumes
 from firn.kernels.project import crop_volume, pad_volume
 from firn.refine.ranks import ALONE, Ranks
 from firn.refine.state import Particles, Settings
 from firn.refine.validation import MASK_RESOLUTION, molecule_mask
 from firn.runtime.job import Job
-from firn.runtime.memory_room import expect
+from firn.runtime.memory_room import expect, fits
 from firn.runtime.params import JobParams, Kind, Lane, slot
 
 FEWEST_PER_HALF = 20
@@ -33,8 +34,6 @@ MOST_DEVICES = 16
 WINDOW = (0.85, 0.99)
 EDGE = 10.0
 """Å. Width of the soft edge of the particle's disc."""
-READ = 512
-"""Images read at a time."""
 
 
 class SearchParams(JobParams):
@@ -42,6 +41,7 @@ class SearchParams(JobParams):
 
     stage: ClassVar[str] = "refine"
     lane: ClassVar[Lane] = "reconstruct"
+    gpu_gb: ClassVar[int | None] = 11
     particles: str = slot("particles")
     """Particles to refine."""
     symmetry: str = "C1"
@@ -115,24 +115,39 @@ def read_inputs(job: Job[P]) -> Inputs:
     table = halved_table(job)
     side, pixel_size = common_box(table)
     settings = replace(search_settings(job, side, pixel_size), particle_scale=job.params.particle_scale)
-    expect(job, refinement_needs(len(table), side, settings))
+    held = images_held(job, len(table), side, settings)
     start = volume_in_box(job.input("volume", "map.mrc"), side, pixel_size)
-    return Inputs(table, particles_of(table, pixel_size, job.params.group_noise, ranks=job.ranks), settings, start)
+    return Inputs(table, particles_of(table, pixel_size, job.params.group_noise, ranks=job.ranks, held=held), settings, start)
 
 
-def particles_of(table: pd.DataFrame, pixel_size: float, group_noise: bool, box_px: int | None = None, ranks: Ranks = ALONE) -> Particles:
-    """Images of this rank, and optics, half-sets and noise groups (exposures) of a table; box_px: crop them in Fourier space to this side."""
+def images_held(job: Job[S], count: int, side: int, settings: Settings, maps: int = 2) -> bool:
+    """Whether all images are kept in memory, or read again whenever they are needed since they do not fit; maps as in refinement_needs.
+
+    Says what the job needs; raises InputError when even without images it is more than there is.
+    """
+    held = fits(job, refinement_needs(count, side, settings, maps))
+    expect(job, refinement_needs(count, side, settings, maps, held))
+    if not held:
+        job.warn(f"{count:,} images of {side} px do not fit in memory beside the rest: they are read again in every pass.")
+    return held
+
+
+def particles_of(
+    table: pd.DataFrame, pixel_size: float, group_noise: bool, box_px: int | None = None, ranks: Ranks = ALONE, held: bool = True
+) -> Particles:
+    """Images of this rank, and optics, half-sets and noise groups (exposures) of a table.
+
+    box_px: crop images in Fourier space to this side; held: keep them in memory.
+    """
     grouped = group_noise and "exposure_id" in table.columns
     groups = pd.factorize(table["exposure_id"])[0] if grouped else np.zeros(len(table), dtype=np.int64)
     side = common_box(table)[0]
     box = side if box_px is None else min(side, box_px)
     half = torch.tensor(table["half"].to_numpy(np.int64))
-    held = ranks.part(half) if ranks.size > 1 else None
-    kept = table if held is None else table.iloc[held.numpy()]
-    images = torch.empty(len(kept), box, box)
-    for rows, part in iterate_corrected(kept, READ):
-        images[torch.as_tensor(rows)] = resize_images(part, (box, box))
-    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / box, held)
+    own = ranks.part(half) if ranks.size > 1 else None
+    kept = table if own is None else table.iloc[own.numpy()]
+    images = images_in_memory(kept, box) if held else StoredImages(kept, box)
+    return Particles(images, particle_optics(table), half, torch.tensor(groups), pixel_size * side / box, own)
 
 
 def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:

@@ -39,6 +39,7 @@ class Params(JobParams):
 
     stage = "initial"
     lane = "reconstruct"
+    gpu_gb = 8
     revision = 3
     offers = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}

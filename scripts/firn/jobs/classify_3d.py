@@ -82,7 +82,7 @@ def run(job: Job[Params]) -> None:
     side, pixel_size = common_box(table)
     classes, radius = _classes(job, len(table)), _radius(job, side, pixel_size)
     work = min(fast_size(2 * math.ceil(radius) + 4), side)
-    expect(job, classification_3d_needs(len(table), radius, classes, work))
+    expect(job, classification_3d_needs(len(table), radius, classes, work, side))
     disc = fourier_disc(side, radius, job.device)
     data = _read(job, given_poses(table, pixel_size), table, disc)
     posed = PosedDisc(data, disc, work, lambda rows, step: job.over(rows, step))

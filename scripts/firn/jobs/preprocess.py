@@ -21,6 +21,7 @@ class _Base(JobParams):
 
     stage: ClassVar[str] = "preprocess"
     lane: ClassVar[Lane] = "preprocess"
+    gpu_gb: ClassVar[int | None] = None
     scatter: ClassVar[bool] = True
     revision: ClassVar[int] = 3
     offers: ClassVar[tuple[Kind, ...]] = ("exposures", "picks", "particles")

@@ -5,7 +5,7 @@ rotations zyx with `r_volume = R r_image`; noise is the variance of one complex 
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,14 +44,25 @@ class Optics:
         return aberrated_phase(points / (side * pixel_size), even, **values)
 
 
+class Images(Protocol):
+    """Float32 images `(n, y, x)` on the host: a tensor of them, or what gets them when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As a tensor's."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """Images of some rows, in their order."""
+
+
 @dataclass(frozen=True)
 class Particles:
-    """Images float32, kept on the host, optics, half-sets `(n,)` (1 or 2) and noise groups `(n,)` (from 0) of n particles.
+    """Images, optics, half-sets `(n,)` (1 or 2) and noise groups `(n,)` (from 0) of n particles.
 
     held: rows, in order, of the particles whose images `(held, y, x)` this rank has; all of them when None.
     """
 
-    images: Tensor
+    images: Images
     optics: Optics
     half: Tensor
     group: Tensor

@@ -15,10 +15,6 @@ from firn.runtime.cache_copy import Say
 from firn.runtime.leases import LEASES, lease, visible_devices
 
 GIB = 2**30
-FLOORS_GB = {"classify_2d": 4, "stream_2d": 4, "ab_initio": 8, "refine_homogeneous": 11, "refine_nonuniform": 11, "refine_local": 11,
-             "refine_heterogeneous": 11, "stream_refine": 11}  # fmt: skip
-"""GB of GPU memory that a job type should have."""
-MOVIE_TYPES = ("patch_motion", "full_frame_motion", "preprocess")
 PLAIN_MOVIE_GB, LARGE_MOVIE_GB = 8, 11
 """For movies of up to 4096 x 4096 pixels (K2, Falcon 3), and for larger ones (K2 super-resolution, K3) and EER (Falcon 4)."""
 PLAIN_MOVIE_PX = 4096**2
@@ -79,29 +75,27 @@ def _out_of_memory(error: BaseException, device: torch.device) -> str | None:
     return None
 
 
-def check_memory(job_type: str, inputs: Mapping[str, Sequence[str]], device: torch.device, warn: Say) -> None:
-    """Warn when the GPU has less memory than jobs of the type, on movies of this camera, should have."""
+def check_memory(gpu_gb: int | None, inputs: Mapping[str, Sequence[str]], device: torch.device, warn: Say) -> None:
+    """Warn when the GPU has less memory than jobs of the type (JobParams.gpu_gb), on movies of this camera, should have."""
     if device.type != "cuda":
         return
-    floor, why = memory_floor(job_type, inputs)
+    floor, why = (gpu_gb, "jobs of this type") if gpu_gb is not None else movie_floor(inputs)
     total = torch.cuda.get_device_properties(device).total_memory
     if total < floor * 1e9:
         warn(f"{device} has {total / 1e9:.1f} GB; {floor} GB or more should be there for {why}")
 
 
-def memory_floor(job_type: str, inputs: Mapping[str, Sequence[str]]) -> tuple[int, str]:
-    """(GB of GPU memory that a job should have, 0 when nothing is known; what for)."""
-    if job_type not in MOVIE_TYPES:
-        return FLOORS_GB.get(job_type, 0), job_type
+def movie_floor(inputs: Mapping[str, Sequence[str]]) -> tuple[int, str]:
+    """(GB of GPU memory that a job on movies should have, 0 when nothing is known of them; what for)."""
     for folder in (folder for slot in ("exposures", "movies") for folder in inputs.get(slot, ())):
         path = Path(folder) / "exposures.star"
         table = read_table(path, "exposures") if path.exists() else None
         if table is not None and len(table) and {"movie", "width_px", "height_px"} <= set(table.columns):
-            return _movie_floor(str(table["movie"].iloc[0]), int(table["width_px"].iloc[0]), int(table["height_px"].iloc[0]))
-    return 0, job_type
+            return _camera_floor(str(table["movie"].iloc[0]), int(table["width_px"].iloc[0]), int(table["height_px"].iloc[0]))
+    return 0, "movies"
 
 
-def _movie_floor(movie: str, width: int, height: int) -> tuple[int, str]:
+def _camera_floor(movie: str, width: int, height: int) -> tuple[int, str]:
     if movie.lower().endswith(".eer"):
         return LARGE_MOVIE_GB, "EER movies"
     return (LARGE_MOVIE_GB if width * height > PLAIN_MOVIE_PX else PLAIN_MOVIE_GB), f"movies of {width} x {height} pixels"

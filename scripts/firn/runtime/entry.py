@@ -114,7 +114,7 @@ def open_job(
                 checkpoint=Checkpoint(home.with_name(f".{home.name}.state"), [settings, versions(), _described(inputs)]),
             )
             for device in devices:
-                check_memory(str(settings.get("type")), inputs, device, job.warn)
+                check_memory(params_class.gpu_gb, inputs, device, job.warn)
             with torch.inference_mode(), saying_out_of_memory(job.device):
                 yield job
     (staging / "figures").mkdir(exist_ok=True)

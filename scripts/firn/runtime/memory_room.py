@@ -58,6 +58,11 @@ def expect(job: Job[Any], parts: Sequence[Part]) -> None:
             job.warn(f"The job needs about {_spoken(needed)} of memory, of which {room.whose} has {_spoken(room.free)} free now.")
 
 
+def fits(job: Job[Any], parts: Sequence[Part]) -> bool:
+    """Whether what a job needs is free now, so that it need not do with less."""
+    return all(sum(part.size for part in held) <= room.free for room, held in _shares(job.device, parts))
+
+
 def host_room(root: Path = Path("/")) -> Room:
     """Memory of this machine, or of the control group with the least of it that this process is in; root: where /proc and /sys are."""
     numbers = {}

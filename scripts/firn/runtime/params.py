@@ -29,6 +29,8 @@ class JobParams(BaseModel):
     """One job per batch of exposures, gathered afterwards."""
     reads_images: ClassVar[bool] = True
     """Whether the images of particles are read, or their table alone."""
+    gpu_gb: ClassVar[int | None] = 0
+    """GB of GPU memory that a job should have at least; None = as much as movies of its camera need."""
     revision: ClassVar[int] = 1
     """Raised when the numbers the job makes change, so that older results are made again."""
     offers: ClassVar[tuple[Kind, ...]] = ()
