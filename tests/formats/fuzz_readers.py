@@ -4,6 +4,7 @@ import bz2
 import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mrcfile
@@ -23,11 +24,13 @@ from firn.formats.cryosparc import particles_from_cs, particles_to_cs, read_cs, 
 from firn.formats.decisions import read_decisions
 from firn.formats.defects import read_defects
 from firn.formats.exposures import load_micrograph
+from firn.formats.foreign_ctf import read_ctffind, read_gctf, read_ring_profile
 from firn.formats.foreign_particles import read_foreign
 from firn.formats.foreign_picks import read_foreign_picks
 from firn.formats.fsc import fsc_table, read_fsc, write_fsc
 from firn.formats.gain import read_gain
 from firn.formats.motion_star import MovieInfo, SplineField, first_frame, read_motion, write_motion
+from firn.formats.motioncor_log import read_full_shifts, read_patch_shifts
 from firn.formats.movie import iterate_frames, read_header
 from firn.formats.mrc import read_mrc, read_sections, write_image, write_stack, write_volume
 from firn.formats.particles import read_particles
@@ -41,6 +44,8 @@ from firn.live.control import read_control
 from firn.runtime.leases import devices_of
 from firn.simulate.write_eer import write_eer_movie
 from formats.fuzz_damage import Step, damaged
+from formats.fuzz_relion import READS as RELION
+from formats.fuzz_relion import write_beside
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = np.random.default_rng(1).poisson(2.0, (3, 20, 32)).astype(np.uint8)
@@ -122,6 +127,8 @@ def _write_eer(path: Path) -> None:
     write_eer_movie(path, np.repeat(COUNTS, 2, axis=0), np.random.default_rng(2), pixel_size=1.0)
 
 
+CTFFIND = "# Output from CTFFind version 4.1.14\n1.000000 10295.926758 10012.275391 -38.856349 0.000000 0.030650 5.279412\n"
+GCTF = "Defocus_U Defocus_V Angle CCC\n 24401.23 21649.58 34.52 0.180863  Final Values\n\nResolution limit estimated by EPA: 3.464\n"
 FALCON = "<defects><row>3</row><col>5-6</col><area>1,2,4,4</area><point>7,7</point></defects>"
 
 
@@ -319,10 +326,18 @@ READERS = (
     ),
     Reader(".csg", "a.csg", _write_csg, (read_csg, lambda path: read_foreign(path, None, {}, False)), text=True),
     *(Reader(f"picks {Path(name).suffix}", name, _text(content), (read_foreign_picks,), text=True) for name, content in PICKS.items()),
+    *(Reader(f"RELION {name}", name, partial(write_beside, content=text), (read,), text=True) for name, (text, read) in RELION.items()),
     Reader("mdoc", "a.mdoc", _text(MDOC), (read_sidecar,), text=True),
     Reader("EPU XML", "a.xml", _text(EPU), (read_sidecar,), text=True),
     Reader("defects, rows", "a.txt", _text("1 2 3 4\n5 6\n# comment\n7,8,1,1\n"), (lambda path: read_defects(path, SHAPE),), text=True),
     Reader("defects, SerialEM", "a.txt", _text(SERIALEM), (lambda path: read_defects(path, SHAPE),), text=True),
+    Reader("CTFFIND fit", "a.txt", _text(CTFFIND), (lambda path: read_ctffind(path, 30.0),), text=True),
+    Reader("CTFFIND averages", "a.txt", _text("# rows\n" + "0.1 0.2 0.3\n" * 6), (read_ring_profile,), text=True),
+    Reader("Gctf log", "a.log", _text(GCTF), (read_gctf,), text=True),
+    Reader("MotionCor frames", "a.log", _text("# a\n   1   0.00   0.00\n   2   -1.25   3.50\n"), (read_full_shifts,), text=True),
+    Reader(
+        "MotionCor patches", "a.log", _text("#Patch 001\n 1 4.0 4.0 0.0 0.0 0\n 2 4.0 4.0 1.5 -0.2 0\n"), (read_patch_shifts,), text=True
+    ),
     Reader("decisions YAML", "a.yaml", _text("e0: accept\na.mrc: reject\n'b c.mrc': true\n"), (read_decisions,), text=True),
     Reader("decisions CSV", "a.csv", _text("exposure_id,decision\ne0,accept\ne1,reject\n"), (read_decisions,), text=True),
     Reader("blobs", "a.yaml", lambda path: write_blobs(path, 100, 150, "a reason", {100.0: 1.0}), (read_blobs,), text=True),

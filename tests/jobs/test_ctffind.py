@@ -191,7 +191,9 @@ def test_every_version_gets_its_answers(version: str, more: tuple[str, ...], mon
     run(**SETTINGS, tolerated_astigmatism=150, arguments=["-j", "2"])
     assert answered() == (["-j", "2"], QUESTIONS | dict.fromkeys(more, False))
     record = json.loads((HOME / "ctffind.json").read_text())
-    assert record == {"program": str(Path("bin/ctffind").absolute()), "version": version, "arguments": [["-j", "2"]]}
+    answers = "image.mrc spectrum.mrc 1.5 200 2.7 0.07 640 30 5 5000 50000 100 no yes yes 150 no no no no"
+    told = {"program": str(Path("bin/ctffind").absolute()), "version": version, "arguments": [["-j", "2"]], "answers": answers}
+    assert record == told
 
 
 @pytest.mark.parametrize("version", ["4.1.10", "4.1.15", "5.0.2"])

@@ -4,14 +4,14 @@ The programs fit one defocus to a whole micrograph, so the surface that patch_ct
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import Field
 
-from firn.errors import ExposureError, InputError
+from firn.errors import ExposureError, InputError, brief
 from firn.families.ctf import NEEDS, CtfSearch, Row, fitted_path, read_image
 from firn.families.outside import record_program, version_said
 from firn.formats.exposures import failed_row, write_failed
@@ -47,11 +47,18 @@ P = TypeVar("P", bound=OutsideCtfParams)
 FitOne = Callable[[Row, Path, list[str]], tuple[list[str], ForeignFit]]
 
 
-def fit_batch(job: Job[P], program: str, record: str, fit_one: FitOne, draw: Callable[[Row, Path, ForeignFit], None]) -> None:
+def fit_batch(
+    job: Job[P],
+    program: str,
+    record: str,
+    fit_one: FitOne,
+    draw: Callable[[Row, Path, ForeignFit], None],
+    told: Mapping[str, str] | None = None,
+) -> None:
     """Fit every exposure of the batch; one that cannot be fitted goes to failed.star, and the rest goes on.
 
     fit_one: of a row, an empty folder and a list to which it adds what the program says, the command line and the fit; draw: its figure.
-    record: name of the file that tells program, version and arguments. Raises InputError when none of several exposures can be fitted.
+    record: name of the file that tells program, version and arguments; told: what it tells besides, read when all is done. Raises InputError when none of several exposures can be fitted.
     """
     path = job.input("exposures", "exposures.star")
     table = read_table(path, "exposures")
@@ -80,7 +87,7 @@ def fit_batch(job: Job[P], program: str, record: str, fit_one: FitOne, draw: Cal
     shutil.rmtree(work, ignore_errors=True)
     if len(failed) > 1 and not fitted:
         raise InputError(f"none of {len(failed)} exposures could be fitted; the first: {failed[0]['reason']}")
-    record_program(job.folder / record, program, list(dict.fromkeys(commands)), version=version)
+    record_program(job.folder / record, program, list(dict.fromkeys(commands)), version=version, **(told or {}))
     write_table(job.folder / "exposures.star", pd.DataFrame(fitted, columns=None if fitted else table.columns), "exposures")
     write_failed(job.folder, failed)
     _record(job, pd.DataFrame(fitted), len(failed))
@@ -102,6 +109,13 @@ def place_image(row: Row, folder: Path) -> None:
 def blamed(row: Row, error: InputError) -> ExposureError:
     """A failure of the program as the fault of an exposure."""
     return error if isinstance(error, ExposureError) else ExposureError("PROGRAM", f"{fitted_path(row)}: {error}")
+
+
+def no_fit(said: Sequence[str]) -> InputError:
+    """What to say of a program that did nothing and told of no error."""
+    return InputError(
+        f"the program ended without an error, but wrote no fit; its last line: {brief(said[-1] if said else 'it said nothing')}"
+    )
 
 
 def fit_columns(fit: ForeignFit) -> dict[str, float]:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from firn.errors import ExposureError, InputError, brief
+from firn.errors import ExposureError, InputError
 from firn.families.ctf import Row
 from firn.families.motion import gain_path
 from firn.families.outside import find_one_of, run_program
-from firn.families.outside_ctf import IMAGE, OutsideCtfParams, blamed, figure_of, fit_batch, place_image, words
+from firn.families.outside_ctf import IMAGE, OutsideCtfParams, blamed, figure_of, fit_batch, no_fit, place_image, words
 from firn.formats.foreign_ctf import ForeignFit, read_ctffind, read_ring_profile
 from firn.formats.movie import movie_format
 from firn.formats.mrc import read_mrc
@@ -44,9 +44,12 @@ class Params(OutsideCtfParams):
 def run(job: Job[Params]) -> None:
     """Fit every exposure of the batch; one that cannot be fitted goes to failed.star with its reason."""
     program = find_one_of(PROGRAMS, job.params.executable)
+    told: dict[str, str] = {}
 
     def fit_one(row: Row, folder: Path, said: list[str]) -> tuple[list[str], ForeignFit]:
-        return _fit(job, program, row, folder, said)
+        answers = ctffind_answers(job.params, row, _place(job, row, folder))
+        told["answers"] = " ".join(answers)
+        return [program, *job.params.arguments], _fit(job, program, answers, row, folder, said)
 
     def draw(row: Row, folder: Path, fit: ForeignFit) -> None:
         path, title = figure_of(job, row, fit)
@@ -54,7 +57,7 @@ def run(job: Job[Params]) -> None:
         curves = read_ring_profile(profile) if profile.is_file() else None
         draw_foreign_fit(path, title, read_mrc(folder / SPECTRUM)[0], fit.resolution, curves)
 
-    fit_batch(job, program, "ctffind.json", fit_one, draw)
+    fit_batch(job, program, "ctffind.json", fit_one, draw, told)
 
 
 def ctffind_answers(params: Params, row: Row, image: str) -> list[str]:
@@ -78,21 +81,17 @@ def ctffind_answers(params: Params, row: Row, image: str) -> list[str]:
     return words([*answers, "no", "no", "no"])
 
 
-def _fit(job: Job[Params], program: str, row: Row, folder: Path, said_: list[str]) -> tuple[list[str], ForeignFit]:
-    """(command line, fit) of one exposure."""
+def _fit(job: Job[Params], program: str, answers: Sequence[str], row: Row, folder: Path, said_: list[str]) -> ForeignFit:
+    """The fit of one exposure, whose image lies in the folder."""
     p = job.params
-    image = _place_movie(job, row, folder) if p.frames_averaged is not None else IMAGE
-    if p.frames_averaged is None:
-        place_image(row, folder)
-    answers = "\n".join(ctffind_answers(p, row, image)) + "\n"
     spoken = {**os.environ, "LC_ALL": "C", "OMP_NUM_THREADS": str(job.threads)}
-    command, failure = [program, *p.arguments], None
+    lines, failure = "".join(f"{answer}\n" for answer in answers), None
     try:
-        run_program(command, folder, heard=said_.append, environment=spoken, answers=answers, limit_s=p.time_limit_s)
+        run_program([program, *p.arguments], folder, heard=said_.append, environment=spoken, answers=lines, limit_s=p.time_limit_s)
     except InputError as error:
         failure = error
     try:
-        return command, _read(folder, p.min_resolution, said_)
+        return _read(folder, p.min_resolution, said_)
     except InputError as error:
         raise blamed(row, failure or error) from error
 
@@ -101,14 +100,15 @@ def _read(folder: Path, worst: float, said: Sequence[str]) -> ForeignFit:
     """The fit in a folder: it counts, and not the exit code, which some versions do not set to 0 when they have done their work."""
     result = folder / SPECTRUM.replace(".mrc", ".txt")
     if not result.is_file():
-        raise InputError(
-            f"the program ended without an error, but wrote no fit; its last line: {brief(said[-1] if said else 'it said nothing')}"
-        )
+        raise no_fit(said)
     return read_ctffind(result, worst)
 
 
-def _place_movie(job: Job[Params], row: Row, folder: Path) -> str:
-    """Name of a link to the movie of an exposure."""
+def _place(job: Job[Params], row: Row, folder: Path) -> str:
+    """Name of a link to what is fitted: the micrograph, or the movie."""
+    if job.params.frames_averaged is None:
+        place_image(row, folder)
+        return IMAGE
     path = str(row.get("movie", ""))
     if not path or gain_path(row) is not None:
         raise InputError(f"job {job.name}: frames_averaged needs movies that have no gain reference; leave it out to fit the micrographs")

@@ -8,7 +8,7 @@ from pydantic import Field
 from firn.errors import InputError
 from firn.families.ctf import Row
 from firn.families.outside import find_one_of, run_program
-from firn.families.outside_ctf import IMAGE, OutsideCtfParams, blamed, figure_of, fit_batch, place_image, words
+from firn.families.outside_ctf import IMAGE, OutsideCtfParams, blamed, figure_of, fit_batch, no_fit, place_image, words
 from firn.formats.foreign_ctf import ForeignFit, read_gctf
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table
@@ -90,9 +90,7 @@ def _fit(job: Job[Params], program: str, row: Row, folder: Path, said_: list[str
     try:
         run_program(command, folder, heard=said_.append, limit_s=job.params.time_limit_s)
         if not log.is_file():
-            raise InputError(
-                f"the program ended without an error, but wrote no fit; its last line: {said_[-1] if said_ else 'it said nothing'}"
-            )
+            raise no_fit(said_)
         return command, read_gctf(log)
     except InputError as error:
         raise blamed(row, error) from error

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from firn.errors import ExposureError, InputError, brief
 from firn.families.motion import MOST_FIGURES, NEEDS, gain_path, motion_lengths, movie_info, write_tables
 from firn.families.outside import find_one_of, record_program, run_program
+from firn.formats.compressed import no_damage
 from firn.formats.exposures import failed_row
 from firn.formats.gain import fit_gain, read_gain
 from firn.formats.motion_star import fit_points, polynomial_terms, write_motion
@@ -269,7 +270,8 @@ def _read_model(row: Mapping[str, Any], folder: Path) -> np.ndarray | None:
         return None
     patches = read_patch_shifts(log)
     y, x = patches.centres[:, 0] / int(row["height_px"]) - 0.5, patches.centres[:, 1] / int(row["width_px"]) - 0.5
-    return fit_points(patches.frames, y, x, patches.shifts)
+    with no_damage(log, "shifts of patches"):
+        return fit_points(patches.frames, y, x, patches.shifts)
 
 
 def _draw(job: Job[Params], row: Mapping[str, Any], shifts: np.ndarray, model: np.ndarray | None, doses: np.ndarray) -> None:

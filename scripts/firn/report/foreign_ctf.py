@@ -18,8 +18,8 @@ def draw_foreign_fit(path: Path, title: str, spectrum: np.ndarray, resolution: f
     picture = spectrum if spectrum.ndim == 2 else spectrum[0]
     low, high = np.percentile(picture[np.isfinite(picture)], (1, 99)) if np.isfinite(picture).any() else (0, 1)
     axes[0, 0].imshow(picture, origin="lower", cmap="gray", vmin=low, vmax=high)
-    axes[0, 0].set(xticks=[], yticks=[], title="Spectrum and fit, as the program draws them")
-    axes[0, 0].grid(visible=False)
+    axes[0, 0].set_title("Spectrum and fit, as the program draws them")
+    axes[0, 0].set_axis_off()
     if curves:
         _draw_curves(axes[0, 1], curves, resolution)
     save(figure, path)
