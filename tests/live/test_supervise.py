@@ -77,6 +77,16 @@ def test_a_supervisor_in_the_background_can_stop_what_it_runs(tmp_path: Path) ->
             os.kill(process, signal.SIGKILL)
 
 
+def test_a_fault_in_the_config_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(supervise, "PAUSE_S", 0.01)
+    program = tmp_path / "snakemake"
+    program.write_text(f"#!/bin/sh\necho told >> {tmp_path}/said\nexit {os.EX_CONFIG}\n")
+    program.chmod(0o755)
+    assert supervise.supervise([str(program)], tmp_path) == os.EX_CONFIG
+    assert (tmp_path / "said").read_text() == "told\n"
+
+
 def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(InputError, match="live: the folder cannot be made"):

@@ -48,12 +48,19 @@ def test_every_fault_of_a_config_is_a_line_of_its_own_with_its_place() -> None:
         "ctf": {"type": "patch_ctf", "exposures": "micrographs", "max_resolution": float("inf")},
         "Map": {"type": "refine_homogeneous"},
         "pick": {"type": ["blob_picker"]},
+        "blobs": {"type": "blob_picker", "exposures": "ctff", "min_diameter": 100, "max_diameter": "wide"},
     }
     with pytest.raises(InputError) as caught:
         Graph({"seed": "one", "job": 1, "jobs": wrong}, CATALOGUE)
     said = str(caught.value).split("\n")
     places = ["'job' is not", "seed:", "jobs.micrographs.pixel_sise:", "jobs.micrographs.pixel_size:"]
-    places += ["jobs.ctf.max_resolution:", "jobs.Map:", "jobs.pick.type:"]
+    places += [
+        "jobs.ctf.max_resolution:",
+        "jobs.Map:",
+        "jobs.pick.type:",
+        "jobs.blobs.max_diameter:",
+        "jobs.blobs.exposures: there is no job 'ctff'",
+    ]
     assert [line.removeprefix("config: ").startswith(place) for line, place in zip(said, places, strict=True)] == [True] * len(places)
 
 

@@ -23,7 +23,7 @@ MOST_FAULTS = 20
 
 
 def check_session(config: dict[str, Any], catalogue: Catalogue) -> None:
-    """Raise InputError when the config is no session: one line, with place and hint, for each fault of its keys, types and parameters."""
+    """Raise InputError when the config is no session: one line, with place and hint, for each fault of its keys, types, parameters and names of jobs."""
     _check_size(config)
     faults = list(_faults(config, catalogue))
     if len(faults) > MOST_FAULTS:
@@ -61,11 +61,12 @@ def _faults(config: dict[str, Any], catalogue: Catalogue) -> Iterator[str]:
         return
     if len(jobs) > MOST_JOBS:
         yield f"config: has {len(jobs)} jobs, more than the {MOST_JOBS} allowed; divide it into sessions"
+    names = [str(name) for name in jobs]
     for name, settings in jobs.items():
-        yield from _job_faults(str(name), settings, catalogue)
+        yield from _job_faults(str(name), settings, names, catalogue)
 
 
-def _job_faults(name: str, settings: Any, catalogue: Catalogue) -> Iterator[str]:
+def _job_faults(name: str, settings: Any, jobs: list[str], catalogue: Catalogue) -> Iterator[str]:
     where = f"config: jobs.{brief(name)}"
     if not JOB_NAME.fullmatch(name):
         yield f"{where}: a job's name is a small letter followed by small letters, digits and _"
@@ -76,6 +77,7 @@ def _job_faults(name: str, settings: Any, catalogue: Catalogue) -> Iterator[str]
         yield f"{where}.type: there is no job type '{brief(kind)}'{hint_at(kind, catalogue.types)}"
     else:
         yield from _setting_faults(where, settings, catalogue.types[settings["type"]])
+        yield from _reference_faults(where, settings, jobs, catalogue.types[settings["type"]])
 
 
 def _setting_faults(where: str, settings: dict[str, Any], job_type: JobType) -> Iterator[str]:
@@ -89,6 +91,16 @@ def _setting_faults(where: str, settings: dict[str, Any], job_type: JobType) -> 
     errors = list(Draft202012Validator(job_type.schema).iter_errors(given))
     if errors and not unusable:
         yield f"{where}{_sentence(best_match(errors))}"
+
+
+def _reference_faults(where: str, settings: dict[str, Any], jobs: list[str], job_type: JobType) -> Iterator[str]:
+    """Slots that name a job that is not there."""
+    for slot in job_type.slots:
+        given = settings.get(slot)
+        for text in given if isinstance(given, list) else [given]:
+            source = text.partition(".")[0] if isinstance(text, str) and not _unusable(text) else None
+            if source is not None and source not in jobs:
+                yield f"{where}.{slot}: there is no job '{brief(source)}'; the jobs are {brief(', '.join(jobs))}"
 
 
 def _unusable(value: Any) -> str | None:

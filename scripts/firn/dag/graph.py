@@ -119,8 +119,6 @@ class Graph:
     def _resolve(self, job: str, slot: str, text: str, kind: str) -> Reference:
         where = f"config: jobs.{job}.{slot}"
         source, _, output = text.partition(".")
-        if source not in self.jobs:
-            raise InputError(f"{where}: there is no job '{brief(source)}'; the jobs are {brief(', '.join(self.jobs))}")
         declared = self.type_of(source).declared
         offers, groups, best = declared["offers"], declared["groups"], declared["best_group"]
         if output in ("", kind) and kind in offers:

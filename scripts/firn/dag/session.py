@@ -10,10 +10,10 @@ from firn.errors import InputError
 
 
 def load_session(config: dict[str, Any], schema_path: str) -> Graph:
-    """The graph of a session; a fault in the config ends the process with its one line and exit code 1."""
+    """The graph of a session; a fault in the config ends the process with its lines and the exit code os.EX_CONFIG."""
     try:
         return Graph(config, Catalogue(schema_path))
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(os.EX_CONFIG)

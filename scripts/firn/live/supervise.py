@@ -48,6 +48,8 @@ def supervise(snakemake: Sequence[str], folder: Path) -> int:
             _wait_for_storage(folder)
             started = time.monotonic()
             code = _run([*snakemake, *spare_cores(snakemake), *queue_names(snakemake, folder), "--directory", str(folder), "live"], folder)
+            if code == os.EX_CONFIG:
+                return code
             quick = quick + 1 if code > 0 and time.monotonic() - started < SHORTEST_S and not _storage_fault(folder) else 0
             if quick >= QUICK_ENDS:
                 return code
