@@ -61,6 +61,15 @@ def test_species_and_junk_are_told_apart(tmp_path, monkeypatch):
     assert Path("results/sorted/map.mrc").exists()
 
 
+def test_no_class_has_detail_that_came_from_noise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mixture(tmp_path, count=120, snr=0.0, kinds=2, junk=0)
+    sort(["start/class_1", "start/class_2"], iterations=3, final_passes=1)
+    for number in (1, 2):
+        first, second = (torch.tensor(read_volume(f"results/sorted/class_{number}/half{half}.mrc")[0]) for half in (1, 2))
+        assert float(fsc(first, second)[round(BOX * PIXEL / QUICK["initial_lowpass"]) + 2 :].mean()) < 0.1
+
+
 def test_a_run_killed_in_an_iteration_ends_with_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_mixture(tmp_path, count=60, snr=1.0, kinds=2, junk=0)

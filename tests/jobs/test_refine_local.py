@@ -75,6 +75,15 @@ def test_a_domain_turned_against_the_rest_comes_back(tmp_path, monkeypatch):
     assert float(fsc(volume * mask, still * mask)[3:12].mean()) > 0.9
 
 
+def test_no_detail_is_refined_from_noise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_domain_session(tmp_path, count=120, snr=0.0, degrees=9.0)
+    refine(initial_lowpass=30.0, iterations=3)
+    mask = torch.tensor(read_volume("mask/mask.mrc")[0])
+    first, second = (torch.tensor(read_volume(f"results/map/half{half}.mrc")[0]) * mask for half in (1, 2))
+    assert float(fsc(first, second)[round(BOX * PIXEL / 30.0) + 2 :].mean()) < 0.1
+
+
 def test_the_fulcrum_stays_where_it_is_whatever_the_pose():
     generator = torch.Generator().manual_seed(0)
     rotations, shifts = random_rotations(20, generator), torch.randn(20, 2, generator=generator)
