@@ -121,7 +121,7 @@ rule relion_class2d:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=16000,
     params:
         settings=settings,

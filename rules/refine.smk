@@ -378,7 +378,7 @@ rule relion_class3d:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=16000,
     params:
         settings=settings,
@@ -410,7 +410,7 @@ rule relion_refine3d:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=16000,
     params:
         settings=settings,

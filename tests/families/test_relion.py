@@ -30,13 +30,21 @@ def test_independent_halves_have_two_workers_unless_told_and_never_an_odd_number
             worker_count(params(workers=workers), halves=True)
 
 
-def test_every_worker_has_the_leased_device_and_its_share_of_the_threads() -> None:
-    given = dict(option for option in resources(params(), 4, torch.device("cuda:3"), 16) if len(option) == 2)
-    assert given == {"--j": "4", "--pool": "3", "--gpu": "3:3:3:3"}
-    alone = [option[0] for option in resources(params(threads_per_worker=5), 1, torch.device("cpu"), 16)]
+@pytest.mark.parametrize(("devices", "halves", "workers"), [(1, False, 1), (3, False, 3), (3, True, 4), (4, True, 4)])
+def test_every_device_has_a_worker(devices: int, halves: bool, workers: int) -> None:
+    assert worker_count(params(devices=devices), halves) == workers
+
+
+def test_every_worker_has_a_leased_device_in_turn_and_its_share_of_the_threads() -> None:
+    gpus = [torch.device("cuda", number) for number in (3, 5)]
+    given = dict(option for option in resources(params(), 4, gpus, 16) if len(option) == 2)
+    assert given == {"--j": "4", "--pool": "3", "--gpu": "3:5:3:5"}
+    assert ["--gpu", "3:3"] in resources(params(), 2, gpus[:1], 16)
+    cpu = [torch.device("cpu")]
+    alone = [option[0] for option in resources(params(threads_per_worker=5), 1, cpu, 16)]
     assert alone == ["--j", "--pool", "--dont_combine_weights_via_disc"]
-    assert ["--j", "5"] in resources(params(threads_per_worker=5), 1, torch.device("cpu"), 16)
-    assert ["--j", "1"] in resources(params(), 4, torch.device("cpu"), 2)
+    assert ["--j", "5"] in resources(params(threads_per_worker=5), 1, cpu, 16)
+    assert ["--j", "1"] in resources(params(), 4, cpu, 2)
 
 
 def test_the_users_arguments_take_the_place_of_ours() -> None:

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from firn.errors import InputError, brief
 from firn.families.outside import find_program, record_program, run_program
+from firn.families.refinement import MOST_DEVICES
 from firn.formats.particles import common_box, read_particles
 from firn.formats.poses import with_halves
 from firn.formats.relion_project import half_precision
@@ -50,6 +51,7 @@ class RelionSearchParams(RelionParams):
     """Parameters of all that searches the poses of particles with `relion_refine`, with the defaults of RELION's own window."""
 
     lane: ClassVar[Lane] = "reconstruct"
+    ranked: ClassVar[bool] = False
     particles: str = slot("particles")
     """Particles to align."""
     particle_diameter: float = Field(gt=0)
@@ -62,8 +64,11 @@ class RelionSearchParams(RelionParams):
     """px. Step of the search for centres, halved by RELION's oversampling."""
     pad: int = Field(2, ge=1, le=4)
     """Factor by which references are padded; 1 needs an eighth of the memory."""
+    devices: int = Field(1, ge=1, le=MOST_DEVICES)
+    """GPUs of one machine that the workers share."""
     workers: int | None = Field(None, ge=1)
-    """Processes that work; MPI starts one more, which deals out the work. None = two for independent halves, else one, without MPI."""
+    """Processes that work; MPI starts one more, which deals out the work. None = one for each device, without MPI for one alone, and an even
+    number for independent halves."""
     threads_per_worker: int | None = Field(None, ge=1)
     """Threads of each worker; none = those of the job, shared out evenly."""
     pool: int = Field(3, ge=1, lt=10)
@@ -91,7 +96,7 @@ def read_inputs(job: Job[P]) -> tuple[pd.DataFrame, int, float]:
 
 def worker_count(params: RelionSearchParams, halves: bool) -> int:
     """Processes that work; raises InputError when independent halves cannot share them evenly."""
-    workers = params.workers or (2 if halves else 1)
+    workers = params.workers or (params.devices + params.devices % 2 if halves else params.devices)
     if halves and workers % 2:
         raise InputError(f"workers: {workers} cannot be shared evenly by two independent halves; give an even number")
     return workers
@@ -102,12 +107,12 @@ def rank_count(workers: int, halves: bool) -> int:
     return 1 if workers == 1 and not halves else workers + 1
 
 
-def resources(params: RelionSearchParams, workers: int, device: torch.device, threads: int) -> list[list[str]]:
-    """Arguments for threads, and for a GPU of each worker: one list of devices per worker, colons between."""
+def resources(params: RelionSearchParams, workers: int, devices: Sequence[torch.device], threads: int) -> list[list[str]]:
+    """Arguments for threads, and for a GPU of each worker in turn: one list of devices per worker, colons between."""
     each = params.threads_per_worker or max(1, threads // workers)
     shared = [["--j", str(each)], ["--pool", str(params.pool)], ["--dont_combine_weights_via_disc"]]
-    gpus = [["--gpu", ":".join([str(device.index or 0)] * workers)]] if device.type == "cuda" else []
-    return [*shared, *gpus]
+    numbers = [str(devices[worker % len(devices)].index or 0) for worker in range(workers)]
+    return [*shared, ["--gpu", ":".join(numbers)]] if devices[0].type == "cuda" else shared
 
 
 def search_options(params: RelionSearchParams, seed: int) -> list[list[str]]:
@@ -143,7 +148,7 @@ def run_relion(
     else:
         job.progress.note(continued_after=reached)
         start = [["--continue", str(read_iteration(root, reached).optimiser)]]
-    command = [*start, ["--o", str(root)], *resources(job.params, workers, job.device, job.threads)]
+    command = [*start, ["--o", str(root)], *resources(job.params, workers, job.devices, job.threads)]
     arguments = [program, *merged(command, job.params.arguments)]
     record_program(job.folder / "relion.json", program, [arguments], ranks=str(ranks))
     if reached is None or reached != last:

@@ -97,7 +97,7 @@ def open_job(
     with cached_reading(params_class, inputs, partial(warn_into, warnings)):
         devices = lease_devices(lane or params_class.lane, count)
         task = Task(params_class.__module__, settings, _paths(inputs), str(home), name, batch, torch.get_num_threads())
-        with joined_ranks(task, devices) as ranks:
+        with joined_ranks(task, devices if params_class.ranked else devices[:1]) as ranks:
             job = Job(
                 name=name,
                 params=params,
@@ -106,6 +106,7 @@ def open_job(
                 home=home,
                 seed=int(settings.get("seed", 0)),
                 device=devices[0],
+                devices=tuple(devices),
                 warnings=warnings,
                 progress=Progress(log.with_suffix(".jsonl"), name if batch is None else f"{name}/{batch}"),
                 ranks=ranks,

@@ -23,7 +23,10 @@ Item = TypeVar("Item")
 
 @dataclass
 class Job(Generic[P]):
-    """One run of a job type. `folder` is where outputs are written; `home` is where they will lie, relative to the run folder."""
+    """One run of a job type. `folder` is where outputs are written; `home` is where they will lie, relative to the run folder.
+
+    devices: all that the job has leased, of which `device` is the first.
+    """
 
     name: str
     params: P
@@ -35,6 +38,7 @@ class Job(Generic[P]):
     progress: Progress
     checkpoint: Checkpoint
     ranks: Ranks = ALONE
+    devices: tuple[torch.device, ...] = ()
     batch: str | None = None
     threads: int = 1
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -29,6 +29,8 @@ class JobParams(BaseModel):
     """One job per batch of exposures, gathered afterwards."""
     reads_images: ClassVar[bool] = True
     """Whether the images of particles are read, or their table alone."""
+    ranked: ClassVar[bool] = True
+    """Whether each device but the first gets a process that runs the job too; not where another program takes them all."""
     gpu_gb: ClassVar[int | None] = 0
     """GB of GPU memory that a job should have at least; None = as much as movies of its camera need."""
     revision: ClassVar[int] = 1
