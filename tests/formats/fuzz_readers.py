@@ -4,6 +4,7 @@ import bz2
 import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mrcfile
@@ -43,6 +44,8 @@ from firn.live.control import read_control
 from firn.runtime.leases import devices_of
 from firn.simulate.write_eer import write_eer_movie
 from formats.fuzz_damage import Step, damaged
+from formats.fuzz_relion import READS as RELION
+from formats.fuzz_relion import write_beside
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = np.random.default_rng(1).poisson(2.0, (3, 20, 32)).astype(np.uint8)
@@ -323,6 +326,7 @@ READERS = (
     ),
     Reader(".csg", "a.csg", _write_csg, (read_csg, lambda path: read_foreign(path, None, {}, False)), text=True),
     *(Reader(f"picks {Path(name).suffix}", name, _text(content), (read_foreign_picks,), text=True) for name, content in PICKS.items()),
+    *(Reader(f"RELION {name}", name, partial(write_beside, content=text), (read,), text=True) for name, (text, read) in RELION.items()),
     Reader("mdoc", "a.mdoc", _text(MDOC), (read_sidecar,), text=True),
     Reader("EPU XML", "a.xml", _text(EPU), (read_sidecar,), text=True),
     Reader("defects, rows", "a.txt", _text("1 2 3 4\n5 6\n# comment\n7,8,1,1\n"), (lambda path: read_defects(path, SHAPE),), text=True),

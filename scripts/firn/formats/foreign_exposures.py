@@ -11,6 +11,7 @@ import pandas as pd
 
 from firn.errors import ExposureError, InputError
 from firn.formats import ids
+from firn.formats.compressed import no_damage
 from firn.formats.discovery import batch_names, check_headers
 from firn.formats.exposures import IDENTITY, picks_table
 from firn.formats.foreign_particles import with_old_pixel_size
@@ -46,6 +47,11 @@ def read_foreign_exposures(path: str | os.PathLike, project: Path, batch_size: i
 
 def with_paths_in_run(table: pd.DataFrame, project: Path) -> pd.DataFrame:
     """The table with the files that its columns name as the run folder knows them, apart from `image`; marks of a format, as in `x.ctf:mrc`, stay."""
+    with no_damage(project, "the folder of files that its tables name"):
+        return table.assign(**_paths_in_run(table, project))
+
+
+def _paths_in_run(table: pd.DataFrame, project: Path) -> dict[str, pd.Series]:
     changed = {}
     for column in (name for name in FILES if name in table.columns):
         names = table[column].astype(str)
@@ -55,7 +61,7 @@ def with_paths_in_run(table: pd.DataFrame, project: Path) -> pd.DataFrame:
         sections, stacks = split_image_names(table[column])
         places = {stack: path_in_run(project / stack) for stack in pd.unique(stacks)}
         changed[column] = pd.Series(join_image_names(sections, [places[stack] for stack in stacks]), index=table.index)
-    return table.assign(**changed)
+    return changed
 
 
 def read_foreign_picks_of(files: Mapping[str, Path], exposures: pd.DataFrame) -> list[pd.DataFrame]:

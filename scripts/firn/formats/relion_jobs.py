@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from firn.errors import InputError, brief
+from firn.formats.compressed import no_damage
 from firn.formats.star import read_star
 from firn.formats.tables import join_image_names, read_table, split_image_names
 
@@ -69,7 +70,8 @@ def newest_jobs(project: Path) -> dict[str, str]:
     """
     if not (project / PIPELINE).is_file():
         raise InputError(f"{project}: has no {PIPELINE}, so it is no RELION project; name the jobs or files to bring in")
-    names = [name for name in _finished(project) if (project / name).is_dir()]
+    with no_damage(project / PIPELINE, "RELION's list of jobs"):
+        names = [name for name in _finished(project) if (project / name).is_dir()]
     newest = {kind: next((name for name in names if _best_file(project / name, kind)), None) for kind in FILES}
     if not any(newest.values()):
         raise InputError(f"{project}: none of its {len(names)} finished jobs has anything that can be brought in")
@@ -102,7 +104,8 @@ def find_maps(project: Path, name: str) -> Maps:
     if path.suffix == ".star":
         return Maps({project / image: share for image, share in _model_classes(path).items()})
     if path.name == "postprocess.mrc" and path.with_suffix(".star").is_file():
-        return _postprocessed(project, path)
+        with no_damage(path.with_suffix(".star"), "a postprocessing"):
+            return _postprocessed(project, path)
     halves = _halves(path)
     mask = _latest(path.parent, FILES["mask"])
     if "half1" in path.name and halves:
@@ -128,12 +131,14 @@ def coordinate_files(project: Path, path: Path) -> dict[str, Path]:
     path: RELION 4's table of them, or the file of RELION 3 whose name tells their ending. Raises InputError when it is neither.
     """
     if path.name.startswith("coords_suffix_"):
-        return _existing(_by_suffix(project, path))
+        with no_damage(path, "RELION's name of the micrographs that were picked in"):
+            return _existing(_by_suffix(project, path))
     table = read_star(path).get("coordinate_files")
     if table is None or not {"rlnMicrographName", "rlnMicrographCoordinates"} <= set(table.columns):
         raise InputError(f"{path}: has no block data_coordinate_files with _rlnMicrographName and _rlnMicrographCoordinates")
     pairs = zip(table["rlnMicrographName"].astype(str), table["rlnMicrographCoordinates"].astype(str), strict=True)
-    return _existing({name: project / file for name, file in pairs})
+    with no_damage(path, "a table of files of coordinates"):
+        return _existing({name: project / file for name, file in pairs})
 
 
 def _existing(files: Mapping[str, Path]) -> dict[str, Path]:
@@ -144,8 +149,9 @@ def _by_suffix(project: Path, path: Path) -> dict[str, Path]:
     """As RELION 3 names them: the micrograph's path behind the job that it names, without ending, and the suffix."""
     suffix = path.name.removeprefix("coords_suffix")
     sources = path.read_text(encoding="utf-8").split()
-    if not sources:
-        raise InputError(f"{path}: does not name the micrographs that were picked in")
+    if not sources or not (project / sources[0]).is_file():
+        named = f"names '{brief(sources[0])}', which is not there" if sources else "does not name them"
+        raise InputError(f"{path}: should name the micrographs that were picked in, but {named}")
     tables = [table for table in read_star(project / sources[0]).values() if "rlnMicrographName" in table.columns]
     if not tables:
         raise InputError(f"{project / sources[0]}: has no column _rlnMicrographName, but {path} names it")
@@ -213,7 +219,8 @@ def _model_classes(path: Path) -> dict[str, float]:
     table = read_star(path).get("model_classes", pd.DataFrame())
     if not {"rlnReferenceImage", "rlnClassDistribution"} <= set(table.columns):
         raise InputError(f"{path}: has no block data_model_classes with _rlnReferenceImage and _rlnClassDistribution")
-    return dict(zip(table["rlnReferenceImage"].astype(str), table["rlnClassDistribution"].astype(float), strict=True))
+    with no_damage(path, "the classes of a model"):
+        return dict(zip(table["rlnReferenceImage"].astype(str), table["rlnClassDistribution"].astype(float), strict=True))
 
 
 def _postprocessed(project: Path, path: Path) -> Maps:
