@@ -10,7 +10,16 @@ from firn.report.session import Session
 
 IMPORTS = ("import_movies", "import_micrographs")
 PICKING = {
-    "picks": ("blob_picker", "template_picker", "topaz_picker", "gautomatch", "cryolo_picker", "inspect_picks", "import_picks", "preprocess"),
+    "picks": (
+        "blob_picker",
+        "template_picker",
+        "topaz_picker",
+        "gautomatch",
+        "cryolo_picker",
+        "inspect_picks",
+        "import_picks",
+        "preprocess",
+    ),
     "particles": ("extract_particles", "preprocess"),
 }
 
