@@ -21,7 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
 FIELD = 192.0
 """Å. Side of every box."""
 PER_MICROGRAPH, MICROGRAPH_PX = 250, 2048
@@ -84,7 +85,7 @@ def run_point(options: argparse.Namespace, job: str, count: int, box: int) -> di
     command = [sys.executable, str(Path(__file__).resolve()), "--point", job, str(count), str(box), "--out", str(options.out)]
     for name in ("distinct", "iterations", "classes"):
         command += [f"--{name}", str(getattr(options, name))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     folder = options.out / f"box_{box}"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{job}_{count}.log"
