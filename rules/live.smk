@@ -20,11 +20,13 @@ wildcard_constraints:
     k=r"[0-9]+",
     n=r"[0-9]+",
     trial=r"[0-9]+",
+    made=r"[0-9]+",
     round=r"[0-9]+",
 
 
 localrules:
     live,
+    live_report,
     tick,
 
 
@@ -134,6 +136,24 @@ rule picker_test:
         mem_mb=4000,
     script:
         "../scripts/picker_test.py"
+
+
+rule live_report:
+    """Write the report of the session as it is after so many rounds."""
+    output:
+        json="live/reports/{made}.json",
+    log:
+        "logs/live/report_{made}.log",
+    conda:
+        "../envs/firn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        session=config,
+        schema=f"{workflow.basedir}/config/schema.json",
+    script:
+        "../scripts/live_report.py"
 
 
 rule stream_round:

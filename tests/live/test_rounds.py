@@ -43,7 +43,12 @@ def decide(**changes: Any) -> None:
 def turn() -> list[str]:
     """Run a tick, and say what Snakemake would be asked for, without the next tick."""
     tick.run_tick(PLAN, Path(live_targets(PLAN, JOBS)[-1]), [STREAM])
-    return [target for target in live_targets(PLAN, JOBS) if "/ticks/" not in target]
+    return [target for target in live_targets(PLAN, JOBS) if not {"ticks", "reports"} & set(Path(target).parts)]
+
+
+def report() -> list[str]:
+    """Reports that Snakemake is asked for."""
+    return [target for target in live_targets(PLAN, JOBS) if "/reports/" in target]
 
 
 def preprocess(batch: str, motion: float = 10.0) -> None:
@@ -107,6 +112,24 @@ def test_rounds_follow_each_other_and_leave_the_targets_when_done(run_folder: Pa
     ]
     told = json.loads(layout.SESSION.read_text())["rounds"]
     assert (told["class2d"]["state"], told["class2d"]["last"]["particles"]) == ("open", 60)
+
+
+def test_a_report_follows_rounds_never_two_at_once(run_folder: Path) -> None:
+    collect("a", "b")
+    assert report() == []
+    make("live/rounds/class2d/0001/1.json")
+    turn()
+    assert report() == ["live/reports/1.json"]
+    make("live/rounds/keep/0001/1.json")
+    assert collect("c", "d") == ["live/rounds/class2d/0002/1.json"]
+    assert report() == ["live/reports/1.json"]
+    layout.report_file(1).parent.mkdir()
+    layout.report_file(1).write_text("{}")
+    make("live/rounds/class2d/0002/1.json")
+    turn()
+    assert report() == ["live/reports/3.json"]
+    record_failure(report()[0])
+    assert report() == []
 
 
 def test_a_threshold_changes_the_next_round_and_no_batch(run_folder: Path) -> None:

@@ -84,4 +84,5 @@ def test_a_killed_round_is_done_again_and_nothing_is_lost(tmp_path: Path, monkey
     expected = read_table("results/pre/batches/0001/particles.star", "particles")
     assert list(found["particle_id"]) == list(expected.loc[expected["exposure_id"] != exposure_id("raw/b.tif"), "particle_id"])
     assert json.loads(Path("results/keep/rounds/0001/job.json").read_text())["metrics"]["particles_kept"]["value"] > 0
+    assert "class2d" in Path("live/report/report.html").read_text()
     assert not [path for path in Path("results").rglob(".*") if path.name.startswith(".0001")]

@@ -105,6 +105,21 @@ def failed_trial_file(number: int) -> Path:
     return LIVE / "failures" / "tests" / f"{number}.json"
 
 
+def report_file(number: int) -> Path:
+    """Left by the report of a session after so many rounds."""
+    return LIVE / "reports" / f"{number}.json"
+
+
+def failed_report_file(number: int) -> Path:
+    """Left when the report of a session died."""
+    return LIVE / "failures" / "reports" / f"{number}.json"
+
+
+def report_at_work(number: int) -> bool:
+    """Whether this report was asked for and has neither come nor died."""
+    return number > 0 and not report_file(number).exists() and not failed_report_file(number).exists()
+
+
 def try_log(root: str, batch: str, number: int) -> Path:
     """Log of a try of a batch."""
     return Path("logs/live") / root / f"{batch}_{number}.log"

@@ -137,6 +137,7 @@ class Session:
                 "batches": self.opened,
                 "rounds": open_rounds(self.rounds),
                 "trials": self.memory.get("trials", []),
+                "report": self.memory.get("report", 0),
             },
         )
 

@@ -16,6 +16,7 @@ from firn.runtime.atomic import write_json
 RESULT = re.compile(r"results/([a-z][a-z0-9_]*)/batches/([0-9]+)/job\.json")
 ROUND = re.compile(r"live/rounds/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
 TRIAL = re.compile(r"live/tests/([0-9]+)/result\.json")
+REPORT = re.compile(r"live/reports/([0-9]+)\.json")
 TRY = re.compile(r"live/tries/([a-z][a-z0-9_]*)/([0-9]+)/([0-9]+)\.json")
 AGAIN_S = 2.0
 STARTED = time.time()
@@ -45,6 +46,8 @@ def live_targets(plan: Mapping[str, Mapping[str, Any]], streams: Collection[str]
     for job, names in opened.get("rounds", {}).items():
         targets += [str(layout.round_try_file(job, name, number)) for name, number in names.items() if job in streams]
     targets += [str(layout.trial_folder(number) / "result.json") for number in opened.get("trials", [])]
+    if layout.report_at_work(opened.get("report", 0)):
+        targets.append(str(layout.report_file(opened["report"])))
     return [*targets, next_token()]
 
 
@@ -76,7 +79,7 @@ def insist(output: str) -> None:
 
 def record_failure(output: str) -> None:
     """Leave a file for the batch, or the try of a batch or a round, whose output is not made."""
-    result, attempt, of_round, trial = (pattern.fullmatch(output) for pattern in (RESULT, TRY, ROUND, TRIAL))
+    result, attempt, of_round, trial, report = (pattern.fullmatch(output) for pattern in (RESULT, TRY, ROUND, TRIAL, REPORT))
     if result:
         write_json(layout.failed_job_file(result[1], result[2]), {"time": time.time()})
     elif attempt:
@@ -85,6 +88,8 @@ def record_failure(output: str) -> None:
         write_json(layout.failed_round_file(of_round[1], of_round[2], int(of_round[3])), {"time": time.time()})
     elif trial:
         write_json(layout.failed_trial_file(int(trial[1])), {"time": time.time()})
+    elif report:
+        write_json(layout.failed_report_file(int(report[1])), {"time": time.time()})
 
 
 def _missing(jobs: Mapping[str, list[str]], batch: str) -> list[str]:

@@ -21,6 +21,7 @@ from firn.live.exposures import Row, append_exposures, write_decisions, write_ex
 from firn.live.ledger import Ledger
 from firn.live.planning import is_collected, tend_rounds
 from firn.live.repicking import check_choices, tend_pickers, wants_restart
+from firn.live.reports import tend_report
 from firn.live.rounds import latest_rounds, open_rounds
 from firn.live.session import TELL_S, Session
 from firn.live.stirring import folders_of, rest, times_of
@@ -94,7 +95,7 @@ def _turn(session: Session) -> str | None:
         _look(session, ledger, session.plan[root], now)
     looked += time.process_time()
     tried, cut = _plan_tries(session, now), _cut(session, now)
-    if any([tried, _pick_again(session, now), tend_trials(session, now), tend_rounds(session, now)]):
+    if any([tried, _pick_again(session, now), tend_trials(session, now), tend_rounds(session, now), tend_report(session)]):
         session.told, cut = 0.0, True
     if cut:
         return ""  # at once, since a job waits for it; what is done meanwhile is taken up by the next tick
