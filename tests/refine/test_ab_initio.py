@@ -6,14 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from firn.kernels.fourier import fast_size, irfft3, resize_volumes, rfft3
+from firn.kernels.fourier import fast_size, irfft3, resize_volumes, rfft3, shift_phases
 from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.rotation import rotation_distance
 from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.symmetry import symmetrize_volume, symmetry_matrices
-from firn.refine.ab_initio import AbInitio, Settings, State
+from firn.refine.ab_initio import FEWEST_FOLDS, AbInitio, Batch, Settings, State, in_order
 from firn.refine.ab_initio_course import (
     Course,
+    chosen_classes,
+    class_logs,
     final_schedule,
     gathered,
     joint_evidence,
@@ -292,3 +294,83 @@ def test_a_gathered_state_takes_each_class_from_its_start():
     assert [float(volume.mean()) for volume in state.volumes] == [3.0, 0.0]
     assert torch.equal(state.noise, torch.full((3,), 0.5))
     assert state.fitted
+
+
+def noise_engine(count: int, classes: int) -> AbInitio:
+    """Particles that are noise alone, to be sorted into classes."""
+    generator = torch.Generator().manual_seed(7)
+    observations, noise, geometry, *_ = observed(count, 0.1, 5)
+    spectra = torch.complex(*(torch.randn(observations.ctf.shape, generator=generator) for _ in range(2)))
+    empty = Observations(spectra * (noise[geometry.disc.shells] / 2).sqrt(), observations.ctf)
+    settings = Settings(diameter=DIAMETER, max_resolution=20.0, classes=classes, rest_class=False)
+    return AbInitio(empty, noise, geometry, settings, torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("count", "particles", "folds"), [(100, 90, FEWEST_FOLDS), (103, 10, 11)])
+def test_folds_hold_each_particle_once(count, particles, folds):
+    engine = noise_engine(count, 2)
+    dealt = [engine.fold(number, particles) for number in range(folds)]
+    assert {fold for _, fold in dealt} == {folds}
+    assert sorted(torch.cat([engine.rows(fold) for fold in dealt]).tolist()) == list(range(count))
+    assert max(len(engine.rows(fold)) for fold in dealt) <= particles
+    assert engine.fold(folds, particles) == dealt[0]
+
+
+def test_what_parts_found_comes_back_in_the_order_of_the_particles():
+    observations, projections, grid, search, *_ = grid_search(1.0)
+    whole = rank_grid(observations, projections, grid, search)
+    rows = torch.randperm(24, generator=torch.Generator().manual_seed(1)).split(7)
+    parts = [(part, rank_grid(observations.pick(part), projections, grid, search)) for part in rows]
+    assert torch.allclose(in_order(parts).log_likelihood, whole.log_likelihood, rtol=1e-4)
+    assert torch.equal(in_order(parts).classes, whole.classes)
+
+
+def test_particles_are_drawn_back_to_the_class_they_were_dealt_to_only_where_they_are_part_of_its_volume():
+    """One molecule, its views dealt to two classes by chance: the volumes differ by the noise of their own particles alone."""
+    observations, noise, geometry, rotations, origins = observed(150, 0.2, 5)
+    disc, dealt = geometry.disc, torch.arange(150) % 2
+    settings = Settings(diameter=DIAMETER, max_resolution=20.0, classes=2, rest_class=False)
+    engine = AbInitio(observations, noise, geometry, settings, torch.Generator().manual_seed(1))
+    power = noise[disc.shells]
+    centred = observations.spectra * shift_phases(disc.points / geometry.n, origins / geometry.pixel_size)
+    slices = Slices(dealt, rotations, centred * observations.ctf / power, observations.ctf**2 / power)
+    state = State([torch.zeros(geometry.n, geometry.n, geometry.n)] * 2, noise, fitted=True)
+    for fold in (engine.fold(number, 150) for number in range(FEWEST_FOLDS)):
+        part = Slices(*(column[engine.rows(fold)] for column in slices))
+        state.recent.append((fold, [gather_slices(part, disc, k, geometry.n, engine.operators) for k in (0, 1)]))
+    whole, apart = engine.assign_apart(state, 20.0)
+    together = engine.assign(whole, torch.arange(150), 20.0)
+    assert (together.classes == dealt).float().mean() > 0.7
+    assert abs((apart.classes == dealt).float().mean() - 0.5) < 0.15
+
+
+def test_volumes_apart_from_a_fold_know_nothing_of_it():
+    engine = noise_engine(60, 2)
+    state = engine.fresh()
+    for number in range(FEWEST_FOLDS):
+        engine.iterate_apart(state, Batch(30.0, 12, 1.0, 0.0), number)
+    left_out = engine.fold(2, 12)
+    changed = state.copy()
+    changed.recent = [
+        (fold, [(50 * total, weight) if fold == left_out else (total, weight) for total, weight in sums]) for fold, sums in state.recent
+    ]
+    for apart, same in ((left_out, True), (engine.fold(1, 12), False)):
+        engine.renew(state, 30.0, apart, centred=False)
+        engine.renew(changed, 30.0, apart, centred=False)
+        assert torch.equal(state.volumes[0], changed.volumes[0]) == same
+
+
+def test_log_likelihoods_of_classes_join_to_that_of_the_particle():
+    observations, projections, grid, search, *_ = grid_search(1.0, classes=2)
+    found = rank_grid(observations, projections, grid, search)
+    logs = class_logs(found)
+    assert torch.allclose(logs.logsumexp(1) - math.log(2), found.log_likelihood, atol=1e-3)
+    assert torch.allclose(torch.softmax(logs, 1), found.class_posterior, atol=1e-3)
+
+
+def test_chosen_classes_keep_their_volumes_and_sums():
+    volumes = [torch.full((2, 2, 2), float(k)) for k in range(3)]
+    recent = [((0, 5), [(torch.full((2,), float(k)), torch.ones(2)) for k in range(3)])]
+    state = chosen_classes(State(volumes, torch.ones(3), [None] * 3, True, recent), [2, 0])
+    assert [float(volume.mean()) for volume in state.volumes] == [2.0, 0.0]
+    assert [float(total.mean()) for total, _ in state.recent[0][1]] == [2.0, 0.0]

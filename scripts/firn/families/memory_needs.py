@@ -124,6 +124,6 @@ def classification_3d_needs(count: int, radius: float, classes: int, work: int, 
 
 
 def initial_needs(count: int, points: int, classes: int, work: int) -> list[Part]:
-    """Spectra and CTFs on a disc, twice while they are joined, and the classes' maps at the working box."""
+    """Spectra and CTFs on a disc, twice while they are joined, and the classes' maps at the working box: several keep five folds, twice."""
     spectra = Part(f"{count:,} spectra of {points} points", 24.0 * count * points)
-    return [*common_parts(count), spectra, maps_part(work, 2 * classes), Part("batches", INITIAL)]
+    return [*common_parts(count), spectra, maps_part(work, (2 if classes == 1 else 12) * classes), Part("batches", INITIAL)]

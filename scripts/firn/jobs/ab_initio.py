@@ -40,7 +40,7 @@ class Params(JobParams):
     stage = "initial"
     lane = "reconstruct"
     gpu_gb = 8
-    revision = 3
+    revision = 4
     offers = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     particles: str = slot("particles")
@@ -56,13 +56,13 @@ class Params(JobParams):
     max_resolution: float = Field(12.0, gt=0)
     """Å. Finest detail used; coarser where the box is larger than 32 such lengths."""
     initial_iterations: int = Field(30, ge=1)
-    """Iterations of each start; one in ten, the last ones, sees a final_minibatch."""
+    """Iterations of each start; with one class, one in ten, the last ones, sees a final_minibatch."""
     final_iterations: int = Field(24, ge=1)
-    """Iterations of the best start with growing resolution, before the passes over all particles."""
+    """Iterations of the best start with growing resolution, before the passes over all particles; several classes first settle in as many."""
     initial_minibatch: int = Field(90, ge=10)
-    """Particles per iteration at first; for K classes (K + 1) / 2 times as many."""
+    """Particles per iteration at first; for K classes (K + 1) / 2 times as many, but at most a fifth of all."""
     final_minibatch: int = Field(300, ge=10)
-    """Particles per iteration at last; for K classes (K + 1) / 2 times as many."""
+    """Particles per iteration at last; for K classes (K + 1) / 2 times as many, but at most a fifth of all."""
     starts: int = Field(5, ge=1)
     """Random starts, compared at low resolution."""
     grown: int = Field(2, ge=1)

@@ -1,7 +1,10 @@
 """Ab-initio reconstruction: volumes from particles alone, by online EM. One iteration; how they follow each other: ab_initio_course.
 
-Orientations are always searched everywhere.
-Sources: Punjani et al., Nat. Methods 14, 290 (2017); online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
+Orientations are always searched everywhere. One class sees random batches, whose sums fade. Several classes see the particles fold by
+fold, each fold compared with volumes of recent folds other than itself: a volume of N particles holds a share of each one's noise in every
+slice, which over a disc of Fourier radius R draws a particle of sharp pose back to its class by about 2 pi R³ / (3 N) in log-likelihood.
+Sources: Punjani et al., Nat. Methods 14, 290 (2017); online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009); incremental EM, whose
+partial sums these are: Neal & Hinton, in Learning in Graphical Models (1998), 355.
 """
 
 import math
@@ -16,11 +19,15 @@ from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.initial_data import Geometry, Observations, shell_means, solvent_sphere
-from firn.refine.initial_model import Sums, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_model import Sums, added, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
 from firn.refine.initial_search import Found, Outcome, Search, project_grid, rank_grid, search_grid, search_near
 
 SHIFTS_PER_RESOLUTION = 3.5
 """Coarse shifts are this many to one length of the resolution."""
+FEWEST_FOLDS = 5
+"""Several classes: all particles are dealt into at least so many folds, and volumes are made of so many recent ones."""
+Fold = tuple[int, int]
+"""(number of this one, number of all)."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,23 @@ class Settings:
         """Volumes reconstructed."""
         return self.classes + int(self.rest_class and self.classes > 1)
 
+    @property
+    def apart(self) -> bool:
+        """Whether particles are kept apart from the volumes that they are compared with; else batches are drawn at random."""
+        return self.classes > 1
+
 
 @dataclass(frozen=True)
 class Batch:
-    """How one iteration is done."""
+    """How one iteration is done; share counts for one class alone, collected for several."""
 
     resolution: float
     particles: int
     share: float
     """Weight of this batch in the running sums."""
     class_mixing: float
+    collected: int = 1
+    """Folds to see before the volumes are renewed."""
 
 
 @dataclass
@@ -70,10 +84,12 @@ class State:
     sums: list[Sums | None] = field(default_factory=list)
     fitted: bool = False
     """Whether the volumes have the grey scale of the images."""
+    recent: list[tuple[Fold, list[Sums]]] = field(default_factory=list)
+    """With several classes, in place of running sums: the last few folds and what each gave to every class."""
 
     def copy(self) -> "State":
         """A state that goes its own way."""
-        return State(list(self.volumes), self.noise, list(self.sums), self.fitted)
+        return State(list(self.volumes), self.noise, list(self.sums), self.fitted, list(self.recent))
 
 
 class AbInitio:
@@ -89,6 +105,7 @@ class AbInitio:
         self.operators = symmetry_matrices(settings.group).float().to(device)
         self.finest_order = 2 if len(self.operators) < 8 else 3
         self._grids: dict[int, Tensor] = {}
+        self.dealt = self.draw(len(self)) if settings.apart else torch.arange(0)
         self.solvent = solvent_sphere(geometry.n, 0.55 * settings.diameter / geometry.pixel_size, device)
 
     def __len__(self) -> int:
@@ -131,6 +148,41 @@ class AbInitio:
         self._update_noise(state, outcome.residual / len(rows))
         return outcome.found
 
+    def fold(self, number: int, particles: int) -> Fold:
+        """One of the folds of at most so many particles that all are dealt into; they follow each other in turn."""
+        count = max(-(-len(self) // particles), FEWEST_FOLDS)
+        return number % count, count
+
+    def rows(self, fold: Fold) -> Tensor:
+        """The particles of a fold."""
+        return self.dealt[fold[0] :: fold[1]]
+
+    def iterate_apart(self, state: State, batch: Batch, number: int) -> Found:
+        """One expectation over a fold, against volumes of recent folds other than this; the state is updated."""
+        fold = self.fold(number, batch.particles)
+        rows = self.rows(fold)
+        state.recent = [kept for kept in state.recent if kept[0][1] == fold[1]]
+        if len(state.recent) >= batch.collected:
+            self.renew(state, batch.resolution, fold)
+        disc, outcome = self._expect(state, batch, rows)
+        new = [gather_slices(outcome.slices, disc, k, self.geometry.n, self.operators) for k in range(len(state.volumes))]
+        state.recent = [*[kept for kept in state.recent if kept[0] != fold][1 - FEWEST_FOLDS :], (fold, new)]
+        self._update_noise(state, outcome.residual / len(rows))
+        return outcome.found
+
+    def renew(self, state: State, resolution: float, apart: Fold | None = None, centred: bool = True) -> None:
+        """New volumes from the sums of recent folds, of one fold apart; volumes and sums are centred."""
+        n, radius, free = self.geometry.n, self.geometry.radius(resolution), free_axes(self.settings.group)
+        chosen = [sums for fold, sums in state.recent if fold != apart]
+        for number in range(len(state.volumes)):
+            volume = solve(added([sums[number] for sums in chosen]), n, radius, self.solvent, self.settings.non_negative)
+            move = centring_move(volume, free) if centred else (0, 0, 0)
+            if any(move):
+                state.recent = [(fold, _with(sums, number, moved(sums[number], n, move))) for fold, sums in state.recent]
+                chosen = [sums for fold, sums in state.recent if fold != apart]
+                volume = torch.roll(volume, move, dims=(0, 1, 2))
+            state.volumes[number] = volume
+
     def class_evidence(self, state: State, rows: Tensor, resolution: float) -> Tensor:
         """Log-likelihood `(b, k)` of some particles under each class of a state, all states with the same noise."""
         fair = State(state.volumes, self.floor, fitted=True)
@@ -149,6 +201,18 @@ class AbInitio:
     def assign(self, state: State, rows: Tensor, resolution: float) -> Found:
         """Class and pose of some particles under a state, which stays as it is."""
         return self._expect(state.copy(), Batch(resolution, len(rows), 1.0, 0.0), rows)[1].found
+
+    def assign_apart(self, state: State, resolution: float) -> tuple[State, Found]:
+        """The state with volumes of all recent folds, and class and pose of all particles, each under volumes without its own fold."""
+        found = []
+        for place in range(FEWEST_FOLDS):
+            fold, apart = (place, FEWEST_FOLDS), state.copy()
+            self.renew(apart, resolution, fold, centred=False)
+            rows = self.rows(fold)
+            found.append((rows, self.assign(apart, rows, resolution)))
+        state = state.copy()
+        self.renew(state, resolution, centred=False)
+        return state, in_order(found)
 
     def restart(self, volume: Tensor, noise: Tensor) -> State:
         """A state of one class that begins with a volume."""
@@ -210,3 +274,14 @@ class AbInitio:
         noise = state.noise.clone()
         noise[:known] = torch.maximum((noise[:known] + residual) / 2, self.floor[:known])
         state.noise = noise
+
+
+def _with(sums: list[Sums], number: int, new: Sums) -> list[Sums]:
+    """Sums of all classes, those of one replaced."""
+    return [*sums[:number], new, *sums[number + 1 :]]
+
+
+def in_order(found: list[tuple[Tensor, Found]]) -> Found:
+    """What was found for all particles, from (rows, found) of parts."""
+    order = torch.argsort(torch.cat([rows for rows, _ in found]))
+    return Found(*(torch.cat(column)[order] for column in zip(*(part for _, part in found), strict=True)))

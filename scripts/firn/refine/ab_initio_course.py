@@ -2,7 +2,8 @@
 
 Starts run a few cheap low-resolution batches each; those that explain a common set of particles best go on to growing batches and
 resolution; the best of these ends in full passes over all particles. Several classes are found beside one more, which takes what fits
-none of them, such as false picks, and is left out at the end: without it such particles take the place of a species. What is done is
+none of them, such as false picks, and is left out at the end: without it such particles take the place of a species; at the end each
+particle goes to a class by volumes that it is no part of. What is done is
 kept by name, so that a run that was cut short goes on from its last state. Source: Punjani et al., Nat. Methods 14, 290 (2017).
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firn.refine.ab_initio import AbInitio, Batch, Settings, State
+from firn.refine.ab_initio import FEWEST_FOLDS, AbInitio, Batch, Settings, State
 from firn.refine.initial_model import opposites
 from firn.refine.initial_search import Found
 from firn.refine.state import moved_to
@@ -62,8 +63,8 @@ class Course:
         else:
             self._restore(former)
 
-    def series(self, name: str, first: Callable[[], State], batches: list[Batch]) -> State:
-        """The state after some batches, from a first one."""
+    def series(self, name: str, first: Callable[[], State], batches: list[Batch], lasting: bool = True) -> State:
+        """The state after some batches, from a first one; lasting: with the sums of its last folds."""
         if name in self._done:
             return self._done[name]
         number, state = self._begin(name, first)
@@ -71,6 +72,9 @@ class Course:
             self._iterate(name, state, batches[iteration], iteration)
             if (iteration + 1) % KEPT_EVERY == 0 and iteration + 1 < len(batches):
                 self._keep_at(name, iteration + 1, state)
+        if state.recent:
+            self.engine.renew(state, batches[-1].resolution)
+        state.recent = state.recent if lasting else []
         self._done[name], self._under_way = state, None
         self._keep(self._state())
         return state
@@ -98,7 +102,10 @@ class Course:
         return self._evidence[name]
 
     def _iterate(self, name: str, state: State, batch: Batch, iteration: int) -> None:
-        found = self.engine.iterate(state, batch, self.engine.draw(batch.particles))
+        if self.engine.settings.apart:
+            found = self.engine.iterate_apart(state, batch, iteration)
+        else:
+            found = self.engine.iterate(state, batch, self.engine.draw(batch.particles))
         numbers = {"resolution": batch.resolution, "log_likelihood": float(found.log_likelihood.mean())}
         self.note({"step": name, "iteration": iteration + 1, **numbers})
 
@@ -138,7 +145,7 @@ def reconstruct_ab_initio(course: Course) -> Result:
     middle, finest = middle_resolution(settings), settings.max_resolution
     starts = []
     for number in range(1, settings.starts + 1):
-        starts.append(state := course.series(f"start {number}", engine.fresh, starting_schedule(settings)))
+        starts.append(state := course.series(f"start {number}", engine.fresh, starting_schedule(settings), lasting=False))
         course.snapshot(f"start {number}", state.volumes)
     logs = [engine.class_evidence(state, rows, middle) for state in starts]
     evidences = [joint_evidence(log) for log in logs]
@@ -150,16 +157,35 @@ def reconstruct_ab_initio(course: Course) -> Result:
         fine.append(course.evidence(f"growing {number}, measured", partial(engine.fine_evidence, state, rows, finest)))
     best = grown[max(range(len(grown)), key=fine.__getitem__)]
     course.snapshot("grown", best.volumes)
-    if settings.classes == 1:
-        best = _right_signs(course, best)
-    state, found = course.full_passes(best)
+    if settings.apart:
+        return _sorted_apart(course, best, evidences)
+    state, found = course.full_passes(_right_signs(course, best))
     course.snapshot("final", state.volumes)
-    if len(state.volumes) == settings.classes:
-        return Result(state.volumes, found, evidences, list(range(settings.classes)))
-    members = needed(engine.class_evidence(state, rows, middle), settings.classes)
-    state = State([state.volumes[number] for number in members], state.noise, fitted=True)
-    found = engine.assign(state, torch.arange(len(engine), device=engine.floor.device), finest)
+    return Result(state.volumes, found, evidences, list(range(settings.classes)))
+
+
+def _sorted_apart(course: Course, state: State, evidences: list[float]) -> Result:
+    """A pass over all particles, the classes that explain them best, and each particle under volumes that it is no part of."""
+    engine, count, finest = course.engine, course.engine.settings.classes, course.engine.settings.max_resolution
+    batch = Batch(finest, -(-len(engine) // FEWEST_FOLDS), 1.0, 0.0, FEWEST_FOLDS)
+    state = course.series("all particles", state.copy, [batch] * FEWEST_FOLDS)
+    course.snapshot("final", state.volumes)
+    members = list(range(count))
+    if len(state.volumes) > count:
+        members = needed(class_logs(engine.assign_apart(state, finest)[1]), count)
+    state, found = engine.assign_apart(chosen_classes(state, members), finest)
     return Result(state.volumes, found, evidences, members)
+
+
+def class_logs(found: Found) -> Tensor:
+    """Log-likelihoods `(b, k)` of particles under each class, from the joint one and the shares."""
+    return found.log_likelihood[:, None] + (found.class_posterior.clamp(min=1e-30) * found.class_posterior.shape[1]).log()
+
+
+def chosen_classes(state: State, members: list[int]) -> State:
+    """A state of some of the classes."""
+    recent = [(fold, [sums[number] for number in members]) for fold, sums in state.recent]
+    return State([state.volumes[number] for number in members], state.noise, [None] * len(members), True, recent)
 
 
 def joint_evidence(logs: Tensor) -> float:
@@ -237,14 +263,17 @@ def starting_schedule(settings: Settings) -> list[Batch]:
     for number in range(count):
         later = max(2 * number / count - 1, 0.0)
         resolution = _between(settings.initial_resolution, middle_resolution(settings), later)
-        particles = settings.initial_minibatch if number < count - count // LARGE_BATCHES else settings.final_minibatch
+        small = settings.apart or number < count - count // LARGE_BATCHES
+        particles = settings.initial_minibatch if small else settings.final_minibatch
         share = max(0.4, 1 / math.sqrt(number + 1))
         batches.append(Batch(resolution, particles, share, settings.class_similarity * (1 - later)))
     return batches
 
 
 def final_schedule(settings: Settings) -> list[Batch]:
-    """Resolution grows over two thirds of the iterations, batches over all."""
+    """Resolution grows over two thirds of the iterations, batches over all; several classes settle first, in as many iterations."""
+    if settings.apart:
+        return _settling_schedule(settings)
     count = settings.final_iterations
     batches = []
     for number in range(count):
@@ -253,6 +282,13 @@ def final_schedule(settings: Settings) -> list[Batch]:
         particles = round(settings.initial_minibatch + progress * (settings.final_minibatch - settings.initial_minibatch))
         batches.append(Batch(resolution, particles, 0.4, 0.0))
     return batches
+
+
+def _settling_schedule(settings: Settings) -> list[Batch]:
+    """Half of the iterations at the middle resolution, then growing resolution; all folds are of one size, so that they stay the same."""
+    count, middle = settings.final_iterations, middle_resolution(settings)
+    growing = [_between(middle, settings.max_resolution, 1.5 * number / max(count - 1, 1)) for number in range(count)]
+    return [Batch(resolution, settings.final_minibatch, 1.0, 0.0, FEWEST_FOLDS) for resolution in [middle] * count + growing]
 
 
 def _between(first: float, last: float, progress: float) -> float:

@@ -57,6 +57,13 @@ def blend(old: Sums | None, new: Sums, share: float) -> Sums:
     return total, weight
 
 
+def added(parts: list[Sums]) -> Sums:
+    """Sum of some sums; the largest frequency range."""
+    side = max(part[0].shape[0] for part in parts)
+    totals, weights = ([resize_spectrum3(part[which], side) for part in parts] for which in (0, 1))
+    return torch.stack(totals).sum(0), torch.stack(weights).sum(0)
+
+
 def solve(sums: Sums, n: int, radius: float, solvent: Float[Tensor, "n n n"], non_negative: bool) -> Float[Tensor, "n n n"]:
     """Volume from sums, its solvent at 0 and, with non_negative, nothing below."""
     prior = PRIOR_SHARE * shell_weights(sums[1], n).clamp(min=1e-20)
