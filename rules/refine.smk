@@ -282,7 +282,7 @@ rule refine_heterogeneous:
         "../envs/firn.yaml"
     threads: 16
     resources:
-        reconstruct_gpu=1,
+        reconstruct_gpu=devices,
         mem_mb=11000,
     params:
         settings=settings,

@@ -22,7 +22,7 @@ from firn.formats.mrc import read_mrc, write_stack, write_volume
 from firn.formats.particles import read_particles
 from firn.formats.tables import image_names, write_table
 from firn.formats.volumes import read_volume
-from firn.jobs import refine_homogeneous, refine_local
+from firn.jobs import refine_heterogeneous, refine_homogeneous, refine_local
 from firn.kernels.mask import soft_sphere
 from firn.kernels.rotation import euler_matrices, rotation_distance
 from firn.refine.homogeneous import Iteration, Refinement
@@ -125,6 +125,22 @@ def test_a_local_refinement_shares_its_particles_too(session):
     assert_alike(refine("one", 1, refine_local, inputs, **settings), refine("two", 2, refine_local, inputs, **settings))
 
 
+def test_a_heterogeneous_refinement_draws_and_parts_the_same_particles_with_two_ranks(session):
+    """Two copies of a map, which part by chance, and batches of two thirds of the particles."""
+    settings = {name: value for name, value in SETTINGS.items() if name in refine_heterogeneous.Params.model_fields}
+    settings |= {"volumes": ["start", "start"], "batch_per_class": 20, "iterations": 3, "final_passes": 1}
+    for devices in (1, 2):
+        home, inputs = Path(f"results/{devices}"), {"particles": ["keep"], "volumes": ["start", "start"]}
+        with open_job(refine_heterogeneous.Params, settings | {"devices": devices}, inputs, home, "sorted", threads=1) as job:
+            refine_heterogeneous.run(job)
+    one, other = (read_particles(f"results/{devices}/all_particles.star") for devices in (1, 2))
+    assert one["class_number"].nunique() == 2
+    assert float((one["class_number"] == other["class_number"]).mean()) > 0.95
+    assert float((one["class_probability"] - other["class_probability"]).abs().median()) < 0.01
+    for group in ("class_1", "class_2"):
+        assert distance(*(read_volume(f"results/{devices}/{group}/half1.mrc")[0] for devices in (2, 1))) < 0.02
+
+
 def test_images_of_one_half_set_never_reach_the_map_of_the_other(session):
     with open_job(refine_homogeneous.Params, SETTINGS | {"devices": 2}, INPUTS, Path("results/map"), "map", threads=1) as job:
         inputs = read_inputs(job)
@@ -133,10 +149,9 @@ def test_images_of_one_half_set_never_reach_the_map_of_the_other(session):
         beginning = copy.deepcopy(refinement.state())
         before = refinement.step(1, last=False).half_maps
         refinement.restore(beginning)
-        own = inputs.particles.own(torch.nonzero(inputs.particles.half == 2).squeeze(-1))
-        assert 0 < len(own) < len(inputs.table) / 2
-        images = inputs.particles.images[torch.searchsorted(inputs.particles.held, own)]
-        inputs.particles.images[torch.searchsorted(inputs.particles.held, own)] = images.flip(0) + torch.randn(images.shape)
+        second = inputs.particles.half[inputs.particles.held] == 2
+        assert 0 < int(second.sum()) < len(inputs.table) / 2
+        inputs.particles.images[second] = inputs.particles.images[second].flip(0)
         after = refinement.step(1, last=False).half_maps
     assert torch.equal(before[0], after[0])
     assert distance(after[1].numpy(), before[1].numpy()) > 0.05

@@ -58,14 +58,14 @@ class SearchParams(JobParams):
     """Estimate the noise of each exposure by itself; off = one noise for all particles."""
     iterations: int = Field(30, ge=2)
     """Largest number of iterations; fewer when nothing improves any more."""
+    devices: int = Field(1, ge=1, le=MOST_DEVICES)
+    """GPUs of one machine that share the particles; without a GPU, processes that share the CPU cores."""
 
 
 class RefinementParams(SearchParams):
     """Parameters of every refinement of one structure."""
 
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
-    devices: int = Field(1, ge=1, le=MOST_DEVICES)
-    """GPUs of one machine that share the particles; without a GPU, processes that share the CPU cores."""
     volume: str = slot("volume")
     """Map to start from; low-passed, so that only its coarse shape counts. Its hand is kept."""
     mask: str | None = slot("mask", optional=True)

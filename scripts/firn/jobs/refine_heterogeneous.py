@@ -61,7 +61,7 @@ def run(job: Job[Params]) -> None:
     box, files = min(side, job.params.box_px), _start_files(job)
     settings = search_settings(job, box, pixel_size * side / box)
     expect(job, refinement_needs(len(table), box, settings, 2 * len(files)))
-    particles = particles_of(table, pixel_size, job.params.group_noise, box)
+    particles = particles_of(table, pixel_size, job.params.group_noise, box, job.ranks)
     starts = [volume_in_box(path, particles.side, particles.pixel_size) for path in files]
     refinement = Heterogeneous(particles, starts, settings, _online(job, starts), job.over, job.generator("batches"))
     for poses in refinement.poses:
@@ -94,6 +94,10 @@ def _online(job: Job[Params], starts: list[Tensor]) -> Online:
 
 
 def _iterate(job: Job[Params], refinement: Heterogeneous) -> tuple[Sorting, list[Passage]]:
+    """As refinement_course.iterate."""
+    if job.ranks.rank:
+        refinement.serve()
+        raise SystemExit
     state = job.checkpoint.load()
     history: list[Passage] = []
     if state is not None:
@@ -102,6 +106,7 @@ def _iterate(job: Job[Params], refinement: Heterogeneous) -> tuple[Sorting, list
     for result in refinement.run(job.params.iterations):
         history.append(_note(job, refinement, result))
         job.checkpoint.save({"refinement": refinement.state(), "history": [vars(passage) for passage in history]})
+    job.ranks.tell(None)
     assert refinement.result is not None
     return refinement.result, history
 

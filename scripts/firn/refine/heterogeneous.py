@@ -8,8 +8,9 @@ them, whichever (Scheres, J. Struct. Biol. 180, 519, 2012), and evidence counts 
 noise of their own particles (annealing: Ueda & Nakano, Neural Netw. 11, 271, 1998). Source: Punjani et al., Nat. Methods 14, 290 (2017); Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from firn.refine.regularise import HalfMaps, Sums, combined_map, correlation_wit
 from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
 from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
 
+SharesOf = Callable[[Tensor], Tensor]
+"""Shares `(b, k)` from log evidences."""
 LEAST_SHARE = 1e-3
 """Smaller shares of a particle are not back-projected."""
 ALIKE = 0.999
@@ -75,6 +78,17 @@ class Sorting:
     last: bool
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which particles one iteration sees, how it searches, and the Fourier radius (units of 1/n) up to which it reconstructs."""
+
+    number: int
+    rows: Tensor
+    everywhere: bool
+    levels: list[Level]
+    radius: float
+
+
 @dataclass
 class Course:
     """Where the refinement stands: Fourier radii in units of 1/n, shifts in pixels."""
@@ -121,43 +135,62 @@ class Heterogeneous:
         full = self._full_pass(number, iterations)
         last = full == self.online.full_passes
         rows = torch.arange(len(self.particles)) if full else self._draw()
-        everywhere, before, searched = self._everywhere(number, rows), self.shares.argmax(1), self.course.searched
-        levels = self._levels(everywhere)
-        self.course.finest = levels[-1].order
-        radius = self.particles.side / 2 if last else self.course.radius
+        before, searched = self.shares.argmax(1), self.course.searched
+        self.settings.ranks.tell({**self._needed(), "number": number, "rows": rows, "last": last})
+        plan = self._plan(number, rows, last)
         rate = 1.0 if len(rows) == len(self.particles) else max(self.online.rate, 1 / number)
         for half in (1, 2):
-            own = rows[self.particles.half[rows] == half]
-            self._pass(own, half, levels, radius, everywhere, rate, number)
-        classes = self._conclude(radius)
+            self._join(half, plan, rate, *self._expect(half, plan))
+        classes = self._conclude(plan.radius)
         changed = float((self.shares.argmax(1) != before)[rows].double().mean())
         shares = self.shares[rows].mean(0).tolist()
-        return Sorting(number, searched, everywhere, classes, shares, changed, full, last)
+        return Sorting(number, searched, plan.everywhere, classes, shares, changed, full, last)
+
+    def serve(self) -> None:
+        """Be another rank than 0: expectation of its own particles whenever rank 0 begins an iteration, until it has no more."""
+        while (told := self.settings.ranks.tell()) is not None:
+            self._take(told)
+            plan = self._plan(told["number"], told["rows"], told["last"])
+            for half in (1, 2):
+                self._expect(half, plan)
 
     def state(self) -> dict[str, Any]:
         """All that the next iterations depend on."""
         result = None if self.result is None else vars(self.result) | {"classes": [vars(part) for part in self.result.classes]}
-        return {
-            "poses": [vars(poses) for poses in self.poses],
-            "shares": self.shares,
-            "models": [[vars(model) for model in models] for models in self.models],
-            "sums": self.sums,
-            "course": vars(self.course),
-            "chance": self._chance.get_state(),
-            "result": result,
-        }
+        return {**self._needed(), "sums": self.sums, "result": result}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         device = self.settings.device
-        self.poses, self.shares = [Poses(**poses) for poses in state["poses"]], state["shares"]
-        self.models = [[HalfModel(**model) for model in models] for models in moved_to(state["models"], device)]
+        self._take(state)
         self.sums = moved_to(state["sums"], device)
-        self.course = Course(**state["course"])
-        self._chance.set_state(state["chance"])
         if state["result"] is not None:
             classes = [ClassMaps(**part) for part in moved_to(state["result"]["classes"], device)]
             self.result = Sorting(**state["result"] | {"classes": classes})
+
+    def _needed(self) -> dict[str, Any]:
+        """All that an expectation depends on."""
+        return {
+            "poses": [vars(poses) for poses in self.poses],
+            "shares": self.shares,
+            "models": [[vars(model) for model in models] for models in self.models],
+            "course": vars(self.course),
+            "chance": self._chance.get_state(),
+        }
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Put in what `_needed` gave."""
+        self.poses, self.shares = [Poses(**poses) for poses in state["poses"]], state["shares"]
+        self.models = [[HalfModel(**model) for model in models] for models in moved_to(state["models"], self.settings.device)]
+        self.course = Course(**state["course"])
+        self._chance.set_state(state["chance"])
+
+    def _plan(self, number: int, rows: Tensor, last: bool) -> Plan:
+        """How an iteration searches and how far it reconstructs."""
+        everywhere = self._everywhere(number, rows)
+        levels = self._levels(everywhere)
+        self.course.finest = levels[-1].order
+        return Plan(number, rows, everywhere, levels, self.particles.side / 2 if last else self.course.radius)
 
     def _start(self, volume: Tensor) -> Tensor:
         settings, side = self.settings, self.particles.side
@@ -191,29 +224,57 @@ class Heterogeneous:
         coarsest = (3 if len(self.operators) >= MANY_OPERATORS else 2) if everywhere else None
         return search_levels(side, settings.diameter, course.searched, coarsest, most)
 
-    def _pass(self, rows: Tensor, half: int, levels: list[Level], radius: float, everywhere: bool, rate: float, number: int) -> None:
-        """Expectation of some particles of one half-set, and the running sums of its classes."""
-        models, side = self.models[half - 1], self.particles.side
-        searchers = [Searcher(model, levels, self.settings.group, self.settings.shift_reach, everywhere) for model in models]
-        noise, order = models[0].noise, levels[-1].order
-        accumulators = [Accumulator(side, radius, noise, order, searcher.references[-1].nodes) for searcher in searchers]
+    def _expect(self, half: int, plan: Plan) -> tuple[list[Accumulator], Residuals]:
+        """Expectation of the particles of one half-set, and its sums over all ranks."""
+        models, side, ranks = self.models[half - 1], self.particles.side, self.settings.ranks
+        searchers = [Searcher(model, plan.levels, self.settings.group, self.settings.shift_reach, plan.everywhere) for model in models]
+        noise, order = models[0].noise, plan.levels[-1].order
+        accumulators = [Accumulator(side, plan.radius, noise, order, searcher.references[-1].nodes) for searcher in searchers]
         residuals = Residuals(noise, float((self._disc**2).mean()))
-        step = f"particles, iteration {number}, half {half}"
-        for batch in self._batches(list(rows.split(min(searcher.batch_size() for searcher in searchers))), step):
-            self._one_batch(batch, searchers, accumulators, residuals)
-        fraction = len(rows) / int((self.particles.half == half).sum())
+        rows = self._of_half(plan.rows, half)
+        here, parting = (
+            self.particles.here(rows),
+            self._parting(len(rows)) if plan.number == 1 and self._has_copies else torch.zeros(len(rows), 1),
+        )
+        size, step = min(searcher.batch_size() for searcher in searchers), f"particles, iteration {plan.number}, half {half}"
+        for batch in self._batches([part for part in torch.nonzero(here).squeeze(-1).split(size) if len(part)], step):
+            shares = partial(self._shares, number=plan.number, parting=parting[batch])
+            self._one_batch(rows[batch], shares, searchers, accumulators, residuals)
+        self._gather(rows, here)
+        for accumulator in accumulators:
+            accumulator.add_up(ranks)
+        residuals.add_up(ranks)
+        return accumulators, residuals
+
+    def _of_half(self, rows: Tensor, half: int) -> Tensor:
+        return rows[self.particles.half[rows] == half]
+
+    def _gather(self, rows: Tensor, here: Tensor) -> None:
+        """Give rank 0 the poses and shares that all ranks found."""
+        columns = [*(poses.found(rows[here]) for poses in self.poses), self.shares[rows[here]]]
+        found = self.settings.ranks.gathered(here, torch.cat(columns, dim=1)).split([part.shape[1] for part in columns], dim=1)
+        for poses, part in zip(self.poses, found[:-1], strict=True):
+            poses.take(rows, part)
+        self.shares[rows] = found[-1]
+
+    def _join(self, half: int, plan: Plan, rate: float, accumulators: list[Accumulator], residuals: Residuals) -> None:
+        """Blend what an iteration found into the running sums of a half-set."""
+        models = self.models[half - 1]
+        fraction = len(self._of_half(plan.rows, half)) / int((self.particles.half == half).sum())
         found = residuals.noise_spectrum(models[0].scaled)
         for number_of, (model, accumulator) in enumerate(zip(models, accumulators, strict=True)):
             total, weight = accumulator.completed(self.operators)
             self.sums[half - 1][number_of] = blend(self.sums[half - 1][number_of], (total / fraction, weight / fraction), rate)
             model.noise = found
 
-    def _one_batch(self, rows: Tensor, searchers: list[Searcher], accumulators: list[Accumulator], residuals: Residuals) -> None:
+    def _one_batch(
+        self, rows: Tensor, shares_of: SharesOf, searchers: list[Searcher], accumulators: list[Accumulator], residuals: Residuals
+    ) -> None:
         """Search all classes, share the particles out, back-project and remember."""
         groups = self.particles.group[rows].to(self.settings.device)
         found = [self._search(rows, groups, searcher, poses) for searcher, poses in zip(searchers, self.poses, strict=True)]
         evidence = torch.stack([posterior.evidence for posterior, _, _ in found], dim=1)
-        shares = self._shares(self._annealed(evidence))
+        shares = shares_of(evidence)
         for which, (posterior, spectra, masked) in enumerate(found):
             reference, accumulator = searchers[which].references[-1], accumulators[which]
             kept = torch.nonzero(shares[:, which] > LEAST_SHARE).squeeze(-1)
@@ -233,19 +294,20 @@ class Heterogeneous:
         prior = OffsetPrior(poses.shifts[rows].to(device), self.course.offset_sigma)
         return searcher.search(masked, ctf, groups, poses.rotations[rows].to(device), prior), spectra, masked
 
-    def _shares(self, evidence: Tensor) -> Tensor:
-        """Share `(b, k)` of each particle in each class."""
+    def _shares(self, evidence: Tensor, number: int, parting: Tensor) -> Tensor:
+        """Share `(b, k)` of each particle in each class; as _annealed."""
+        evidence = self._annealed(evidence, number, parting)
         if self.online.hard:
             return torch.nn.functional.one_hot(evidence.argmax(1), self.count).to(evidence.dtype)
         return torch.softmax(evidence, dim=1)
 
-    def _annealed(self, evidence: Tensor) -> Tensor:
-        """Evidence `(b, k)` as far as it counts while copies part."""
+    def _annealed(self, evidence: Tensor, number: int, parting: Tensor) -> Tensor:
+        """Evidence `(b, k)` as far as it counts in an iteration while copies part; parting: log weights of the first one."""
         if not self._has_copies:
             return evidence
-        if self.result is None:
-            return evidence + self._parting(len(evidence)).to(evidence)
-        return evidence * min(1.0, WARMTH ** (ANNEALED - self.result.number - 1))
+        if number == 1:
+            return evidence + parting.to(evidence)
+        return evidence * min(1.0, WARMTH ** (ANNEALED - number))
 
     @property
     def _has_copies(self) -> bool:

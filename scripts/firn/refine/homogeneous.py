@@ -204,21 +204,15 @@ class Refinement:
     def _pass(self, searcher: Searcher, accumulator: Accumulator, residuals: Residuals, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
         rows = rows[torch.argsort(self.poses.detail[rows], stable=True)]
-        own = self.particles.own(rows)
-        batches = list(own.split(searcher.batch_size()))
+        here = self.particles.here(rows)
+        batches = list(rows[here].split(searcher.batch_size()))
         grey = [self._one_batch(batch, searcher, accumulator, residuals) for batch in self._batches(batches, step)]
-        cross, power = self._found(rows, own, torch.cat([torch.stack(pair, dim=1) for pair in grey]).cpu())
+        found = torch.cat((self.poses.found(rows[here]), torch.cat([torch.stack(pair, dim=1) for pair in grey]).cpu()), dim=1)
+        found = self.settings.ranks.gathered(here, found)
+        self.poses.take(rows, found[:, :-2])
+        cross, power = found[:, -2:].T.contiguous()
         if self.settings.particle_scale and searcher.model.scaled:
             self.poses.scale[rows], _ = particle_scales(cross, power, self.poses.scale[rows])
-
-    def _found(self, rows: Tensor, own: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
-        """Give rank 0 the poses that all ranks found, and grey values `(own, 2)`; returns those of the rows."""
-        found = torch.cat((self.poses.found(own), grey), dim=1)
-        table = torch.zeros(len(self.poses.scale), found.shape[1])
-        table[own] = found
-        self.settings.ranks.add_(table)
-        self.poses.take(rows, table[rows, :-2])
-        return table[rows, -2], table[rows, -1]
 
     def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator, residuals: Residuals) -> tuple[Tensor, Tensor]:
         """Search, back-project and remember some particles; returns the model's part and power of each (Residuals.add)."""

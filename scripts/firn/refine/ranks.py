@@ -31,6 +31,13 @@ class Ranks:
     def add_(self, *totals_: Tensor) -> None:
         """Add the totals of all ranks up in rank 0, one shape in all; what the others have afterwards is no longer of use."""
 
+    def gathered(self, here: Tensor, found: Tensor) -> Tensor:
+        """Rows that belong to several ranks, whole in rank 0: those found here `(k, c)` are at the k places `here` `(n,)`."""
+        rows_ = torch.zeros(len(here), found.shape[1])
+        rows_[here] = found
+        self.add_(rows_)
+        return rows_
+
     def check(self) -> None:
         """Raise what another rank failed with, if one did."""
 

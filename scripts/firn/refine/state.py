@@ -77,9 +77,9 @@ class Particles:
     def __len__(self) -> int:
         return len(self.half)
 
-    def own(self, rows: Tensor) -> Tensor:
-        """Those of the rows, in their order, whose images this rank has."""
-        return rows if self.held is None else rows[torch.isin(rows, self.held)]
+    def here(self, rows: Tensor) -> Tensor:
+        """Whether this rank has the images of rows."""
+        return torch.ones_like(rows, dtype=torch.bool) if self.held is None else torch.isin(rows, self.held)
 
     def centred(self, rows: Tensor, shifts: Tensor, device: torch.device) -> Tensor:
         """Spectra `(b, n, n // 2 + 1)` of some images, which this rank has, moved by shifts yx in pixels."""
@@ -175,7 +175,7 @@ def first_noise(particles: Particles, settings: Settings, half: int) -> Tensor:
     disc = soft_disc(side, settings.mask_radius, settings.mask_edge, device)
     rows = torch.nonzero(particles.half == half).squeeze(-1)
     powers = torch.zeros(2, side, side // 2 + 1, device=device)
-    for batch in particles.own(rows).split(256):
+    for batch in rows[particles.here(rows)].split(256):
         spectra = particles.centred(batch, torch.zeros(len(batch), 2), device)
         inside = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
         for power_, part in zip(powers, (inside, spectra - inside), strict=True):
