@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from firn.errors import InputError
 from firn.runtime.entry import open_job
-from firn.runtime.params import JobParams
+from firn.runtime.params import JobParams, Kind
 
 
 class Params(JobParams):
@@ -70,6 +70,23 @@ def test_a_rerun_replaces_folders_and_clears_what_a_killed_run_left() -> None:
     assert [path.name for path in Path("results/a/batches").iterdir()] == ["two"]
     assert not Path("results/a/half.mrc").exists()
     assert not stale.exists()
+
+
+class ClassParams(Params):
+    """A job with a folder for each class."""
+
+    groups: ClassVar[dict[str, tuple[Kind, ...]]] = {"class_*": ("volume",)}
+
+
+def test_a_rerun_with_fewer_classes_leaves_no_class_of_the_former_run_but_what_is_not_its_own() -> None:
+    Path("results/a/batches/0001").mkdir(parents=True)
+    for count in (3, 2):
+        with open_job(ClassParams, settings(count=count), {}, Path("results/a"), "a") as job:
+            for number in range(1, count + 1):
+                (job.folder / f"class_{number}").mkdir()
+                (job.folder / f"class_{number}" / "map.mrc").write_text(str(count))
+    assert sorted(path.name for path in Path("results/a").iterdir()) == ["batches", "class_1", "class_2", "figures", "job.json"]
+    assert Path("results/a/class_2/map.mrc").read_text() == "2"
 
 
 def test_chance_is_fixed_by_seed_job_batch_and_purpose() -> None:

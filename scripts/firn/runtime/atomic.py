@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def publish(staging: Path, final: Path, last: str) -> None:
-    """Move everything in staging into final, replacing what is there, the file named last at the end; staging is removed."""
+def publish(staging: Path, final: Path, last: str, groups: Iterable[str] = ()) -> None:
+    """Move everything in staging into final, replacing what is there, the file named last at the end; staging is removed.
+
+    groups: patterns of folders such as `class_*`, of which those that staging lacks are removed.
+    """
     final.mkdir(parents=True, exist_ok=True)
     (final / last).unlink(missing_ok=True)
+    for former in [path for pattern in groups for path in final.glob(pattern) if not (staging / path.name).exists()]:
+        shutil.rmtree(former)
     entries = sorted(staging.iterdir(), key=lambda entry: entry.name == last)
     for entry in entries:
         target = final / entry.name

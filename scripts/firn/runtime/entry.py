@@ -120,7 +120,7 @@ def open_job(
                 yield job
     (staging / "figures").mkdir(exist_ok=True)
     write_json(staging / "job.json", _record(job, settings, time.monotonic() - start))
-    publish(staging, home, last="job.json")
+    publish(staging, home, last="job.json", groups=params_class.groups)
     job.checkpoint.clear()
 
 
