@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.families.memory_needs import refinement_needs
-from firn.families.refinement import SearchParams, halved_table, origins_of, particles_of, search_settings, volume_in_box
+from firn.families.refinement import SearchParams, halved_table, images_held, origins_of, particles_of, search_settings, volume_in_box
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
 from firn.formats.particles import common_box
@@ -22,7 +21,6 @@ from firn.refine.heterogeneous import Heterogeneous, Online, Sorting
 from firn.report.ab_initio import draw_fractions, draw_volumes
 from firn.report.heterogeneous import Passage, draw_class_curves, draw_passage, draw_sorting
 from firn.runtime.job import Job
-from firn.runtime.memory_room import expect
 from firn.runtime.params import Kind, slot
 
 
@@ -60,8 +58,8 @@ def run(job: Job[Params]) -> None:
     side, pixel_size = common_box(table)
     box, files = min(side, job.params.box_px), _start_files(job)
     settings = search_settings(job, box, pixel_size * side / box)
-    expect(job, refinement_needs(len(table), box, settings, 2 * len(files)))
-    particles = particles_of(table, pixel_size, job.params.group_noise, box, job.ranks)
+    held = images_held(job, len(table), box, settings, 2 * len(files))
+    particles = particles_of(table, pixel_size, job.params.group_noise, box, job.ranks, held)
     starts = [volume_in_box(path, particles.side, particles.pixel_size) for path in files]
     refinement = Heterogeneous(particles, starts, settings, _online(job, starts), job.over, job.generator("batches"))
     for poses in refinement.poses:
