@@ -1,6 +1,6 @@
 """Programs that play RELION's refinement and MPI in tests: they take the same arguments and write files of the same kinds.
 
-The player of relion_refine moves every particle by a degree in each iteration and puts it into the classes in turn, and writes its rows in
+The player of relion_refine begins with the files of iteration 0, from which it cannot go on, moves every particle by a degree in each iteration and puts it into the classes in turn, and writes its rows in
 reverse order, as RELION writes them in an order of its own. The player of mpirun starts the program once.
 """
 
@@ -24,11 +24,13 @@ given = {{word: (words[place + 1 :] + ["--"])[0] for place, word in enumerate(wo
 if "--fail" in given:
     print("in: somewhere.cpp, line 1\\nERROR: \\nThe stand-in was told to fail\\n=== Backtrace ===")
     sys.exit(1)
-first, root = 1, given["--o"]
+first, root = 0, given["--o"]
 if "--continue" in given:
     general = read_star(given["--continue"])["optimiser_general"].iloc[0]
     table, start = read_star(general["rlnExperimentalDataStarFile"]), general
     first, halves = int(general["rlnCurrentIteration"]) + 1, int(general["rlnDoSplitRandomHalves"])
+    if first == 1:
+        sys.exit("ERROR:\\ntrying to read image with empty file name!")
     classes, last, flat = (int(general[name]) for name in ("rlnNrClasses", "rlnNumberOfIterations", "rlnFlat"))
 else:
     table, halves, flat = read_star(given["--i"]), int("--split_random_halves" in given), int("--ref" not in given)
@@ -55,12 +57,13 @@ def model(stem):
     return f"{{stem}}_model.star"
 
 for number in range(first, last + 1):
-    print(f" CurrentResolution= {{40 - number}} Angstroms, which requires little\\n Expectation iteration {{number}} of {{last}}", flush=True)
+    if number:
+        print(f" CurrentResolution= {{40 - number}} Angstroms, which requires little\\n Expectation iteration {{number}} of {{last}}", flush=True)
     if os.environ.get("STOP_AT") == str(number):
         os.kill(os.getpid(), 9)
     stem = f"{{root}}_it{{number:03d}}"
     models = [model(f"{{stem}}_half{{half}}") for half in (1, 2)] if halves else [model(stem)]
-    rows = rows.assign(rlnAngleRot=rows["rlnAngleRot"] + 1, rlnClassNumber=np.arange(len(rows)) % 3 % classes + 1)
+    rows = rows.assign(rlnAngleRot=rows["rlnAngleRot"] + (number > 0), rlnClassNumber=np.arange(len(rows)) % 3 % classes + 1)
     write_star(f"{{stem}}_data.star", {{"optics": table["optics"], "particles": rows}})
     write_star(f"{{stem}}_sampling.star", {{"sampling_general": pd.DataFrame({{"rlnIs3DSampling": [1]}})}})
     named = dict(zip(("rlnModelStarFile", "rlnModelStarFile2"), models)) | {{"rlnExperimentalDataStarFile": f"{{stem}}_data.star"}}

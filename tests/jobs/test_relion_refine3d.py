@@ -114,6 +114,18 @@ def test_a_run_cut_short_goes_on_from_its_last_whole_iteration(monkeypatch: pyte
     assert [note["continued_after"] for note in notes if "continued_after" in note] == [1]
 
 
+def test_a_run_cut_short_in_its_first_iteration_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    posed_session(6)
+    monkeypatch.setenv("STOP_AT", "1")
+    with pytest.raises(InputError, match="was killed by signal 9"):
+        refine()
+    assert next(Path("results").glob(".map.state/*/run_it000_optimiser.star")).exists()
+    monkeypatch.delenv("STOP_AT")
+    assert (refine()["rot"] == 3).all()
+    assert "--continue" not in Path("mpirun.txt").read_text().split("\n")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

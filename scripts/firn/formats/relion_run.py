@@ -86,11 +86,14 @@ def with_results(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def newest_iteration(root: str | os.PathLike, count: int) -> int | None:
-    """Number of the newest iteration all of whose files are there, whole, and tell of `count` particles; None when there is none."""
+    """Number of the newest iteration all of whose files are there, whole, and tell of `count` particles; None when there is none.
+
+    Iteration 0 is what RELION starts with, and it cannot go on from there.
+    """
     root = Path(root)
     names = [_ITERATION.search(path.name) for path in root.parent.glob(f"{root.name}_it*_optimiser.star")]
     numbers = sorted((int(match.group(1)) for match in names if match), reverse=True)
-    return next((number for number in numbers if _is_whole(root, number, count)), None)
+    return next((number for number in numbers if number > 0 and _is_whole(root, number, count)), None)
 
 
 def read_iteration(root: str | os.PathLike, number: int) -> RelionIteration:
