@@ -21,16 +21,16 @@ from workflow.session import start_live, wait_until, write_session
 
 Visit = Callable[..., Visitor]
 SPECIMEN = {
-    "movies": 4, "dirty": 0, "size_px": 320, "frames": 3, "pixel_size": 4.0, "dose_per_frame": 8.0, "particles_per_movie": 16, "tilt": 0.0,
+    "movies": 3, "dirty": 0, "size_px": 320, "frames": 3, "pixel_size": 4.0, "dose_per_frame": 8.0, "particles_per_movie": 20, "tilt": 0.0,
     "defocus_min": 12000, "defocus_max": 20000, "phantom_radius": 70, "gain_sd": 0.0, "dead_pixels": 0, "hot_pixels": 0, "seed": 12,
 }  # fmt: skip
 JOBS: dict[str, dict[str, Any]] = {
     "movies": {
-        "type": "import_movies", "files": "raw/*.tif", "pixel_size": 4.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 8.0, "batch_size": 4,
+        "type": "import_movies", "files": "raw/*.tif", "pixel_size": 4.0, "voltage_kv": 300, "cs_mm": 2.7, "dose_per_frame": 8.0, "batch_size": 3,
     },
     "pre": {
         "type": "preprocess", "exposures": "movies", "motion_max_align_resolution": 10.0, "ctf_max_resolution": 9.0,
-        "ctf_min_resolution": 40.0, "ctf_tile_px": 128, "blob_min_diameter": 120, "blob_max_diameter": 150, "extract_box_px": 60,
+        "ctf_min_resolution": 40.0, "ctf_tile_px": 128, "ctf_max_defocus": 25000, "thumbnail_px": 256, "blob_min_diameter": 120, "blob_max_diameter": 150, "extract_box_px": 60,
         "extract_crop_to_px": 32,
     },
     "good": {"type": "curate_exposures", "exposures": "pre", "decisions": "live/decisions.yaml"},
@@ -41,7 +41,7 @@ JOBS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 LIMIT_S = 1200
 CONTROL = {
-    "settle_s": 0.2, "poll_s": 0.1, "quiet_min": None, "alarms": {"disk_free_gb": 0}, "streams": {"first_2d": 30, "every_2d": 1000000},
+    "settle_s": 0.2, "poll_s": 0.3, "quiet_min": None, "alarms": {"disk_free_gb": 0}, "streams": {"first_2d": 20, "every_2d": 1000000},
 }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ class Night:
 
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
-    """A session of four simulated movies, the classes of whose first round are selected."""
+    """A session of three simulated movies, the classes of whose first round are selected."""
     (tmp_path / "made").mkdir()
     monkeypatch.chdir(tmp_path / "made")
     with open_job(simulate_movies.Params, SPECIMEN, {}, Path("results/sim"), "sim") as job:
@@ -134,14 +134,16 @@ def test_what_is_decided_in_the_browser_is_what_the_session_does(night: Night, v
     visitor.shoot("running_exposure_wide_light")
 
     visitor = visit(f"{address}/picking")
+    visitor.page.locator("figure circle").first.wait_for()
     form = visitor.page.get_by_role("form", name="another picker")
     form.get_by_label("picker", exact=True).select_option("template_picker")
-    for name, limit in (("least correlation", "0.15"), ("least power", "0"), ("greatest power", "9")):
+    for name, limit in (("least correlation", "0.12"), ("least power", "0"), ("greatest power", "9")):
         visitor.page.get_by_role("spinbutton", name=name).fill(limit)
     form.get_by_label("with the limits drawn here").check()
     form.get_by_role("button", name="Switch picker").click()
     visitor.tell("Picker written to live/control.yaml")
     night.wait(lambda: settings_of(Path("results/pre/batches/0001")).get("templates") == "live/pickers/1")
+    assert settings_of(Path("results/pre/batches/0001"))["limit_min_ncc"] == 0.12
     visitor.shoot("running_picking_wide_light")
 
     layout.CONTROL.write_text(yaml.safe_dump(yaml.safe_load(layout.CONTROL.read_text()) | {"streams": {"enabled": False}}))

@@ -38,7 +38,7 @@ async function look() {
   const turn = turns, fresh = await ask("/api/picking");
   if (turn !== turns) return;
   about = fresh;
-  if (!about.sources.length) { nothing("Nothing has been picked in this run folder yet."); return; }
+  if (!about.sources.length) { nothing(about.live ? "No picks are here now; they come with the next batch that is done." : "Nothing has been picked in this run folder yet."); return; }
   const jobs = about.sources.map(one => one.job);
   if (!same([...which.options].map(one => one.value), jobs)) which.replaceChildren(...about.sources.map(one => option(one.job, words(one.job))));
   if (!page().contains(plane.element)) show();
