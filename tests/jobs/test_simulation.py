@@ -138,6 +138,15 @@ def test_picks_and_defocus_are_scored_by_exposure() -> None:
     assert metrics["defocus_error"]["value"] == pytest.approx(50, abs=0.1)
 
 
+def test_exposures_of_something_else_are_refused_in_one_sentence() -> None:
+    simulate(simulate_movies, SMALL | {"movies": 1, "dirty": 0}, "sim")
+    shots = score.with_exposure_ids(read_table("results/sim/truth/exposures.star", "exposures"))
+    Path("results/ctf").mkdir()
+    write_table("results/ctf/exposures.star", shots.assign(exposure_id="elsewhere"), "exposures")
+    with pytest.raises(InputError, match="none of the 1 exposures is a movie of this simulation"):
+        simulate(score, {"type": "score", "truth": "sim"}, "score", {"truth": ["results/sim"], "exposures": ["results/ctf"]})
+
+
 def test_nothing_to_score_is_an_error() -> None:
     simulate(simulate_particles, STACK | {"particles": 4}, "stack")
     with pytest.raises(InputError, match="nothing to score"):

@@ -74,6 +74,10 @@ def run(job: Job[Params]) -> None:
 
 def _score_exposures(job: Job[Params], truth_folder: Path, exposures: pd.DataFrame) -> None:
     truth = with_exposure_ids(read_table(truth_folder / "exposures.star", "exposures"))
+    if not exposures["exposure_id"].isin(truth["exposure_id"]).any():
+        raise InputError(
+            f"job {job.name}: none of the {len(exposures)} exposures is a movie of this simulation; its files may have other names"
+        )
     kinds = truth.set_index("exposure_id")["exposure_kind"].reindex(exposures["exposure_id"])
     job.metric("exposures_bad_kept", int((~kinds.isin(["good"])).sum()))
     job.metric("exposures_good_lost", int((truth["exposure_kind"] == "good").sum() - (kinds == "good").sum()))
