@@ -12,6 +12,7 @@ import torch
 from firn.errors import InputError
 from firn.families import reconstruction, refinement
 from firn.families.memory_needs import (
+    TOUCHED,
     classification_2d_needs,
     classification_3d_needs,
     images_part,
@@ -63,6 +64,11 @@ def test_ranks_hold_the_images_once_and_all_else_each():
         for ranks in (ALONE, two)
     ]
     assert there[0] == there[1]
+
+
+def test_each_structure_of_a_sorting_has_tables_of_its_own():
+    one, three = (total(refinement_needs(1000, 64, settings(64), maps=maps)) for maps in (2, 6))
+    assert three - one > 2 * TOUCHED * search_tables(64, settings(64))
 
 
 def test_reconstruction_does_not_hold_images_and_grows_with_the_cube_of_the_box():

@@ -79,11 +79,11 @@ def posed_batches(count: int, side: int, radius: float, sums: int, work: int) ->
 
 
 def refinement_needs(count: int, side: int, settings: Settings, maps: int = 2, held: bool = True) -> list[Part]:
-    """Pose search and half maps of one structure; with maps = 2 K, of K structures. Ranks share the images, and nothing else.
+    """Pose search and half maps of one structure; with maps = 2 K, of K structures at once. Ranks share the images, and nothing else.
 
     held: all images are kept.
     """
-    tables = Part("tables of projections", TOUCHED * search_tables(side, settings))
+    tables = Part("tables of projections", maps / 2 * TOUCHED * search_tables(side, settings))
     images = images_part(count, side)
     parts = [*common_parts(count), *([images] if held else []), maps_part(side, maps), tables, Part("batches", SEARCH)]
     return [part if part is images else _in_each_rank(part, settings) for part in parts]
