@@ -69,7 +69,7 @@ def began() -> dict[str, tuple[int, float]]:
 
 
 def overlaps(killed: dict[str, float]) -> list[tuple[str, str]]:
-    """Pairs of jobs that had one device at one time; killed: when those that were killed were gone."""
+    """Pairs of jobs that had one device at one time; killed: when those that were killed got the signal."""
     runs: dict[int, list[tuple[float, float, str]]] = {}
     for name, (device, at) in began().items():
         end = killed[name] if name in killed else json.loads(Path("ends", name).read_text())
@@ -90,9 +90,9 @@ def test_no_two_jobs_have_one_device_while_jobs_are_killed_and_devices_come():
         computing = [name for name in jobs if Path("runs", name).exists() and not Path("ends", name).exists()]
         if computing and chance.random() < 0.1:
             name = chance.choice(computing)
+            killed[name] = time.monotonic()
             jobs[name].send_signal(signal.SIGKILL)
             jobs[name].wait()
-            killed[name] = time.monotonic()
         jobs = {name: job for name, job in jobs.items() if job.poll() is None}
     assert len(spans := began()) == STARTS
     assert len(killed) > STARTS // 20
