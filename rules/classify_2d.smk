@@ -96,35 +96,3 @@ rule select_2d:
         inputs=job_folders,
     script:
         "../scripts/select_2d.py"
-
-
-rule relion_class2d:
-    """Sort particles into 2D classes with RELION."""
-    input:
-        job_inputs,
-    output:
-        json="results/{job}/job.json",
-        figures=report(
-            directory("results/{job}/figures"),
-            patterns=["{figure}.png"],
-            caption="../docs/report/relion_class2d.rst",
-            category="2D classification",
-            subcategory="{job}",
-        ),
-    log:
-        "logs/{job}.log",
-    benchmark:
-        "logs/{job}.tsv"
-    wildcard_constraints:
-        job=jobs_of("relion_class2d"),
-    conda:
-        "../envs/firn.yaml"
-    threads: 16
-    resources:
-        reconstruct_gpu=devices,
-        mem_mb=16000,
-    params:
-        settings=settings,
-        inputs=job_folders,
-    script:
-        "../scripts/relion_class2d.py"

@@ -222,37 +222,6 @@ rule local_filter:
         "../scripts/local_filter.py"
 
 
-rule relion_postprocess:
-    """Sharpen a map with relion_postprocess."""
-    input:
-        job_inputs,
-    output:
-        json="results/{job}/job.json",
-        figures=report(
-            directory("results/{job}/figures"),
-            patterns=["{figure}.png"],
-            caption="../docs/report/relion_postprocess.rst",
-            category="Post-processing",
-            subcategory="{job}",
-        ),
-    log:
-        "logs/{job}.log",
-    benchmark:
-        "logs/{job}.tsv"
-    wildcard_constraints:
-        job=jobs_of("relion_postprocess"),
-    conda:
-        "../envs/firn.yaml"
-    threads: 1
-    resources:
-        mem_mb=8000,
-    params:
-        settings=settings,
-        inputs=job_folders,
-    script:
-        "../scripts/relion_postprocess.py"
-
-
 rule deepemhancer:
     """Sharpen a map with DeepEMhancer."""
     input:
