@@ -1,6 +1,5 @@
 """Micrographs for the pickers of other programs: two of one file name, each with one bright pixel; programs to be put on the PATH."""
 
-import stat
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
+from stand_in import write_program
 
 BRIGHTEST = {"e1": (40, 16), "e2": (88, 72)}
 """Column and row of the bright pixel, by exposure."""
@@ -18,11 +18,7 @@ BATCH = "results/ctf/batches/0001"
 
 def put_program(name: str, body: str) -> Path:
     """Write a Python program into bin/; its path."""
-    path = Path("bin") / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!{sys.executable}\n{body}", encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path.absolute()
+    return write_program(Path("bin") / name, f"#!{sys.executable}\n{body}")
 
 
 def write_exposures(float16: bool = False, **columns: object) -> None:

@@ -4,9 +4,10 @@ The player of relion_refine begins with the files of iteration 0, from which it 
 reverse order, as RELION writes them in an order of its own. The player of mpirun starts the program once.
 """
 
-import stat
 import sys
 from pathlib import Path
+
+from stand_in import write_program
 
 FORMATS = Path(__file__).resolve().parent.parent / "scripts"
 REFINE = """#!{python}
@@ -86,8 +87,5 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 def install(folder: Path) -> None:
     """Put relion_refine, relion_refine_mpi and mpirun into a folder, made when missing."""
-    folder.mkdir(exist_ok=True)
     for name, body in (("relion_refine", REFINE), ("relion_refine_mpi", REFINE), ("mpirun", MPIRUN)):
-        path = folder / name
-        path.write_text(body.format(python=sys.executable, formats=str(FORMATS)), encoding="utf-8")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        write_program(folder / name, body.format(python=sys.executable, formats=str(FORMATS)))

@@ -4,9 +4,10 @@ Its trained model is the number of the epoch and the labels. Like Topaz 0.3 it c
 alone, unless the environment says TOPAZ_TAKES_MODELS; what it denoises becomes its mean.
 """
 
-import stat
 import sys
 from pathlib import Path
+
+from stand_in import write_program
 
 STAND_IN = """#!{python}
 import argparse, os, sys
@@ -84,7 +85,4 @@ else:
 
 def write_stand_in(path: Path) -> Path:
     """Write the program, to be run by the Python that runs the tests."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
+    return write_program(path, STAND_IN.format(python=sys.executable))

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -16,12 +15,11 @@ import pytest
 from firn.errors import InputError
 from firn.families import outside
 from firn.families.outside import find_one_of, find_program, record_program, run_program, version_of, version_said
+from stand_in import write_program
 
 
 def program(path: Path, body: str) -> str:
-    path.write_text(f"#!{sys.executable}\nimport os, sys\n{body}\n", encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return str(path)
+    return str(write_program(path, f"#!{sys.executable}\nimport os, sys\n{body}\n"))
 
 
 def test_a_program_is_the_one_given_or_the_one_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """The CTF by CTFFIND: which questions get which answers, what is read back, what is said when it fails. A stand-in plays its part."""
 
 import json
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from firn.formats.tables import read_table, write_table
 from firn.jobs import ctffind, patch_ctf
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
+from stand_in import write_program
 
 STAND_IN = '''#!{python}
 """Asks what CTFFIND asks, in the order of its version, and writes what it writes; what was answered lies beside it."""
@@ -102,11 +102,7 @@ PIXEL = 1.5
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run folder with the program on the PATH."""
     monkeypatch.chdir(tmp_path)
-    Path("bin").mkdir()
-    path = Path("bin/ctffind")
-    path.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(path.parent.absolute()))
+    monkeypatch.setenv("PATH", str(write_program(Path("bin/ctffind"), STAND_IN.format(python=sys.executable)).parent))
     Path("mics").mkdir()
 
 

@@ -1,7 +1,6 @@
 """The CTF by Gctf: what it is told, what is read back, and what is said when it is missing or fails. A stand-in plays its part."""
 
 import json
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from firn.formats.tables import read_table, write_table
 from firn.jobs import gctf
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
+from stand_in import write_program
 
 STAND_IN = """#!{python}
 import os, sys, time
@@ -54,12 +54,9 @@ LINE = (
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run folder with the program on the PATH, under the name that its makers give it."""
     monkeypatch.chdir(tmp_path)
-    Path("bin").mkdir()
-    path = Path("bin/Gctf-v1.18_b2_sm60_cu9.1")
-    path.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    path = write_program(Path("bin/Gctf-v1.18_b2_sm60_cu9.1"), STAND_IN.format(python=sys.executable))
     Path("bin/Gctf").symlink_to(path.name)
-    monkeypatch.setenv("PATH", str(path.parent.absolute()))
+    monkeypatch.setenv("PATH", str(path.parent))
 
 
 def micrograph(name: str, first: float = 0.0) -> str:

@@ -1,7 +1,6 @@
 """Motion correction by MotionCor: what it is told, what is read back, and what is said when it is missing or fails. A stand-in plays its part."""
 
 import json
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from firn.jobs import motioncor, patch_motion
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
 from firn.simulate.write_eer import write_eer_movie
+from stand_in import write_program
 
 STAND_IN = '''#!{python}
 """Aligns whole frames to the first one and writes what MotionCor writes; options are its own, in any case of letters."""
@@ -103,11 +103,7 @@ HOME = Path("results/motion/batches/0001")
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run folder with the program on the PATH."""
     monkeypatch.chdir(tmp_path)
-    Path("bin").mkdir()
-    path = Path("bin/MotionCor3")
-    path.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(path.parent.absolute()))
+    monkeypatch.setenv("PATH", str(write_program(Path("bin/MotionCor3"), STAND_IN.format(python=sys.executable)).parent))
     Path("raw of mine").mkdir()
 
 

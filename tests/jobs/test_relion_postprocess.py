@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from firn.jobs import relion_postprocess
 from firn.runtime.entry import open_job
 from firn.simulate.phantom import phantom_volume
 from refine_session import BOX, PHANTOM, PIXEL
+from stand_in import write_program
 
 HOME = Path("results/post")
 
@@ -43,12 +43,8 @@ def postprocess(**settings: Any) -> dict[str, Any]:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    Path("bin").mkdir()
     body = f"import pathlib, sys\npathlib.Path('told.txt').write_text('\\n'.join(sys.argv[1:]))\nprint('no more')\nsys.exit({code})"
-    path = Path("bin/relion_postprocess")
-    path.write_text(f"#!{sys.executable}\n{body}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(Path("bin").absolute()))
+    monkeypatch.setenv("PATH", str(write_program(Path("bin/relion_postprocess"), f"#!{sys.executable}\n{body}\n").parent))
 
 
 @pytest.mark.relion

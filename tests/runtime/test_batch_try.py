@@ -12,6 +12,7 @@ from firn.formats.tables import read_table
 from firn.runtime import batch_try
 from firn.runtime.batch_try import Step, run_steps, try_again
 from firn.simulate.write_movie import write_tiff_movie
+from stand_in import write_program
 
 FILES = ["raw/a.tif", "raw/b[1].tif", "raw/c.tif"]
 IMPORT = {
@@ -126,9 +127,7 @@ def test_a_child_that_fails_says_its_last_words() -> None:
 
 
 def test_a_process_that_the_kernel_ends_is_told_with_what_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\ncat >/dev/null\necho '50% of 3 exposures' >&2\nkill -9 $$\n")
-    program.chmod(0o755)
+    program = write_program(tmp_path / "python", "#!/bin/sh\ncat >/dev/null\necho '50% of 3 exposures' >&2\nkill -9 $$\n")
     monkeypatch.setattr(batch_try.sys, "executable", str(program))
     with pytest.raises(InputError, match=r"^was killed by signal 9, as when memory runs out; .* held \d+\.\d GB$"):
         batch_try._run_alone([], "0001", "")
