@@ -171,6 +171,15 @@ def ctf_columns(estimate: CtfEstimate, shape: tuple[int, ...], pixel_size: float
     }
 
 
+def record_fits(job: Job[Any], table: pd.DataFrame, failures: int) -> None:
+    """Metrics of a batch's fits, whichever program made them: exposures as in exposures.star, and the number of those that failed."""
+    job.metric("exposures", len(table))
+    job.metric("failed", failures)
+    if not table.empty:
+        job.metric("median_fit_resolution", float(table["ctf_fit_resolution"].median()), "Å")
+        job.metric("median_defocus", float((table["defocus_u"] + table["defocus_v"]).median() / 2), "Å")
+
+
 def draw_fit(job: Job[P], row: Row, estimate: CtfEstimate, shape: tuple[int, ...]) -> None:
     """Figure of one fit."""
     name, pixel_size = str(row["micrograph"]).rsplit("/", 1)[-1], float(row["micrograph_pixel_size"])

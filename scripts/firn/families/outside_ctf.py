@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from firn.errors import ExposureError, InputError, brief
-from firn.families.ctf import NEEDS, CtfSearch, Row, fitted_path, read_image
+from firn.families.ctf import NEEDS, CtfSearch, Row, fitted_path, read_image, record_fits
 from firn.families.outside import record_program, version_said
 from firn.formats.exposures import failed_row, write_failed
 from firn.formats.foreign_ctf import ForeignFit
@@ -90,7 +90,10 @@ def fit_batch(
     record_program(job.folder / record, program, list(dict.fromkeys(commands)), version=version, **(told or {}))
     write_table(job.folder / "exposures.star", pd.DataFrame(fitted, columns=None if fitted else table.columns), "exposures")
     write_failed(job.folder, failed)
-    _record(job, pd.DataFrame(fitted), len(failed))
+    fits = pd.DataFrame(fitted)
+    record_fits(job, fits, len(failed))
+    if fitted:
+        job.metric("median_ctf_score", float(fits["ctf_score"].median()))
 
 
 def place_image(row: Row, folder: Path) -> None:
@@ -143,13 +146,3 @@ def figure_of(job: Job[P], row: Row, fit: ForeignFit) -> tuple[Path, str]:
 def words(values: Sequence[Any]) -> list[str]:
     """Values as a program reads them: numbers without needless digits."""
     return [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
-
-
-def _record(job: Job[P], table: pd.DataFrame, failures: int) -> None:
-    job.metric("exposures", len(table))
-    job.metric("failed", failures)
-    if table.empty:
-        return
-    job.metric("median_fit_resolution", float(table["ctf_fit_resolution"].median()), "Å")
-    job.metric("median_defocus", float((table["defocus_u"] + table["defocus_v"]).median() / 2), "Å")
-    job.metric("median_ctf_score", float(table["ctf_score"].median()))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from firn.errors import ExposureError
-from firn.families.ctf import NEEDS, CtfParams, ctf_columns, draw_fit, fit_exposure, read_image, without_fit
+from firn.families.ctf import NEEDS, CtfParams, ctf_columns, draw_fit, fit_exposure, read_image, record_fits, without_fit
 from firn.formats.exposures import failed_row, write_failed
 from firn.formats.tables import read_table, require_columns, write_table
 from firn.runtime.job import Job
@@ -46,12 +46,9 @@ def run(job: Job[Params]) -> None:
 
 
 def _record(job: Job[Params], table: pd.DataFrame, failures: int) -> None:
-    job.metric("exposures", len(table))
-    job.metric("failed", failures)
+    record_fits(job, table, failures)
     if table.empty:
         return
-    job.metric("median_fit_resolution", float(table["ctf_fit_resolution"].median()), "Å")
-    job.metric("median_defocus", float((table["defocus_u"] + table["defocus_v"]).median() / 2), "Å")
     score = float(table["ctf_score"].median())
     job.metric("median_ctf_score", score if math.isfinite(score) else 0.0)
     job.metric("median_specimen_tilt", float(table["specimen_tilt"].median()), "degrees")
