@@ -221,6 +221,38 @@ rule topaz_train:
         "../scripts/topaz_train.py"
 
 
+rule topaz_cross_validation:
+    """Try values of a parameter of Topaz's training and train with the best."""
+    input:
+        job_inputs,
+    output:
+        json="results/{job}/job.json",
+        figures=report(
+            directory("results/{job}/figures"),
+            patterns=["{figure}.png"],
+            caption="../docs/report/topaz_cross_validation.rst",
+            category="Picking",
+            subcategory="{job}",
+        ),
+    log:
+        "logs/{job}.log",
+    benchmark:
+        "logs/{job}.tsv"
+    wildcard_constraints:
+        job=jobs_of("topaz_cross_validation"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        reconstruct_gpu=1,
+        mem_mb=8000,
+    params:
+        settings=settings,
+        inputs=job_folders,
+    script:
+        "../scripts/topaz_cross_validation.py"
+
+
 rule topaz_denoise:
     """Denoise the micrographs of one batch with Topaz, to be looked at."""
     input:

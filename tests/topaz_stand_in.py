@@ -1,7 +1,8 @@
 """A program that plays Topaz in tests: it takes the same arguments, reads and writes the same files, and finds the brightest pixel.
 
-Its trained model is the number of the epoch and the labels. Like Topaz 0.3 it counts too many pixels of a disc when it trains, and knows denoising models by `--arch`
-alone, unless the environment says TOPAZ_TAKES_MODELS; what it denoises becomes its mean.
+Its trained model is the number of the epoch and the labels. Like Topaz 0.3 it counts too many pixels of a disc when it trains, and knows denoising
+models by `--arch` alone, unless the environment says TOPAZ_TAKES_MODELS; what it denoises becomes its mean. What a training is told, and from which
+micrographs, it writes into the file that TOPAZ_TOLD names; TOPAZ_AREA is how the area under its test's curve follows from what it is told.
 """
 
 import sys
@@ -10,8 +11,7 @@ from pathlib import Path
 from stand_in import write_program
 
 STAND_IN = """#!{python}
-import argparse, os, sys
-import mrcfile, numpy as np
+import argparse, json, os, struct, sys
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--version", action="version", version="0.0.1")
@@ -34,9 +34,13 @@ for name, positional, options in (
 given = parser.parse_args()
 stem = lambda path: os.path.splitext(os.path.basename(path))[0]
 rows = lambda path: [line.rstrip("\\n").split("\\t") for line in open(path)][1:]
-read = lambda path: mrcfile.read(path)
+
+def read(path):
+    import mrcfile
+    return mrcfile.read(path)
 
 def write(path, image):
+    import mrcfile, numpy as np
     with mrcfile.new(path, image.astype(np.float32)):
         pass
 
@@ -61,17 +65,24 @@ elif given.command == "train":
     images, targets = rows(given.train_images), rows(given.train_targets)
     side = range(-given.radius, given.radius + 1)
     disc = sum(x * x + y * y <= given.radius**2 for x in side for y in side) * len(side)
-    total = sum(read(path).size for _, path in images)
+    sides = (struct.unpack("<2i", open(path, "rb").read(8)) for _, path in images)
+    total = sum(x * y for x, y in sides)
     print("# source\\tsplit\\tp_observed\\tnum_positive_regions\\ttotal_regions", file=sys.stderr)
     print(f"# 0\\ttrain\\t{{len(targets) * disc / total:.5e}}\\t{{len(targets) * disc}}\\t{{total}}", file=sys.stderr)
     if given.num_epochs:
+        tests = rows(given.test_images) if given.test_images else []
+        if "TOPAZ_TOLD" in os.environ:
+            with open(os.environ["TOPAZ_TOLD"], "a") as told:
+                lists = {{"train": [name for name, _ in images], "test": [name for name, _ in tests]}}
+                told.write(json.dumps(vars(given) | lists) + "\\n")
+        area = os.environ.get("TOPAZ_AREA", "0.9 - 0.1 * abs(epoch - 2)")
         with open(given.output, "w") as stream:
             print("epoch\\titer\\tsplit\\tloss\\tge_penalty\\tprecision\\tadjusted_precision\\ttpr\\tfpr\\tauprc", file=stream)
             for epoch in range(1, given.num_epochs + 1):
                 for step in range(given.epoch_size):
                     print(epoch, step + 1, "train", 1 / epoch, 1, 0.5, 0.5, 0.5, 0.1, "-", sep="\\t", file=stream)
                 if given.test_images:
-                    print(epoch, step + 2, "test", 1 / epoch, "-", 0.5, 0.5, 0.5, 0.1, 0.9 - 0.1 * abs(epoch - 2), sep="\\t", file=stream)
+                    print(epoch, step + 2, "test", 1 / epoch, "-", 0.5, 0.5, 0.5, 0.1, eval(area), sep="\\t", file=stream)
                 with open(f"{{given.save_prefix}}_epoch{{epoch}}.sav", "w") as model:
                     model.write(f"{{epoch}}\\n" + open(given.train_targets).read())
 else:
@@ -79,7 +90,8 @@ else:
         sys.exit(f"no model {{given.model}}")
     for path in given.micrographs:
         os.makedirs(given.output, exist_ok=True)
-        write(os.path.join(given.output, stem(path) + ".mrc"), np.full_like(read(path), read(path).mean()))
+        image = read(path)
+        write(os.path.join(given.output, stem(path) + ".mrc"), image * 0 + image.mean())
 """
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from firn.errors import InputError
+from firn.families.topaz_training import pixels_of_disc
 from firn.formats.mrc import write_image
 from firn.formats.tables import write_table
 from firn.jobs import topaz_train
@@ -74,7 +75,7 @@ def test_without_micrographs_kept_apart_the_last_epoch_is_the_model() -> None:
 
 @pytest.mark.parametrize(("radius", "pixels"), [(0, 1), (1, 5), (2, 13), (3, 29)])
 def test_a_disc_has_the_pixels_within_its_radius(radius: int, pixels: int) -> None:
-    assert topaz_train.pixels_of_disc(radius) == pixels
+    assert pixels_of_disc(radius) == pixels
 
 
 def test_labels_lie_on_the_smaller_micrographs_and_particles_at_their_refined_centres() -> None:

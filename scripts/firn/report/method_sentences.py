@@ -352,6 +352,7 @@ SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "template_picker": (_templates,),
     "inspect_picks": (_chosen_picks,),
     "topaz_denoise": (_plain("Micrographs were denoised with Topaz to be looked at.", "bepler2020"),),
+    "topaz_cross_validation": (_plain("A network was trained with Topaz, its parameters chosen by cross-validation.", "bepler2019"),),
     "topaz_train": (_plain("A network was trained with Topaz on particles found before.", "bepler2019"),),
     "topaz_picker": (_plain("Particles were picked with Topaz.", "bepler2019"),),
     "gautomatch": (_plain("Particles were picked with Gautomatch (K. Zhang, MRC Laboratory of Molecular Biology)."),),
