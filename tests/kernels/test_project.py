@@ -8,7 +8,16 @@ from firn.kernels.fourier import irfft2, rfft2
 from firn.kernels.grid import fourier_disc
 from firn.kernels.project import prepare_volume, project, project_points
 from firn.kernels.rotation import euler_matrices, random_rotations
-from firn.kernels.spectrum import add_to_spectrum_, read_spectrum, read_table, resize_spectrum3, spectrum_table
+from firn.kernels.spectrum import (
+    add_to_spectrum_,
+    read_spectrum,
+    read_table,
+    resize_spectrum3,
+    slice_products,
+    spectrum_table,
+    symmetrise_spectra,
+)
+from firn.kernels.symmetry import symmetry_matrices
 
 CENTRES = torch.tensor([[5.0, -3.0, 2.0], [-6.0, 4.0, 1.0], [0.0, 7.0, -5.0], [2.0, 1.0, 8.0], [-3.0, -6.0, -4.0]])
 HEIGHTS = torch.tensor([1.0, 2.0, 1.5, 0.7, 1.2])
@@ -73,17 +82,61 @@ def test_adding_to_a_spectrum_is_the_adjoint_of_reading_it(d):
 
 
 @pytest.mark.parametrize("d", [24, 25])
-def test_reading_planes_is_reading_the_volume(d):
+def test_compiled_reading_is_reading_by_torch(d):
     generator = torch.Generator().manual_seed(d)
     spectrum = torch.complex(*torch.randn(2, d, d, d // 2 + 1, generator=generator))
     points = (d - 4) * (torch.rand(5, 200, 3, generator=generator) - 0.5)
     points[0, :8] = torch.cartesian_prod(*[torch.tensor([-3.0, 4.0])] * 3)
-    planes, volume = (read_table(spectrum_table(spectrum, planes), points) for planes in (True, False))
-    assert planes.shape == (5, 200)
-    assert float((planes - volume).abs().max()) < 2e-4
+    compiled, plain = (read_table(spectrum_table(spectrum, choice), points) for choice in (True, False))
+    assert compiled.shape == (5, 200)
+    assert float((compiled - plain).abs().max()) < 2e-4
     low = points[0, :8].long()
     stored = torch.stack([spectrum[z, y, x] if x >= 0 else spectrum[-z, -y, -x].conj() for z, y, x in low.tolist()])
-    assert float((planes[0, :8] - stored).abs().max()) < 2e-4
+    assert float((compiled[0, :8] - stored).abs().max()) < 2e-4
+    beyond = torch.tensor([[0.0, 0.0, d], [d, 1.0, 1.0], [1.0, -d, 1.0]])
+    assert not read_spectrum(spectrum, beyond).abs().any()
+
+
+@pytest.mark.parametrize("d", [24, 25])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_adding_is_adding_by_torch_on_any_number_of_threads(d, threads):
+    generator = torch.Generator().manual_seed(d)
+    points = (d - 2) * (torch.rand(4, 300, 3, generator=generator) - 0.5)
+    values, weights = torch.complex(*torch.randn(2, 4, 300, generator=generator)), torch.rand(4, 300, generator=generator)
+    compiled, plain = empty_sums(d), empty_sums(d)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        add_to_spectrum_(*compiled, values, weights, points, compiled=True)
+    finally:
+        torch.set_num_threads(before)
+    add_to_spectrum_(*plain, values, weights, points, compiled=False)
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert float((ours - theirs).abs().max()) < 1e-5
+
+
+def test_compiled_symmetrising_is_symmetrising_by_torch():
+    generator = torch.Generator().manual_seed(5)
+    sums, weights = torch.complex(*torch.randn(2, 20, 20, 11, generator=generator)), torch.rand(20, 20, 11, generator=generator)
+    both = [symmetrise_spectra(*completed(sums, weights), symmetry_matrices("D3").float(), compiled=choice) for choice in (True, False)]
+    for ours, theirs in zip(*both, strict=True):
+        assert float((ours - theirs).abs().max()) < 1e-4
+
+
+def test_products_with_slices_are_those_of_the_slices_themselves():
+    generator = torch.Generator().manual_seed(6)
+    spectrum, points = prepare_volume(gaussians(CENTRES, 16)), fourier_disc(16, 6.0).points
+    frames = 2 * random_rotations(6, generator).reshape(2, 3, 3, 3)
+    rows, powers = torch.complex(*torch.randn(2, 2, 4, len(points), generator=generator)), torch.rand(2, len(points), generator=generator)
+    wanted = torch.tensor([[True, True, False], [True] * 3]), torch.tensor([[True] * 4, [True, False, True, True]])
+    for compiled in (True, False):
+        cross, norms, slices = slice_products(spectrum_table(spectrum, compiled), frames, points, rows, powers, wanted)
+        expected = project_points(spectrum, frames.flatten(0, 1) / 2, points).unflatten(0, (2, 3))
+        assert torch.allclose(slices[wanted[0]], expected[wanted[0]], atol=1e-3 * float(expected.abs().max()))
+        products = torch.einsum("btm,bcm->btc", rows, expected.conj()).real
+        both = wanted[1][:, :, None] & wanted[0][:, None]
+        assert torch.allclose(cross[both], products[both], atol=1e-3 * float(products.abs().max()))
+        assert torch.allclose(norms[wanted[0]], torch.einsum("bm,bcm->bc", powers, expected.abs() ** 2)[wanted[0]], rtol=1e-3)
 
 
 def test_a_cropped_spectrum_gives_the_same_slices():

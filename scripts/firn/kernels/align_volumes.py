@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from firn.kernels.backproject import layout_points
 from firn.kernels.fourier import fast_size, irfft3, resize_volumes, rfft3, shift_phases
+from firn.kernels.grid import layout_points
 from firn.kernels.project import prepare_volume
 from firn.kernels.sampling import local_rotations, rotation_grid, rotations_from_vectors
 from firn.kernels.spectrum import read_table, spectrum_table

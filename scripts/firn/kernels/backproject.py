@@ -10,9 +10,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from firn.kernels.fourier import irfft3
-from firn.kernels.grid import ball_shells
-from firn.kernels.project import crop_volume, gridding_window, slice_points
-from firn.kernels.spectrum import add_to_spectrum_, read_table, resize_spectrum3, spectrum_table, with_friedel_mates
+from firn.kernels.grid import ball_shells, layout_points
+from firn.kernels.project import crop_volume, gridding_window
+from firn.kernels.spectrum import add_slices_, resize_spectrum3, symmetrise_spectra, with_friedel_mates
 
 MIN_RELATIVE_WEIGHT = 1e-3
 
@@ -32,7 +32,7 @@ def insert_points_(
     padding: int = 2,
 ) -> None:
     """Add slices at yx frequencies in units of 1/n to the accumulators: the adjoint of project_points."""
-    add_to_spectrum_(sum_, weight_, values, weights, slice_points(rotations, points) * padding)
+    add_slices_(sum_, weight_, values, weights, rotations * padding, points)
 
 
 def symmetrise_sums(
@@ -42,22 +42,7 @@ def symmetrise_sums(
 
     Both accumulators must have gone through with_friedel_mates, and are returned so; as they are by a group of one.
     """
-    if len(operators) == 1:
-        return total, weight
-    d = total.shape[0]
-    points = layout_points(d, total.device)
-    inside = points.norm(dim=-1) <= d // 2 - 1
-    kept = points[inside]
-    sums = torch.zeros(len(kept), dtype=total.dtype, device=total.device)
-    weights = torch.zeros(len(kept), device=total.device)
-    tables = spectrum_table(total), spectrum_table(torch.complex(weight, torch.zeros_like(weight)))
-    for operator in operators:
-        turned = kept @ operator.T
-        sums += read_table(tables[0], turned)
-        weights += read_table(tables[1], turned).real
-    out, out_weight = torch.zeros_like(total), torch.zeros_like(weight)
-    out[inside], out_weight[inside] = sums / len(operators), weights / len(operators)
-    return out, out_weight
+    return (total, weight) if len(operators) == 1 else symmetrise_spectra(total, weight, operators)
 
 
 def shell_weights(weight: Float[Tensor, "d d h"], n: int, padding: int = 2) -> Float[Tensor, " s"]:
@@ -99,14 +84,6 @@ def reconstruct(
 def completed(total: Complex[Tensor, "d d h"], weight: Float[Tensor, "d d h"]) -> tuple[Complex[Tensor, "d d h"], Float[Tensor, "d d h"]]:
     """Accumulators whose plane x = 0 holds the Friedel mates too, ready for reconstruct."""
     return with_friedel_mates(total), with_friedel_mates(weight)
-
-
-def layout_points(d: int, device: torch.device) -> Float[Tensor, "d d h 3"]:
-    """Frequencies zyx of an rfft-shaped cube of side d, in units of 1/d."""
-    full = torch.arange(d, device=device)
-    full = torch.where(full > (d - 1) // 2, full - d, full).float()
-    half = torch.arange(d // 2 + 1, device=device).float()
-    return torch.stack(torch.meshgrid(full, full, half, indexing="ij"), dim=-1)
 
 
 def _image_shells(d: int, padding: int, device: torch.device) -> Tensor:

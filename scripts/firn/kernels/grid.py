@@ -56,3 +56,11 @@ def ball_shells(n: int, device: torch.device | str = "cpu") -> Int[Tensor, "n n 
     half = torch.arange(n // 2 + 1, device=device).float()
     squares = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half**2
     return squares.sqrt().round().long()
+
+
+def layout_points(d: int, device: torch.device | str = "cpu") -> Float[Tensor, "d d h 3"]:
+    """Frequencies zyx of an rfft-shaped cube of side d, in units of 1/d."""
+    full = torch.arange(d, device=device)
+    full = torch.where(full > (d - 1) // 2, full - d, full).float()
+    half = torch.arange(d // 2 + 1, device=device).float()
+    return torch.stack(torch.meshgrid(full, full, half, indexing="ij"), dim=-1)

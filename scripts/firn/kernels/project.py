@@ -10,7 +10,7 @@ from torch import Tensor
 
 from firn.kernels.fourier import rfft3
 from firn.kernels.grid import fourier_disc
-from firn.kernels.spectrum import read_table, spectrum_table
+from firn.kernels.spectrum import read_slices, spectrum_table
 
 
 def prepare_volume(volume: Float[Tensor, "n n n"], padding: int = 2) -> Complex[Tensor, "d d h"]:
@@ -40,12 +40,7 @@ def project_table(
     table: Float[Tensor, "..."], rotations: Float[Tensor, "b 3 3"], points: Float[Tensor, "m 2"], padding: int = 2
 ) -> Complex[Tensor, "b m"]:
     """As project_points, from the spectrum_table of a padded spectrum."""
-    return read_table(table, slice_points(rotations, points) * padding)
-
-
-def slice_points(rotations: Float[Tensor, "b 3 3"], points: Float[Tensor, "m 2"]) -> Float[Tensor, "b m 3"]:
-    """Where yx image frequencies lie in the volume's spectrum: R (0, ky, kx)."""
-    return (rotations[:, :, 1:] @ points.T).mT
+    return read_slices(table, rotations * padding, points)
 
 
 def gridding_window(n: int, padding: int, device: torch.device | str = "cpu") -> Float[Tensor, "n n n"]:

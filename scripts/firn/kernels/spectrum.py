@@ -7,11 +7,14 @@ zyx frequencies in units of one step of that layout. A point with x < 0 is read 
 import itertools
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
-HOST_CHUNK, DEVICE_CHUNK = 2**16, 2**22
-MOST_PLANES = 400
+from firn.kernels.fast import trilinear
+from firn.kernels.grid import layout_points
+
+CHUNK = 2**22
+COMPILED_AXES = 4
 
 
 def read_spectrum(spectrum: Complex[Tensor, "d d h"], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
@@ -19,27 +22,53 @@ def read_spectrum(spectrum: Complex[Tensor, "d d h"], points: Float[Tensor, "*p 
     return read_table(spectrum_table(spectrum), points)
 
 
-def spectrum_table(spectrum: Complex[Tensor, "d d h"], planes: bool | None = None) -> Float[Tensor, "..."]:
+def spectrum_table(spectrum: Complex[Tensor, "d d h"], compiled: bool | None = None) -> Float[Tensor, "..."]:
     """A half spectrum laid out for read_table, worth keeping for many reads.
 
-    On a CPU, whose interpolation is several times faster in two dimensions, planes z and z + 1 lie side by side as `(1, 4, d d, h)`,
-    unless d is so large that row numbers lose their fractions; else it is `(1, 2, d, d, h)`. planes: choose one or the other.
+    compiled: `(d, d, h, 2)` for compiled loops, which is the choice on a CPU, or `(1, 2, d, d, h)` for torch.
     """
-    d = spectrum.shape[0]
-    table = _centred(torch.view_as_real(spectrum)).permute(3, 0, 1, 2)[None].contiguous()
-    if not (spectrum.device.type == "cpu" and d <= MOST_PLANES if planes is None else planes):
-        return table
-    above = torch.cat((table[:, :, 1:], torch.zeros_like(table[:, :, :1])), dim=2)
-    return torch.cat((table, above), dim=1).flatten(2, 3)
+    centred = _centred(torch.view_as_real(spectrum))
+    if is_host(spectrum) if compiled is None else compiled:
+        return centred.contiguous()
+    return centred.permute(3, 0, 1, 2)[None].contiguous()
 
 
 def read_table(table: Float[Tensor, "..."], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
     """As read_spectrum, from spectrum_table."""
+    if table.ndim == COMPILED_AXES:
+        return trilinear.read(table, torch.eye(3)[None], points.reshape(-1, 3)).reshape(points.shape[:-1])
     z, y, x = (part.reshape(-1) for part in points.unbind(-1))
     side = torch.where(x < 0, -1.0, 1.0)
-    read = _read_planes if table.ndim == 4 else _read_volume
-    real, imaginary = read(table, z * side, y * side, x.abs())
+    real, imaginary = _read_volume(table, z * side, y * side, x.abs())
     return torch.complex(real, imaginary * side).reshape(points.shape[:-1])
+
+
+def read_slices(table: Float[Tensor, "..."], frames: Float[Tensor, "b 3 3"], places: Float[Tensor, "m 2"]) -> Complex[Tensor, "b m"]:
+    """As read_table, at frames times (0, ky, kx)."""
+    if table.ndim == COMPILED_AXES:
+        return trilinear.read(table, frames, _in_plane(places))
+    return read_table(table, places @ frames[:, :, 1:].mT)
+
+
+def slice_products(
+    table: Float[Tensor, "..."],
+    frames: Float[Tensor, "b c 3 3"],
+    places: Float[Tensor, "m 2"],
+    rows: Complex[Tensor, "b t m"],
+    powers: Float[Tensor, "b m"],
+    wanted: tuple[Bool[Tensor, "b c"], Bool[Tensor, "b t"]],
+) -> tuple[Float[Tensor, "b t c"], Float[Tensor, "b c"], Complex[Tensor, "b c m"]]:
+    """(Re < row, slice >, sum of powers |slice|², slices) of each image's own slices, read as by read_slices; anything where not wanted."""
+    if table.ndim == COMPILED_AXES:
+        slices = torch.empty(*frames.shape[:2], 2 * len(places))
+        parts = torch.view_as_real(rows).flatten(-2), powers, wanted, slices
+        cross, norms = trilinear.score(table, frames, _in_plane(places), *parts)
+        return cross, norms, torch.view_as_complex(slices.unflatten(-1, (-1, 2)))
+    parts = frames.flatten(0, 1).split(max(1, CHUNK // len(places)))
+    slices = torch.cat([read_slices(table, part, places) for part in parts]).unflatten(0, frames.shape[:2])
+    cross = torch.view_as_real(rows).flatten(-2) @ torch.view_as_real(slices).flatten(-2).mT
+    norms = ((slices.real**2 + slices.imag**2) @ powers[:, :, None])[..., 0]
+    return cross, norms, slices
 
 
 def _read_volume(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,34 +79,26 @@ def _read_volume(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor
     return values[0], values[1]
 
 
-def _read_planes(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    d = round(table.shape[2] ** 0.5)
-    low = z.floor()
-    share, scale = z - low, 2 / (d * d - 1)
-    rows = low * (d * scale) + y * scale + ((d // 2) * (d + 1) * scale - 1)
-    grid = torch.stack((x * (2 / (d // 2)) - 1, rows), dim=-1)
-    values = torch.nn.functional.grid_sample(table, grid[None, None], align_corners=True)[0, :, 0]
-    real, imaginary = torch.lerp(values[:2], values[2:], share)
-    return real, imaginary
-
-
 def add_to_spectrum_(
     sum_: Complex[Tensor, "d d h"],
     weight_: Float[Tensor, "d d h"],
     values: Complex[Tensor, "*p"],
     weights: Float[Tensor, "*p"],
     points: Float[Tensor, "*p 3"],
+    compiled: bool | None = None,
 ) -> None:
     """Add values and weights to the eight neighbours of each point: the adjoint of read_spectrum.
 
     A value near the plane x = 0 reaches that plane only from its own side; `with_friedel_mates` adds the other side afterwards.
-    Points must not lie beyond the largest frequency; what would fall on a neighbour beyond it is lost.
+    Points must not lie beyond the largest frequency; what would fall on a neighbour beyond it is lost. compiled: as for spectrum_table.
     """
+    if is_host(sum_) if compiled is None else compiled:
+        trilinear.add_(sum_, weight_, values.reshape(1, -1), weights.reshape(1, -1), torch.eye(3)[None], points.reshape(-1, 3))
+        return
     d = sum_.shape[0]
     spread = [torch.zeros(d + 1, d + 1, d // 2 + 2, device=sum_.device) for _ in range(3)]
-    chunk = HOST_CHUNK if sum_.device.type == "cpu" else DEVICE_CHUNK
     for value, weight, near in zip(
-        *(part.split(chunk) for part in (values.reshape(-1), weights.reshape(-1), points.reshape(-1, 3))), strict=True
+        *(part.split(CHUNK) for part in (values.reshape(-1), weights.reshape(-1), points.reshape(-1, 3))), strict=True
     ):
         flat, mirrored = _half_points(near)
         parts = [value.real.contiguous(), torch.where(mirrored, -value.imag, value.imag), weight]
@@ -85,6 +106,39 @@ def add_to_spectrum_(
     real, imaginary, total = (_uncentred(part[:d, :d, : d // 2 + 1]) for part in spread)
     sum_ += torch.complex(real, imaginary)
     weight_ += total
+
+
+def add_slices_(
+    sum_: Complex[Tensor, "d d h"],
+    weight_: Float[Tensor, "d d h"],
+    values: Complex[Tensor, "b m"],
+    weights: Float[Tensor, "b m"],
+    frames: Float[Tensor, "b 3 3"],
+    places: Float[Tensor, "m 2"],
+) -> None:
+    """As add_to_spectrum_, at frames times (0, ky, kx)."""
+    if is_host(sum_):
+        trilinear.add_(sum_, weight_, values, weights, frames, _in_plane(places))
+    else:
+        add_to_spectrum_(sum_, weight_, values, weights, places @ frames[:, :, 1:].mT)
+
+
+def symmetrise_spectra(
+    sums: Complex[Tensor, "d d h"], weights: Float[Tensor, "d d h"], operators: Float[Tensor, "g 3 3"], compiled: bool | None = None
+) -> tuple[Complex[Tensor, "d d h"], Float[Tensor, "d d h"]]:
+    """Sums and weights averaged over operators at the points of the ball inside them; zero elsewhere. compiled: as for spectrum_table."""
+    if is_host(sums) if compiled is None else compiled:
+        out, out_weights = trilinear.symmetrise(spectrum_table(sums), _centred(weights), operators)
+        return torch.view_as_complex(_uncentred(out)), _uncentred(out_weights)
+    points = layout_points(sums.shape[0], sums.device)
+    inside = points.norm(dim=-1) <= sums.shape[0] // 2 - 1
+    tables = [spectrum_table(part, compiled) for part in (sums, torch.complex(weights, torch.zeros_like(weights)))]
+    out, out_weights = torch.zeros_like(sums), torch.zeros_like(weights)
+    for operator in operators:
+        turned = points[inside] @ operator.T
+        out[inside] += read_table(tables[0], turned) / len(operators)
+        out_weights[inside] += read_table(tables[1], turned).real / len(operators)
+    return out, out_weights
 
 
 def with_friedel_mates(values: Tensor) -> Tensor:
@@ -143,3 +197,13 @@ def _centred(values: Tensor) -> Tensor:
 def _uncentred(values: Tensor) -> Tensor:
     half = values.shape[0] // 2
     return torch.roll(values, (-half, -half), dims=(0, 1))
+
+
+def is_host(values: Tensor) -> bool:
+    """Whether values lie in the memory of the CPU, where compiled loops can read them."""
+    return values.device.type == "cpu"
+
+
+def _in_plane(places: Tensor) -> Tensor:
+    """yx places as zyx."""
+    return torch.nn.functional.pad(places, (1, 0))

@@ -17,7 +17,7 @@ from firn.kernels.pose_grid import all_nodes, child_nodes, finer_nodes, nearby_n
 from firn.kernels.project import prepare_volume, project_table
 from firn.kernels.sampling import shift_grid
 from firn.kernels.score import score_poses, score_scale_free, shifted_rows, weigh_projections
-from firn.kernels.spectrum import cropped_side, resize_spectrum3, spectrum_table
+from firn.kernels.spectrum import cropped_side, resize_spectrum3, slice_products, spectrum_table
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
 
@@ -44,20 +44,23 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Probabilities `(b, t, c)` of candidates at the finest level; effective number of coarse orientations `(b,)`; log evidence `(b,)`."""
+    """Probabilities `(b, t, c)` of candidates at the finest level; effective number of coarse orientations `(b,)`; log evidence `(b,)`.
+
+    slices: projections `(b, c, m)` of the candidates, unless the reference keeps its own.
+    """
 
     candidates: Candidates
     probability: Tensor
     order: int
     spread: Tensor
     evidence: Tensor
+    slices: Tensor | None = None
 
 
 class Reference:
-    """A half-map made ready for one level: its disc, cropped spectrum, and projections by grid node, each made when first asked for.
+    """A half-map made ready for one level: its disc, cropped spectrum, and projections by grid node.
 
-    nodes: all nodes of a search everywhere, sorted; where they are few enough, their projections are kept for all batches, else those
-    of the last call.
+    nodes: all nodes of a search everywhere, sorted; where they are few enough, their projections are kept once made.
     """
 
     def __init__(self, spectrum: Tensor, level: Level, side: int, nodes: Tensor | None):
@@ -65,9 +68,10 @@ class Reference:
         self.disc: FourierDisc = fourier_disc(side, level.radius, spectrum.device)
         self._table = spectrum_table(resize_spectrum3(spectrum, cropped_side(level.radius, 2, side)))
         self.nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
-        self._kept = self.nodes if self.nodes is not None else torch.zeros(0, dtype=torch.long, device=spectrum.device)
-        self._columns_, self._powers_ = self._empty(len(self._kept))
-        self._made_ = torch.zeros(len(self._kept), dtype=torch.bool, device=spectrum.device)
+        count, points = 0 if self.nodes is None else len(self.nodes), len(self.disc.points)
+        self._columns_ = torch.empty(count, 2 * points, device=spectrum.device)
+        self._powers_ = torch.empty(count, points, device=spectrum.device)
+        self._made_ = torch.zeros(count, dtype=torch.bool, device=spectrum.device)
 
     def table(self) -> tuple[Tensor, Tensor]:
         """Weighed projections `(g, 2 m)` and their powers `(g, m)` at all of `nodes`."""
@@ -75,31 +79,34 @@ class Reference:
         return self._columns_, self._powers_
 
     def columns(self, nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at grid nodes `(b, c)`, of which not all are wanted."""
+        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at kept nodes `(b, c)`, of which not all are wanted."""
+        kept = self.nodes if self.nodes is not None else nodes.new_zeros(0)
         used = torch.unique(nodes[wanted])
-        if self.nodes is None and not self._holds(used):
-            self._kept, self._made_ = used, torch.zeros_like(used, dtype=torch.bool)
-            self._columns_, self._powers_ = self._empty(len(used))
-        rows = torch.searchsorted(self._kept, used)
+        rows = torch.searchsorted(kept, used)
         self._make(rows[~self._made_[rows]])
-        where = torch.searchsorted(self._kept, torch.where(wanted, nodes, used[0]))
+        where = torch.searchsorted(kept, torch.where(wanted, nodes, used[0]))
         return self._columns_[where], self._powers_[where]
 
-    def _holds(self, nodes: Tensor) -> bool:
-        rows = torch.searchsorted(self._kept, nodes).clamp(max=max(len(self._kept) - 1, 0))
-        return len(self._kept) > 0 and bool((self._kept[rows] == nodes).all())
+    def products(self, candidates: Candidates, rows: Tensor, power: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Cross terms `(b, t, c)` and norms `(b, 1, c)` of candidates (kernels/score), and projections `(b, c, m)` that are not kept.
+
+        rows: weighted images `(b, t, m)` moved by each shift; power: `(b, m)`; undefined for candidates that are padding.
+        """
+        if self.nodes is not None:
+            columns, powers = self.columns(candidates.nodes, candidates.node_ok)
+            return torch.view_as_real(rows).flatten(-2) @ columns.mT, (powers @ power[:, :, None]).mT, None
+        frames, wanted = 2 * node_rotations(candidates.nodes, self.level.order), (candidates.node_ok, candidates.shift_ok)
+        weights = self.disc.weights
+        cross, norms, slices = slice_products(self._table, frames, self.disc.points, rows * weights, power * (weights / 2), wanted)
+        return cross, norms[:, None], slices
 
     def _make(self, rows: Tensor) -> None:
         """Project at kept nodes, a few at a time, so that all stays in the processor's cache."""
-        points = self.disc.points
+        points, nodes = self.disc.points, self.nodes if self.nodes is not None else rows
         for part in rows.split(max(1, PROJECTED_POINTS // len(points))):
-            slices = project_table(self._table, node_rotations(self._kept[part], self.level.order), points)
+            slices = project_table(self._table, node_rotations(nodes[part], self.level.order), points)
             self._columns_[part], self._powers_[part] = weigh_projections(slices, self.disc.weights)
         self._made_[rows] = True
-
-    def _empty(self, count: int) -> tuple[Tensor, Tensor]:
-        points, device = len(self.disc.points), self._table.device
-        return torch.empty(count, 2 * points, device=device), torch.empty(count, points, device=device)
 
 
 class Searcher:
@@ -130,15 +137,15 @@ class Searcher:
     def search(self, spectra: Tensor, ctf: list[Tensor], groups: Tensor, rotations: Tensor, prior: "Prior") -> Posterior:
         """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, noise groups and former rotations."""
         data = [self._whitened(spectra, reference, values, groups) for reference, values in zip(self.references, ctf, strict=True)]
-        candidates, scores = self._coarse(data[0], rotations, prior)
+        candidates, scores, slices = self._coarse(data[0], rotations, prior)
         spread = torch.zeros(0)
         for depth, limit in enumerate(_limits(self.levels), start=1):
             orientations, shifts = _marginals_(scores, TEMPER[min(depth, 2) - 1])
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
-            scores = self._sparse(data[depth], candidates, self.references[depth], prior)
+            scores, slices = self._sparse(data[depth], candidates, self.references[depth], prior)
         evidence = scores.logsumexp(dim=(1, 2)) if self.model.scaled else scores.amax(dim=(1, 2))
-        return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread, evidence)
+        return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread, evidence, slices)
 
     def _probability(self, scores: Tensor) -> Tensor:
         """Posterior of scores `(b, t, c)`; all on the best pose while the grey scale of the reference is unknown."""
@@ -151,33 +158,33 @@ class Searcher:
         noise = self.model.noise[groups][:, reference.disc.shells]
         return on_disc(spectra, reference.disc) * (ctf / noise), ctf**2 / noise
 
-    def _coarse(self, data: tuple[Tensor, Tensor], rotations: Tensor, prior: "Prior") -> tuple[Candidates, Tensor]:
+    def _coarse(self, data: tuple[Tensor, Tensor], rotations: Tensor, prior: "Prior") -> tuple[Candidates, Tensor, Tensor | None]:
         reference, count = self.references[0], len(data[0])
         shifts = self.shifts.expand(count, -1, -1)
         shift_ok = torch.ones(shifts.shape[:2], dtype=torch.bool, device=shifts.device)
         if reference.nodes is None:
             nodes = nearby_nodes(rotations, self.levels[0].order, *self.near)
             candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
-            return candidates, self._sparse(data, candidates, reference, prior)
+            return candidates, *self._sparse(data, candidates, reference, prior)
         nodes = reference.nodes.expand(count, -1)
         rows = shifted_rows(data[0], self._phases(self.shifts, reference))
         scores = self._score(rows, data[1], *reference.table())
         candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
         prior.add_(scores, candidates, self.levels[0].order)
-        return candidates, scores
+        return candidates, scores, None
 
     def _phases(self, shifts: Tensor, reference: Reference) -> Tensor:
         return shift_phases(reference.disc.points / self.side, shifts)
 
-    def _sparse(self, data: tuple[Tensor, Tensor], candidates: Candidates, reference: Reference, prior: "Prior") -> Tensor:
-        """Scores `(b, t, c)` of each particle's own candidates, as one batched matrix product; padding scores -inf."""
-        columns, powers = reference.columns(candidates.nodes, candidates.node_ok)
-        rows = torch.view_as_real(data[0][:, None] * self._phases(candidates.shifts, reference)).flatten(-2)
-        cross = rows @ columns.mT
-        norms = (powers @ data[1][:, :, None]).mT
+    def _sparse(
+        self, data: tuple[Tensor, Tensor], candidates: Candidates, reference: Reference, prior: "Prior"
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores `(b, t, c)` of each particle's own candidates, padding -inf, and projections as of Reference.products."""
+        rows = data[0][:, None] * self._phases(candidates.shifts, reference)
+        cross, norms, slices = reference.products(candidates, rows, data[1])
         scores = cross - norms if self.model.scaled else 0.25 * cross.clamp(min=0) ** 2 / norms.clamp(min=1e-30)
         prior.add_(scores, candidates, reference.level.order)
-        return scores.masked_fill(~(candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]), -torch.inf)
+        return scores.masked_fill(~(candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]), -torch.inf), slices
 
     def _refined(self, candidates: Candidates, orientations: Tensor, shifts: Tensor, depth: int, limit: int) -> Candidates:
         """Children of the cells that hold nearly all of the marginal probabilities `(b, c)` and `(b, t)`."""

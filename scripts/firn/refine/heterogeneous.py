@@ -354,4 +354,5 @@ def _rows_of(posterior: Posterior, rows: Tensor) -> Posterior:
     """The posterior of some of the images."""
     found = posterior.candidates
     candidates = Candidates(found.nodes[rows], found.node_ok[rows], found.shifts[rows], found.shift_ok[rows])
-    return Posterior(candidates, posterior.probability[rows], posterior.order, posterior.spread[rows], posterior.evidence[rows])
+    slices = None if posterior.slices is None else posterior.slices[rows]
+    return Posterior(candidates, posterior.probability[rows], posterior.order, posterior.spread[rows], posterior.evidence[rows], slices)

@@ -12,6 +12,7 @@ from firn.kernels.backproject import completed, empty_sums, insert_points_, reco
 from firn.kernels.fourier import shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
 from firn.kernels.pose_grid import node_rotations
+from firn.kernels.score import weigh_projections
 from firn.kernels.spectrum import cropped_side
 from firn.refine.expectation import TABLE_POINTS, Posterior, Reference
 from firn.refine.ranks import Ranks
@@ -46,7 +47,8 @@ class Accumulator:
 
         share: weight of each image `(b,)`, 1 by default.
         """
-        nodes, probability = _strongest(posterior, share)
+        picked, probability = _strongest(posterior, share)
+        nodes = posterior.candidates.nodes.gather(1, picked)
         noise = self.noise[groups][:, self.disc.shells]
         means = _shifted_means(on_disc(spectra, self.disc) * (ctf / noise), posterior, probability, self.disc, self.side)
         powers = probability.sum(1)[..., None] * (ctf**2 / noise)[:, None]
@@ -123,10 +125,10 @@ class Residuals:
 
         Returns, per image and in units of the noise, the model's part `(b,)` and the model's power `(b,)`.
         """
-        nodes, probability = _strongest(posterior, share)
+        picked, probability = _strongest(posterior, share)
         disc = reference.disc
         images = on_disc(masked, disc)
-        columns, halves = reference.columns(nodes, probability.sum(1) > 0)
+        columns, halves = _projections(posterior, picked, probability.sum(1) > 0, reference)
         means = _shifted_means(images * ctf, posterior, probability, disc, masked.shape[1])
         cross = (torch.view_as_real(means) * columns.unflatten(-1, (-1, 2))).sum(dim=(1, 3))
         explained = 2 * (probability.sum(1)[:, None] @ halves)[:, 0] * ctf**2
@@ -193,7 +195,7 @@ def full_correlation(curve: Tensor) -> Tensor:
 
 
 def _strongest(posterior: Posterior, share: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Nodes `(b, k)` and probabilities `(b, t, k)`, summing to 1 or to the share of each image, of the orientations that matter."""
+    """Places `(b, k)` among the candidates and probabilities `(b, t, k)`, summing to 1 or to each image's share, of what matters."""
     marginal = posterior.probability.sum(1)
     values, picked = marginal.topk(min(MAX_ORIENTATIONS, marginal.shape[1]), dim=1)
     needed = values.cumsum(1) - values < KEPT_MASS
@@ -201,7 +203,16 @@ def _strongest(posterior: Posterior, share: Tensor | None) -> tuple[Tensor, Tens
     shifts = posterior.probability.shape[1]
     kept = posterior.probability.gather(2, picked[:, None].expand(-1, shifts, -1)) * needed[:, None]
     total = kept.sum(dim=(1, 2), keepdim=True)
-    return posterior.candidates.nodes.gather(1, picked), kept / total if share is None else kept * (share[:, None, None] / total)
+    return picked, kept / total if share is None else kept * (share[:, None, None] / total)
+
+
+def _projections(posterior: Posterior, picked: Tensor, wanted: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
+    """Weighed projections `(b, k, 2 m)` and their powers `(b, k, m)` at candidates in places `(b, k)`, of which not all are wanted."""
+    if posterior.slices is None:
+        return reference.columns(posterior.candidates.nodes.gather(1, picked), wanted)
+    safe = torch.where(wanted, picked, picked[:, :1])
+    slices = torch.stack([found[places] for found, places in zip(posterior.slices, safe, strict=True)])
+    return weigh_projections(slices, reference.disc.weights)
 
 
 def _shifted_means(images: Tensor, posterior: Posterior, probability: Tensor, disc: FourierDisc, side: int) -> Tensor:
