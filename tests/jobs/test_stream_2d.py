@@ -1,6 +1,7 @@
 """stream_2d: rounds of a growing data set go on from each other, cheaper than from nothing and no worse."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from false_picks import write_particles
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table, write_table
 from firn.jobs import stream_2d
+from firn.refine import class2d
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
 
@@ -67,3 +69,31 @@ def test_missing_classes_are_made_by_splitting(rounds: tuple[Path, list[Job]], m
     few = round_of("few", 4, classes=3)
     assert few.metrics["classes"]["value"] == 3
     assert round_of("stack", 5, former=4).metrics["classes"]["value"] >= 7
+
+
+@pytest.mark.parametrize("former", [None, 1], ids=["from nothing", "from classes"])
+def test_a_round_killed_in_a_pass_ends_with_the_same_bits_and_repeats_that_pass_alone(
+    rounds: tuple[Path, list[Job]], monkeypatch: pytest.MonkeyPatch, former: int | None
+) -> None:
+    monkeypatch.chdir(rounds[0])
+    number, total = (6, 4) if former is None else (7, 3)
+    settings = {"classes": 4, "iterations": 2, "final_iterations": 2}
+    files = [Path(f"results/class2d/rounds/{number:04d}/{name}") for name in ("classes.mrcs", "classes.star", "particles.star")]
+    round_of("few", number, former, **settings)
+    whole = [read_mrc(files[0])[0], *(path.read_text() for path in files[1:])]
+    iterate, steps = class2d.iterate, list[int]()
+
+    def interrupted(*arguments: Any) -> class2d.State:
+        steps.append(arguments[-1])
+        if len(steps) in (2, 4):
+            raise KeyboardInterrupt
+        return iterate(*arguments)
+
+    monkeypatch.setattr(class2d, "iterate", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            round_of("few", number, former, **settings)
+    round_of("few", number, former, **settings)
+    assert steps == [0, 1, 1, 2, 2, *range(3, total)]
+    assert np.array_equal(read_mrc(files[0])[0], whole[0])
+    assert [path.read_text() for path in files[1:]] == whole[1:]

@@ -1,5 +1,6 @@
 """stream_refine: rounds go on from each other's half maps, sharpen, and keep the halves apart."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from firn.formats.tables import read_table, write_table
 from firn.formats.volumes import read_volume
 from firn.jobs import stream_refine
 from firn.kernels.fsc import fsc, resolution_at
+from firn.refine.homogeneous import Iteration, Refinement
 from firn.refine.state import Settings
 from firn.runtime.entry import open_job
 from firn.runtime.job import Job
@@ -90,3 +92,31 @@ def test_halves_of_noise_stay_apart_over_rounds(tmp_path: Path, monkeypatch: pyt
     start = round(BOX * PIXEL / 40.0) + 2
     assert float(curve[start:].mean()) < 0.1
     assert float(curve[start:].median()) < 0.143
+
+
+def test_a_round_killed_in_an_iteration_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_session(tmp_path, count=80, snr=1.0)
+    keep_some(60, "few")
+    round_of("few", 1, "start", iterations=2, max_resolution=20.0)
+    second = partial(round_of, "keep", 2, "results/map/rounds/0001", passes=3, max_resolution=20.0)
+    second()
+    maps = [Path(f"results/map/rounds/0002/{name}.mrc") for name in ("map", "half1", "half2", "mask")]
+    poses = Path("results/map/rounds/0002/particles.star")
+    whole, found = [read_volume(path)[0] for path in maps], poses.read_text()
+    step, numbers = Refinement.step, list[int]()
+
+    def interrupted(self: Refinement, number: int, last: bool) -> Iteration:
+        numbers.append(number)
+        if len(numbers) == 2:
+            raise KeyboardInterrupt
+        return step(self, number, last)
+
+    monkeypatch.setattr(Refinement, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        second()
+    second()
+    assert numbers[:3] == [1, 2, 2]
+    assert len(set(numbers)) == len(numbers) - 1
+    assert all(np.array_equal(read_volume(path)[0], volume) for path, volume in zip(maps, whole, strict=True))
+    assert poses.read_text() == found

@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from firn.errors import InputError
 from firn.families.classification import ClassificationParams, Inputs, read_inputs, write_results
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table
 from firn.kernels.fourier import resize_images
-from firn.refine.class2d import Plan, State, classify, continued_state
+from firn.refine.class2d import Plan, classify, continued_state
 from firn.runtime.job import Job
 from firn.runtime.params import slot
 
@@ -28,14 +30,18 @@ class Params(ClassificationParams):
 
 
 def run(job: Job[Params]) -> None:
-    """Classify, and write particles.star, classes.star, classes.mrcs and the figures."""
-    inputs, params, start = read_inputs(job), job.params, None
+    """Classify, and write particles.star, classes.star, classes.mrcs and the figures; goes on where a run cut short was."""
+    inputs, params, kept, start = read_inputs(job), job.params, job.checkpoint.load(), None
     total = params.iterations + params.final_iterations
     if job.has("templates"):
         total = params.passes
-        start = _former(job, inputs)
-        inputs = replace(inputs, plan=_continued(inputs.plan, params.passes, len(inputs.table), start.radius))
-    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), job.over(range(total), "iterations", total), start)
+        references, radius = _former_classes(job, inputs)
+        inputs = replace(inputs, plan=_continued(inputs.plan, params.passes, len(inputs.table), radius))
+        if kept is None:
+            start = continued_state(inputs.particles, inputs.plan, job.generator("noise"), references, radius)
+    left = range(0 if kept is None else kept["done"], total)
+    steps = job.over(left, "iterations", len(left))
+    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), steps, start, job.checkpoint.save, kept)
     write_results(job, inputs, state, assignment)
 
 
@@ -44,8 +50,8 @@ def _continued(plan: Plan, passes: int, count: int, radius: int) -> Plan:
     return replace(plan, iterations=passes - 1, final_iterations=1, batch_size=count, uncertainty=1.0, first_radius=float(radius))
 
 
-def _former(job: Job[Params], inputs: Inputs) -> State:
-    """The state that earlier classes, largest first, stand for."""
+def _former_classes(job: Job[Params], inputs: Inputs) -> tuple[Float[Tensor, "c n n"], int]:
+    """(earlier classes, largest first, in the engine's side and grey values; the Fourier radius that they have reached)."""
     plan, box = inputs.plan, inputs.plan.box_px * inputs.pixel_size
     where = job.input("templates", "classes.mrcs")
     images, pixel_size = read_mrc(where)
@@ -59,4 +65,4 @@ def _former(job: Job[Params], inputs: Inputs) -> State:
     references = resize_images(stack, (plan.side, plan.side)) * (plan.box_px / plan.side**2)
     larger = classes["class_count"] >= 0.5 * classes["class_count"].mean()
     radius = int(min(max(box / float(classes.loc[larger, "class_resolution"].min()), plan.first_radius), plan.last_radius))
-    return continued_state(inputs.particles, plan, job.generator("noise"), references, radius)
+    return references, radius
