@@ -1,8 +1,11 @@
 """Movies: frames come out as they were written, and every kind of damage is told in one sentence with a stable code."""
 
 import bz2
+import errno
 import gzip
 import lzma
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,6 +179,21 @@ def test_values_that_are_no_image_are_refused_with_the_frame_that_has_them(tmp_p
 def test_a_frame_with_half_its_counts_lost_is_noticed(tmp_path: Path, counts: np.ndarray) -> None:
     counts[4, 6:] = 0
     assert code_of(write_tiff(tmp_path / "m.tif", counts)) == "CODEC"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_what_the_system_does_not_hand_out_is_unreadable_whatever_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: np.ndarray, number: int
+) -> None:
+    path = write_tiff(tmp_path / "m.tif", counts)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(tifffile, "TiffFile", refuse)
+    with pytest.raises(ExposureError, match=re.escape(f"m.tif: cannot be read ({os.strerror(number)})")) as caught:
+        read_header(path)
+    assert caught.value.code == "UNREADABLE"
 
 
 def test_missing_empty_and_foreign_files_are_told_apart(tmp_path: Path) -> None:

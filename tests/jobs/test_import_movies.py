@@ -1,6 +1,7 @@
 """Imports: good files become exposures with stable ids and batches, bad ones are listed with a reason, hopeless input is one sentence."""
 
 import bz2
+import glob
 import gzip
 import lzma
 from collections.abc import Callable
@@ -90,6 +91,20 @@ def test_bad_movies_are_listed_with_their_reason_and_the_rest_goes_on(raw: Path)
 def test_a_pattern_without_matches_is_named(files: str | list[str]) -> None:
     with pytest.raises(InputError, match=r"nothing matches 'raw/(\*|one).tif'"):
         import_all(import_movies, MOVIE | {"files": files})
+
+
+def test_a_movie_of_a_batch_that_was_deleted_meanwhile_is_listed_and_the_rest_goes_on(raw: Path) -> None:
+    for name in ("a", "b [1]*?", "c"):
+        write_movie(raw / f"{name}.tif")
+    names = [glob.escape(str(path.relative_to(raw.parent))) for path in sorted(raw.glob("*.tif"))]
+    (raw / "a.tif").unlink()
+    home = Path("results/movies/batches/0001")
+    with open_job(import_movies.Params, MOVIE | {"type": "import_movies", "files": names}, {}, home, "movies", "0001") as job:
+        import_movies.run(job)
+    assert list(read_table(home / "exposures.star", "exposures")["movie"]) == ["raw/b [1]*?.tif", "raw/c.tif"]
+    (row,) = read_table(home / "failed.star", "failed").to_dict("records")
+    assert (row["movie"], row["reason_code"]) == ("raw/a.tif", "UNREADABLE")
+    assert "No such file" in row["reason"]
 
 
 def test_movies_that_are_all_bad_end_the_job_with_the_first_reason(raw: Path) -> None:

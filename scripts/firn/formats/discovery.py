@@ -1,6 +1,7 @@
 """From patterns of file names to checked exposures in batches: what every import of images shares."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from firn.formats.streaming import in_order
 
 PIXEL_TOLERANCE = 0.05
 HEADERS_AT_ONCE = 4
+ESCAPED = re.compile(r"\[([*?[])\]")
 
 
 def expand_files(patterns: str | Sequence[str]) -> list[str]:
@@ -34,6 +36,12 @@ def expand_files(patterns: str | Sequence[str]) -> list[str]:
             raise InputError(f"files: nothing matches '{pattern}' (looked in {Path(pattern).parent.resolve()}){hint}")
         found |= matches
     return sorted(found)
+
+
+def named_files(patterns: str | Sequence[str]) -> list[str]:
+    """Files that patterns without wildcards name (a name's own `*`, `?`, `[` in brackets), sorted, each once, also those that are gone."""
+    names = [patterns] if isinstance(patterns, str) else patterns
+    return sorted({str(Path(ESCAPED.sub(r"\1", name))) for name in names})
 
 
 def check_headers(

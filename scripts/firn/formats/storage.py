@@ -8,6 +8,8 @@ from firn.errors import MachineError
 
 SERVER = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO}
 """What a file system says whose server does not answer."""
+REFUSED = SERVER | {errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT}
+"""What it says when it does not hand out what a file holds, whatever that is."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What it says when nothing can be written."""
 

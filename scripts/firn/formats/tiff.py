@@ -18,6 +18,7 @@ import numpy as np
 import tifffile
 
 from firn.errors import ExposureError, brief
+from firn.formats.storage import REFUSED
 from firn.formats.streaming import in_order
 
 MAX_AXIS = 32768
@@ -50,7 +51,14 @@ def no_surprise(path: str | os.PathLike) -> Iterator[None]:
     except ExposureError:
         raise
     except DAMAGE as error:
-        raise ExposureError("HEADER", f"{path}: its header makes no sense ({brief(error)})") from error
+        raise _blamed(path, error, "HEADER", f"its header makes no sense ({brief(error)})") from error
+
+
+def _blamed(path: str | os.PathLike, error: Exception, code: str, remark: str) -> ExposureError:
+    """UNREADABLE where the system did not hand out what the file holds, else the fault of what it holds."""
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return ExposureError("UNREADABLE", f"{path}: cannot be read ({error.strerror})")
+    return ExposureError(code, f"{path}: {remark}")
 
 
 @contextmanager
@@ -63,7 +71,7 @@ def open_pages(path: str | os.PathLike) -> Iterator[Any]:
     try:
         tiff = tifffile.TiffFile(path)
     except DAMAGE as error:
-        raise ExposureError("HEADER", f"{path}: cannot be opened as a TIFF file ({brief(error)})") from error
+        raise _blamed(path, error, "HEADER", f"cannot be opened as a TIFF file ({brief(error)})") from error
     with tiff:
         with no_surprise(path):
             pages = _list_pages(path, tiff)
@@ -205,7 +213,7 @@ def _decode(path: str | os.PathLike, page: Any, where: str) -> np.ndarray:
     try:
         return _read_page(path, page)[::-1]
     except DAMAGE as error:
-        raise ExposureError("CODEC", f"{path}: {where} cannot be decoded ({brief(error)})") from error
+        raise _blamed(path, error, "CODEC", f"{where} cannot be decoded ({brief(error)})") from error
 
 
 def _read_page(path: str | os.PathLike, page: Any) -> np.ndarray:

@@ -70,7 +70,8 @@ class Params(DetectorParams):
 def run(job: Job[Params]) -> None:
     """Write exposures.star, its batches, failed.star, the gain as it will be applied, and one figure."""
     told = _read_source(job)
-    files = list(told["movie"]) if told is not None else discovery.expand_files(job.params.files or [])
+    listed = discovery.expand_files if job.batch is None else discovery.named_files
+    files = list(told["movie"]) if told is not None else listed(job.params.files or [])
     fractions = _fractions(job.params, told)
     headers, faults = _check_files(job, files, fractions)
     sidecars = _read_sidecars(job, headers)
