@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -37,17 +38,34 @@ def land(folder: Path, *names: str) -> None:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own of a few MB; where only root could mount one, a folder."""
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of its own of a few MB, or one with a quota on the folder `run`; where only root could mount one, a folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,nr_inodes={DISK_FILES}", "firn-test", str(folder)]
-    small = os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    commands = with_quota(folder) if getattr(request, "param", "") == "quota" else [mount]
+    if os.getuid() == 0:
+        all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands)
     try:
         yield folder
     finally:
-        if small:
+        if folder.is_mount():
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def with_quota(folder: Path) -> list[list[str]]:
+    """Commands that mount a disk of which the folder `run` has a quota of DISK_MB."""
+    image, run = str(folder.with_name("image")), str(folder / "run")
+    if not shutil.which("mkfs.btrfs"):
+        return []
+    return [
+        ["truncate", "--size", "160M", image],
+        ["mkfs.btrfs", "--mixed", image],
+        ["mount", "-o", "loop", image, str(folder)],
+        ["btrfs", "quota", "enable", str(folder)],
+        ["btrfs", "subvolume", "create", run],
+        ["btrfs", "qgroup", "limit", f"{DISK_MB}M", run],
+    ]
 
 
 @pytest.fixture
@@ -126,6 +144,16 @@ def test_a_disk_that_takes_no_more_files_holds_the_session_up_and_loses_nothing(
     assert not [path for path in disk.rglob("*") if path.name.endswith(".tmp")]
 
 
+@pytest.mark.parametrize("disk", ["quota"], indirect=True)
+def test_a_quota_that_is_used_up_holds_the_session_up_and_loses_nothing(begun: LiveSession, disk: Path) -> None:
+    if not disk.is_mount():
+        pytest.skip("a disk with a quota can be mounted by root only, with the programs of btrfs")
+    land(begun.folder, "cc", "short")
+    wait_until_full(begun, begun.folder / "filler", "Disk quota exceeded")
+    ended_well(begun, 4)
+    assert not [path for path in disk.rglob("*") if path.name.endswith(".tmp")]
+
+
 def refuse_files(session: LiveSession, disk: Path, fault: str) -> None:
     """Make a disk one to which nothing can be written, which takes a session that stands, or on which there is room but for no other file."""
     if fault == "read-only":
@@ -149,9 +177,9 @@ def take_files_again(disk: Path, fault: str) -> None:
         shutil.rmtree(disk / "filler")
 
 
-def wait_until_full(session: LiveSession, filler: Path) -> None:
-    """Fill the disk, and make room when the session has said that it waits."""
+def wait_until_full(session: LiveSession, filler: Path, why: str = "No space left on device") -> None:
+    """Fill the disk, and make room when the session has said that it waits, and why."""
     before = len(session.log.read_text())
     fill(filler)
-    session.wait_for(lambda: "waiting: the run folder's disk" in session.log.read_text()[before:], LIMIT_S)
+    session.wait_for(lambda: re.search(rf"waiting: the run folder's disk .*{why}", session.log.read_text()[before:]), LIMIT_S)
     filler.unlink()

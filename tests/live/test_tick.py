@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from firn.errors import ExposureError
 from firn.formats.ids import exposure_id
 from firn.formats.tables import write_table
 from firn.live import layout, targets, tick, workers
@@ -225,12 +226,13 @@ def test_a_tick_waits_for_results_that_are_away_and_lets_snakemake_start_again(r
     assert session()["counters"]["accepted"] == 3
 
 
-def test_a_tick_waits_for_a_full_disk_and_tells_of_it_afterwards(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_tick_waits_for_a_full_disk_and_tells_of_it_afterwards(run_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     write, full = os.replace, [True]
 
     def replace(*paths: Any) -> None:
         if full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(number, os.strerror(number))
         write(*paths)
 
     def make_room() -> None:
@@ -245,6 +247,25 @@ def test_a_tick_waits_for_a_full_disk_and_tells_of_it_afterwards(run_folder: Pat
     assert turn()[0] == "results/movies/batches/0001/job.json"
     assert {(line["alarm"], line["event"]) for line in alarm_lines()} == {("storage", "raised"), ("storage", "cleared")}
     assert not [path for path in Path().rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_no_batch_is_tried_again_beyond_a_quota_which_no_free_space_tells_of(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b", "c")
+    turn()
+    record_failure("results/movies/batches/0001/job.json")
+    sync, beyond = os.fsync, [True]
+
+    def refuse_much(file: int) -> None:
+        if beyond[0] and os.fstat(file).st_size > 2**20:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", refuse_much)
+    on_sleep(monkeypatch, lambda: beyond.__setitem__(0, False))
+    assert turn()[0] == "live/tries/movies/0001/1.json"
+    (sentence,) = (line["sentence"] for line in alarm_lines() if (line["alarm"], line["event"]) == ("storage", "raised"))
+    assert sentence == "the run folder's disk cannot be written to (Disk quota exceeded); make room"
+    assert ("storage", "cleared") in {(line["alarm"], line["event"]) for line in alarm_lines()}
 
 
 def test_nothing_is_begun_with_movies_that_are_away_and_the_session_does_not_end(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +357,37 @@ def test_a_refused_file_that_changes_is_looked_at_again(run_folder: Path, monkey
     files = json.loads(layout.batch_file("movies", "0001").read_text())["files"]
     assert [entry["path"] for entry in files] == ["raw/a.tif", "raw/b.tif", "raw/c.tif"]
     assert not list(Path("live/refused/movies").iterdir())
+
+
+def test_a_refused_file_that_may_be_read_now_is_looked_at_again_but_not_at_the_end(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(give_up_s=1e-9)
+    denied, check, access = [True], tick.check_movie, os.access
+
+    def check_readable(path: str, *others: Any) -> Any:
+        if path == "raw/c.tif" and denied[0]:
+            raise ExposureError("UNREADABLE", f"{path}: cannot be read (Permission denied)")
+        return check(path, *others)
+
+    monkeypatch.setattr(tick, "check_movie", check_readable)
+    monkeypatch.setattr(os, "access", lambda path, *others: not denied[0] and access(path, *others))
+    land("a", "b", "c")
+    on_sleep(monkeypatch, lambda: None, lambda: denied.__setitem__(0, False), lambda: None)
+    turn()
+    assert [entry["path"] for entry in json.loads(layout.batch_file("movies", "0001").read_text())["files"]][-1] == "raw/c.tif"
+    assert not list(Path("live/refused/movies").iterdir())
+
+
+def test_a_file_that_the_disk_does_not_give_does_not_keep_a_session_from_ending(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, *others: Any) -> Any:
+        raise ExposureError("UNREADABLE", f"{path}: cannot be read (Input/output error)")
+
+    monkeypatch.setattr(tick, "check_movie", refuse)
+    land("a")
+    layout.END_MARK.touch()
+    assert turn() == []
+    assert session()["failures"] == {"UNREADABLE": 1}
 
 
 def test_a_batch_that_is_not_started_raises_an_alarm_until_it_is(run_folder: Path) -> None:

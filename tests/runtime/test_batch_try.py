@@ -1,5 +1,8 @@
 """What becomes of a batch whose jobs died: the others are kept, and the one that kills is set aside with a reason."""
 
+import errno
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +116,7 @@ def test_a_full_disk_is_no_fault_of_a_movie(deadly: set[tuple[str, str]], monkey
 @pytest.mark.usefixtures("movies")
 def test_movies_that_are_away_with_their_folder_are_not_set_aside() -> None:
     Path("raw").rename("elsewhere")
-    with pytest.raises(InputError, match="nothing matches"):
+    with pytest.raises(MachineError, match="its folder raw is missing or empty"):
         try_again(CHAIN, FILES[:1], "0001", 2, str(RECORD))
     assert not list(Path("results").rglob("failed.star"))
     assert not RECORD.exists()
@@ -124,6 +127,17 @@ def test_a_child_that_fails_says_its_last_words() -> None:
     step = Step("motion", MOTION, {"exposures": ["results/nowhere"]})
     with pytest.raises(InputError, match=r"ended with code 1: .*results/nowhere"):
         batch_try._run_alone([step], "0001", "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_child_to_which_the_disk_refuses_to_write_is_the_machine_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    words = f"OSError: [Errno {number}] {os.strerror(number)}: 'results/motion'"
+    program = write_program(tmp_path / "python", f'#!/bin/sh\ncat >/dev/null\necho "{words}" >&2\nexit 1\n')
+    monkeypatch.setattr(batch_try.sys, "executable", str(program))
+    with pytest.raises(MachineError, match=re.escape(words)):
+        batch_try._run_alone([], "0001", "")
 
 
 def test_a_process_that_the_kernel_ends_is_told_with_what_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ heeds what people decide. It holds no lane and no core. Killed at any moment, it
 before they count.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,7 +26,7 @@ from firn.live.reports import tend_report
 from firn.live.rounds import latest_rounds, open_rounds
 from firn.live.session import TELL_S, Session
 from firn.live.stirring import folders_of, rest, times_of
-from firn.live.storage import mark_results, movies_away, require_results
+from firn.live.storage import mark_results, movies_away, no_room, require_results
 from firn.live.trials import tend_trials, trial_plan
 from firn.live.watch import check_movie, list_files, settled, shape_name, usual_shape, watch
 from firn.runtime.atomic import write_json, write_text
@@ -153,7 +154,7 @@ def _look(session: Session, ledger: Ledger, plan: dict[str, Any], now: float) ->
     if session.away[ledger.root]:
         return
     for path, entry in list(ledger.refused.items()):
-        if _changed(path, entry):
+        if _changed(path, entry) or (entry[0] == "UNREADABLE" and not session.closing(now) and os.access(path, os.R_OK)):
             ledger.look_again(path)
     if session.control.state == "pause" and not session.ending:
         return
@@ -209,13 +210,18 @@ def _hold(session: Session, root: str, paths: Sequence[str]) -> bool:
 
 
 def _plan_tries(session: Session, now: float) -> bool:
-    """Raise the number of the try of every batch that failed; whether any was. A disk that is nearly full would make them fail again."""
+    """Raise the number of the try of every batch that failed; whether any was. A disk that is nearly full would make them fail again.
+
+    Raises MachineError when a batch failed and nothing can be written, as beyond a quota, which no free space tells of.
+    """
     fresh = False
     if session.disk_is_full():
         return fresh
     for root, ledger in session.ledgers.items():
         for batch, number in ledger.opened.items():
             if _failed(session.plan[root]["jobs"], root, batch, number, now) and not _hold(session, root, ledger.files_of(batch)):
+                if not fresh and (sentence := no_room(Path())):
+                    raise MachineError(sentence)
                 ledger.opened[batch] = number + 1
                 fresh = True
     return fresh

@@ -8,6 +8,7 @@ are gathered into the batch's folder, where everybody looks for them.
 import glob
 import importlib
 import json
+import os
 import resource
 import shutil
 import signal
@@ -23,7 +24,7 @@ import pandas as pd
 from firn.errors import ExposureError, InputError, MachineError
 from firn.formats.discovery import identify
 from firn.formats.exposures import failed_row, write_failed
-from firn.formats.storage import away
+from firn.formats.storage import FULL, away
 from firn.formats.tables import read_table, write_table
 from firn.jobs import gather
 from firn.live.storage import require_results
@@ -31,7 +32,8 @@ from firn.runtime.atomic import write_json
 from firn.runtime.entry import open_job
 
 KINDS = ("exposures", "picks", "particles")
-NO_SPACE = "No space left on device"
+NO_ROOM = tuple(os.strerror(number) for number in FULL)
+"""What a process says of a disk that takes no more; its traceback ends with it."""
 MACHINE_CODE = 71
 """Exit code of a process whose machine was at fault; EX_OSERR of sysexits.h."""
 LAST_WORDS = 300
@@ -86,7 +88,8 @@ def _run_alone(steps: Sequence[Step], batch: str, exposure: str) -> None:
     sys.stderr.write(child.stderr)
     if child.returncode:
         lines = [line for line in child.stderr.splitlines() if line.strip()]
-        kind = MachineError if child.returncode == MACHINE_CODE or NO_SPACE in child.stderr else InputError
+        full = any(words in child.stderr for words in NO_ROOM)
+        kind = MachineError if child.returncode == MACHINE_CODE or full else InputError
         how = _how_it_ended(child.returncode)
         raise kind(f"{how}: {lines[-1][-LAST_WORDS:]}" if lines and child.returncode != -signal.SIGKILL else how)
 
