@@ -32,7 +32,7 @@ for path in sorted(pathlib.Path(words["-i"]).iterdir()):
     with mrcfile.open(path) as mrc:
         y, x = divmod(int(mrc.data.argmax()), mrc.data.shape[1])
     rows = [f"{x - 15} {y - 15} <NA> 30 30 1 31 29 {score} <NA> <NA>" for score in (0.9, 0.25)]
-    if "--mute" not in sys.argv and not ("--one" in sys.argv and path.stem == "00001"):
+    if "--mute" not in sys.argv and not ("--one" in sys.argv and path.stem == "m000001"):
         (out / "CBOX" / f"{path.stem}.cbox").write_text(HEAD + "\\n".join(rows) + "\\n")
 """
 HOME = Path("results/cryolo/batches/0001")

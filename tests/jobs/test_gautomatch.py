@@ -89,7 +89,7 @@ def test_arguments_are_those_of_the_parameters_and_the_users_come_last() -> None
         "--hp": "1000", "--lsigma_D": "100", "--lsigma_cutoff": "1.2", "--lave_D": "100", "--lave_min": "-0.8", "--lave_max": "1.2",
     }  # fmt: skip
     words = Path("bin/told.txt").read_text().split("\n")
-    assert words[:2] == ["00000.mrc", "00001.mrc"]
+    assert words[:2] == ["m000000.mrc", "m000001.mrc"]
     assert words[-2:] == ["--detect_ice", "1"]
     assert {name: value for name, value in told().items() if name in expected} == expected
     assert not {"--gid", "--T"} & set(words)
@@ -141,8 +141,8 @@ def test_a_micrograph_that_cannot_be_read_is_listed_and_the_rest_is_picked() -> 
     ("settings", "message"),
     [
         ({"executable": "nowhere/Gautomatch"}, "'nowhere/Gautomatch' is no program"),
-        ({"arguments": ["--fail"]}, "Gautomatch 00000.mrc: ended with exit code 1; its last line: No GPU found"),
-        ({"arguments": ["--mute"]}, "Gautomatch ended without writing 00000_automatch.star or .box"),
+        ({"arguments": ["--fail"]}, "Gautomatch m000000.mrc: ended with exit code 1; its last line: No GPU found"),
+        ({"arguments": ["--mute"]}, "Gautomatch ended without writing m000000_automatch.star or .box"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(settings: dict[str, Any], message: str) -> None:

@@ -110,6 +110,11 @@ def test_a_trained_model_is_taken_with_the_factor_that_it_was_trained_with() -> 
     assert json.loads(Path("results/topaz/batches/0001/job.json").read_text())["warnings"] == []
 
 
+def test_a_trained_model_is_taken_from_a_config_whose_defaults_are_all_told() -> None:
+    write_trained(downsampling=4, pixel_size=8.0)
+    assert len(picked(trained="trained", model=None)) == 2
+
+
 def test_a_model_trained_with_other_pixels_is_warned_of() -> None:
     write_trained(downsampling=2, pixel_size=5.0)
     picked(trained="trained", downsampling=None)

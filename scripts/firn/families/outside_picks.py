@@ -1,6 +1,6 @@
 """Pickers of the users' own: micrographs laid before them under numbers, their picks told as those of firn's pickers.
 
-Convention: a micrograph is `<number>.mrc` in the order of the batch, since names of micrographs may be alike, or hold what a program misreads.
+Convention: a micrograph is `m<number>.mrc` in the order of the batch, since names of micrographs may be alike, or hold what a program misreads.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from firn.errors import InputError
-from firn.families.micrographs import each_micrograph, read_exposures
-from firn.formats.exposures import PICK_COLUMNS, join_tables, picks_table, write_failed
+from firn.errors import ExposureError, InputError
+from firn.families.micrographs import each_micrograph, read_exposures, to_show
+from firn.formats.exposures import PICK_COLUMNS, failed_row, join_tables, picks_table, write_failed
 from firn.formats.mrc import write_image
 from firn.formats.mrc_header import read_mrc_header
 from firn.formats.tables import ABSENT, write_table
@@ -24,6 +24,8 @@ from firn.runtime.params import JobParams, Kind, Lane, slot
 
 USUAL_MODES = (0, 1, 2, 6)
 """Kinds of numbers in MRC files that every program reads; of half precision (12) few do."""
+Put = Callable[[int, dict[Any, Any], np.ndarray], None]
+"""Writes a micrograph for a program to read, given its number, its exposure's row and its pixels; raises ExposureError where it cannot."""
 
 
 class OutsidePickerParams(JobParams):
@@ -54,7 +56,7 @@ class Laid:
 
     def path(self, number: int) -> Path:
         """The micrograph of a row."""
-        return self.folder / f"{number:05d}.mrc"
+        return self.folder / f"{name_of(number)}.mrc"
 
     def pixel_size(self, program: str) -> float:
         """Å of all; raises InputError when there are several, since a program takes one."""
@@ -64,8 +66,13 @@ class Laid:
         return sizes.pop()
 
 
-def lay_out(job: Job[Any], folder: Path, plain: bool = False) -> Laid:
-    """Link the micrographs of the batch into a new folder, written anew where their kind is unusual.
+def name_of(number: int) -> str:
+    """Name of a micrograph before a program; one of digits alone would be read as a number by some."""
+    return f"m{number:06d}"
+
+
+def lay_out(job: Job[Any], folder: Path, plain: bool = False, put: Put | None = None) -> Laid:
+    """Lay the micrographs of the batch into a new folder: by `put`, or else linked, and written anew where their kind is unusual.
 
     plain: take the sums without dose weights where there are some.
     """
@@ -76,20 +83,26 @@ def lay_out(job: Job[Any], folder: Path, plain: bool = False) -> Laid:
         there = ~exposures["micrograph_plain"].astype(str).isin(ABSENT)
         exposures = exposures.assign(micrograph=exposures["micrograph_plain"].where(there, exposures["micrograph"]))
     laid = Laid(folder, [], [], [])
+    put = put or (lambda number, row, micrograph: _link(laid.path(number), row, micrograph))
     for row, micrograph in each_micrograph(job, exposures, laid.failed):
-        _put(laid.path(len(laid.rows)), Path(str(row["micrograph"])), micrograph, float(row["micrograph_pixel_size"]))
+        try:
+            put(len(laid.rows), row, micrograph)
+        except ExposureError as error:
+            laid.failed.append(failed_row(row, error))
+            continue
         laid.rows.append(row | {"micrograph": own[row["exposure_id"]]})
         if len(laid.shown) < job.params.plots:
             laid.shown.append(micrograph)
     return laid
 
 
-def _put(target: Path, source: Path, micrograph: np.ndarray, pixel_size: float) -> None:
+def _link(target: Path, row: dict[Any, Any], micrograph: np.ndarray) -> None:
+    source = Path(str(row["micrograph"]))
     header = read_mrc_header(source)
     if header.mode in USUAL_MODES and not header.packed:
         target.symlink_to(source.absolute())
     else:
-        write_image(target, micrograph, pixel_size)
+        write_image(target, micrograph, float(row["micrograph_pixel_size"]))
 
 
 def write_picks(job: Job[Any], laid: Laid, read: Callable[[int], pd.DataFrame], diameter: float, program: str) -> None:
@@ -113,4 +126,4 @@ def _draw(job: Job[Any], laid: Laid, tables: Sequence[pd.DataFrame], program: st
     for row, micrograph, table in zip(laid.rows, laid.shown, tables, strict=False):
         name = str(row["exposure_id"])
         path = job.figure(f"picks_{name}", f"Picks of {program} in {name}", "All picks that the program keeps.")
-        draw_decisions(path, [(name, micrograph, table.assign(kept=True))], float(row["micrograph_pixel_size"]))
+        draw_decisions(path, [(name, to_show(row, micrograph), table.assign(kept=True))], float(row["micrograph_pixel_size"]))

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from firn.errors import ExposureError, InputError
-from firn.families.micrographs import DENOISED, each_micrograph, read_exposures
+from firn.errors import InputError
+from firn.families.micrographs import DENOISED
 from firn.families.outside import run_program
-from firn.formats.exposures import failed_row, load_micrograph
+from firn.families.outside_picks import Laid, lay_out, name_of
+from firn.formats.exposures import load_micrograph
 from firn.formats.mrc import write_image
 from firn.kernels.fourier import plain_irfft2, plain_rfft2, resize_spectra2
 from firn.runtime.job import Job
@@ -68,34 +69,19 @@ class Desk:
         run_program(arguments, self.folder, output, heard)
 
 
-def put_exposures(
-    job: Job[Any], desk: Desk, failed_: list[dict[str, str]], downsampling: int = 1, denoised: bool = False
-) -> tuple[list[dict[Any, Any]], list[np.ndarray]]:
-    """(rows of exposures that can be read, the first of their micrographs, to draw); each lies before Topaz, under its row's number.
+def put_exposures(job: Job[Any], desk: Desk, downsampling: int = 1, denoised: bool = False) -> Laid:
+    """Exposures that can be read, which lie before Topaz then, made smaller, under their numbers.
 
     denoised: put what topaz_denoise made of them; raises InputError when there is no such thing.
     """
-    rows: list[dict[Any, Any]] = []
-    shown: list[np.ndarray] = []
-    exposures = read_exposures(job)
-    if denoised and DENOISED not in exposures.columns:
-        raise InputError(f"job {job.name}: its exposures have no denoised micrographs; give it those of a topaz_denoise")
-    for row, micrograph in each_micrograph(job, exposures, failed_):
-        try:
-            wanted = load_micrograph(row | {"micrograph": row[DENOISED]}) if denoised else micrograph
-        except ExposureError as error:
-            failed_.append(failed_row(row, error))
-            continue
-        desk.put(len(rows), wanted, float(row["micrograph_pixel_size"]), downsampling)
-        rows.append(row)
-        if len(shown) < job.params.plots:
-            shown.append(micrograph)
-    return rows, shown
 
+    def put(number: int, row: dict[Any, Any], micrograph: np.ndarray) -> None:
+        if denoised and DENOISED not in row:
+            raise InputError(f"job {job.name}: its exposures have no denoised micrographs; give it those of a topaz_denoise")
+        wanted = load_micrograph(row | {"micrograph": row[DENOISED]}) if denoised else micrograph
+        desk.put(number, wanted, float(row["micrograph_pixel_size"]), downsampling)
 
-def name_of(number: int) -> str:
-    """Name of a micrograph in Topaz's tables; one of digits alone would be read as a number."""
-    return f"m{number:06d}"
+    return lay_out(job, desk.folder / WHOLE, put=put)
 
 
 def whole_file(number: int) -> str:

@@ -16,7 +16,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from firn.errors import InputError
-from firn.families.topaz import Desk, TopazParams, name_of, normalised, smaller_shape, whole_file
+from firn.families.outside_picks import name_of
+from firn.families.topaz import Desk, TopazParams, normalised, smaller_shape, whole_file
 from firn.formats.exposures import load_micrograph
 from firn.formats.tables import read_table
 from firn.runtime.job import Job

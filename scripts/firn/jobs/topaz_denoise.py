@@ -53,8 +53,8 @@ def run(job: Job[Params]) -> None:
     work.mkdir()
     desk = Desk(program, work, job.device, job.threads)
     model = _model(desk, job.params.model)
-    failed: list[dict[str, str]] = []
-    rows, shown = put_exposures(job, desk, failed)
+    laid = put_exposures(job, desk)
+    rows = laid.rows
     command = desk.command("denoise", [*model, f"--output={MADE}", *job.params.arguments], [whole_file(row) for row in range(len(rows))])
     record_program(job.folder / "topaz.json", program, [command])
     if rows:
@@ -62,10 +62,10 @@ def run(job: Job[Params]) -> None:
     paths = [_keep(job, work / MADE / Path(whole_file(number)).name, row) for number, row in enumerate(rows)]
     table = pd.DataFrame(rows) if rows else read_exposures(job)[:0]
     write_table(job.folder / "exposures.star", table.assign(**{DENOISED: paths}), "exposures")
-    write_failed(job.folder, failed)
+    write_failed(job.folder, laid.failed)
     shutil.rmtree(work)
     job.metric("exposures", len(rows))
-    _draw(job, rows, shown, paths)
+    _draw(job, rows, laid.shown, paths)
 
 
 def _model(desk: Desk, model: str) -> list[str]:

@@ -2,65 +2,52 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
 from firn.errors import InputError, brief
-from firn.families.micrographs import to_show
 from firn.families.outside import find_program, record_program
-from firn.families.topaz import WORK, Desk, TopazParams, name_of, normalised, put_exposures, whole_file
-from firn.formats.exposures import PICK_COLUMNS, join_tables, picks_table, write_failed
+from firn.families.outside_picks import Laid, OutsidePickerParams, name_of, write_picks
+from firn.families.topaz import WORK, Desk, normalised, put_exposures, whole_file
 from firn.formats.foreign_picks import read_foreign_picks
-from firn.formats.tables import write_table
-from firn.report.picks import draw_decisions
 from firn.runtime.job import Job
-from firn.runtime.params import Kind, Lane, slot
+from firn.runtime.params import slot
 
 HEADER = "image_name\tx_coord\ty_coord"
-USUAL_DOWNSAMPLING = 8
+USUAL_MODEL, USUAL_DOWNSAMPLING = "resnet16", 8
 SAME_SCALE = 0.02
 """Share by which the pixels of two sets of smaller micrographs may differ, and still are as large."""
 
 
-class Params(TopazParams):
+class Params(OutsidePickerParams):
     """Find particles with a neural network, by the program `topaz`, which is installed apart from this one.
 
     The micrographs of a batch are made smaller, `topaz preprocess` normalises them, and `topaz extract` scores them with the model and keeps
     places that score best within a particle's radius. The scores are log-likelihood ratios.
     """
 
-    stage: ClassVar[str] = "pick"
-    lane: ClassVar[Lane] = "preprocess"
-    scatter: ClassVar[bool] = True
-    offers: ClassVar[tuple[Kind, ...]] = ("picks",)
     revision: ClassVar[int] = 2
 
-    exposures: str = slot("exposures")
-    """Exposures to pick in."""
     trained: str | None = slot("model", optional=True)
     """Model that topaz_train made, instead of `model`."""
     diameter: float = Field(gt=0)
     """Å. Diameter of a particle; picks are at least half of it apart."""
-    model: str = "resnet16"
-    """File of a trained model, or the name of one that comes with Topaz."""
+    model: str | None = None
+    """File of a trained model, or the name of one that comes with Topaz; none = resnet16 where there is no trained one."""
     downsampling: int | None = Field(None, ge=1, le=64)
     """Factor by which micrographs are made smaller first: the one that the model was trained with, or else 8."""
     denoised: bool = False
     """Pick in the micrographs that topaz_denoise made, for models that were trained on such."""
     threshold: float = 0.0
     """Smallest score of a pick; 0: as likely a particle as not, lower ones find more."""
-    plots: int = Field(2, ge=0)
-    """Micrographs drawn with their picks, per batch."""
 
     @model_validator(mode="after")
     def _check(self) -> "Params":
-        if self.trained and "model" in self.model_fields_set:
+        if self.trained and self.model:
             raise ValueError("give topaz_picker either a trained model or model")
         return self
 
@@ -68,17 +55,12 @@ class Params(TopazParams):
 def run(job: Job[Params]) -> None:
     """Write picks.star of the batch, and topaz.json, which tells the program, its version and its arguments."""
     work = (job.folder / WORK).absolute()
-    work.mkdir()
     desk = Desk(find_program("topaz", job.params.executable), work, job.device, job.threads)
-    failed: list[dict[str, str]] = []
     scorer = _scorer(job)
-    rows, shown = put_exposures(job, desk, failed, scorer.downsampling, job.params.denoised)
-    found = _found(job, desk, rows, scorer) if rows else pd.DataFrame({name: [] for name in ("name", "x", "y", "score")})
+    laid = put_exposures(job, desk, scorer.downsampling, job.params.denoised)
+    found = _found(job, desk, laid, scorer) if laid.rows else pd.DataFrame({"name": []})
     shutil.rmtree(work)
-    tables = {str(row["exposure_id"]): _table(found, number, row, job.params.diameter) for number, row in enumerate(rows)}
-    write_table(job.folder / "picks.star", join_tables(list(tables.values()), PICK_COLUMNS), "picks")
-    write_failed(job.folder, failed)
-    _report(job, tables, shown, rows)
+    write_picks(job, laid, lambda number: found[found["name"] == name_of(number)], job.params.diameter, "Topaz")
 
 
 def extract_options(params: Params, scorer: "Scorer", pixel_size: float, threads: int) -> list[str]:
@@ -101,19 +83,20 @@ class Scorer:
 def _scorer(job: Job[Params]) -> Scorer:
     params = job.params
     if not job.has("trained"):
-        model = str(Path(params.model).absolute()) if Path(params.model).is_file() else params.model
+        named = params.model or USUAL_MODEL
+        model = str(Path(named).absolute()) if Path(named).is_file() else named
         return Scorer(model, params.downsampling or USUAL_DOWNSAMPLING)
     trained = json.loads(job.input("trained", "model.json").read_text(encoding="utf-8"))
     model = str(job.input("trained", "model.sav").absolute())
     return Scorer(model, params.downsampling or int(trained["downsampling"]), float(trained["pixel_size"]))
 
 
-def _found(job: Job[Params], desk: Desk, rows: Sequence[dict[Any, Any]], scorer: Scorer) -> pd.DataFrame:
+def _found(job: Job[Params], desk: Desk, laid: Laid, scorer: Scorer) -> pd.DataFrame:
     """What Topaz found in all micrographs: name (of the row's number), x, y in pixels, score."""
-    pixel_size = _pixel_size(job, rows) * scorer.downsampling
+    pixel_size = laid.pixel_size("Topaz") * scorer.downsampling
     if scorer.pixel_size and abs(pixel_size / scorer.pixel_size - 1) > SAME_SCALE:
         job.warn(f"the model was trained with pixels of {scorer.pixel_size:.2f} Å, and is to pick at {pixel_size:.2f} Å")
-    numbers, said = range(len(rows)), desk.folder / "said.txt"
+    numbers, said = range(len(laid.rows)), desk.folder / "said.txt"
     files = [whole_file(number) for number in numbers]
     prepare = desk.normalise(files)
     extract = desk.command("extract", extract_options(job.params, scorer, pixel_size, desk.threads), [normalised(file) for file in files])
@@ -127,13 +110,6 @@ def _found(job: Job[Params], desk: Desk, rows: Sequence[dict[Any, Any]], scorer:
     return found
 
 
-def _pixel_size(job: Job[Params], rows: Sequence[dict[Any, Any]]) -> float:
-    sizes = {float(row["micrograph_pixel_size"]) for row in rows}
-    if len(sizes) > 1:
-        raise InputError(f"job {job.name}: its micrographs have several pixel sizes ({min(sizes):g} to {max(sizes):g} Å); Topaz takes one")
-    return sizes.pop()
-
-
 def _printed_table(said: Path) -> Path:
     """The table alone of what Topaz printed; it is printed in every version, while some write no file though one is asked for."""
     lines = said.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -143,20 +119,3 @@ def _printed_table(said: Path) -> Path:
     path = said.with_name("picks.txt")
     path.write_text("".join(f"{line}\n" for line in lines[start:] if line.count("\t") == lines[start].count("\t")), encoding="utf-8")
     return path
-
-
-def _table(found: pd.DataFrame, number: int, row: dict[Any, Any], diameter: float) -> pd.DataFrame:
-    mine = found[found["name"] == name_of(number)]
-    places = {"x_px": mine["x"].to_numpy(), "y_px": mine["y"].to_numpy(), "pick_score": mine["score"].to_numpy()}
-    return picks_table(row, places | {"diameter": np.full(len(mine), diameter)})
-
-
-def _report(job: Job[Params], tables: dict[str, pd.DataFrame], shown: Sequence[np.ndarray], rows: Sequence[dict[Any, Any]]) -> None:
-    count = sum(map(len, tables.values()))
-    job.metric("exposures", len(rows))
-    job.metric("picks", count)
-    job.metric("picks per exposure", count / max(len(rows), 1))
-    for row, micrograph in zip(rows, shown, strict=False):
-        name = str(row["exposure_id"])
-        path = job.figure(f"picks_{name}", f"Picks of Topaz in {name}", "All picks that score as much as the threshold.")
-        draw_decisions(path, [(name, to_show(row, micrograph), tables[name].assign(kept=True))], float(row["micrograph_pixel_size"]))
