@@ -84,9 +84,14 @@ def test_symmetry_makes_tables_smaller_and_limits_bound_them():
 
 
 def test_classification_keeps_spectra_only_while_they_fit_its_cache():
-    kept, reread = (total(classification_2d_needs(count, 3000, 50, 128, 4 * 2**30)) for count in (100_000, 1_000_000))
+    kept, reread = (total(classification_2d_needs(count, 3000, 600_000, 50, 128, 4 * 2**30)) for count in (100_000, 1_000_000))
     assert kept > 2.4 * GB
     assert reread < kept
+
+
+def test_2d_classes_need_what_they_are_when_turned_to_all_angles_and_their_two_sums():
+    few, many = (total(classification_2d_needs(1000, 1500, 222 * 1500, classes, 64, 4 * 2**30)) for classes in (20, 60))
+    assert many - few > 40 * 222 * 1500 * 24
 
 
 def test_more_classes_need_more_maps():

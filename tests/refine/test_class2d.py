@@ -9,7 +9,17 @@ from torch import Tensor
 
 from firn.kernels.fourier import rfft2
 from firn.kernels.rotate2d import half_disc
-from firn.refine.class2d import Plan, State, build_search, classify, initial_state, next_radius, uncertainty_at
+from firn.refine.class2d import (
+    Plan,
+    State,
+    build_search,
+    classify,
+    continued_state,
+    initial_state,
+    next_radius,
+    turned_points,
+    uncertainty_at,
+)
 from firn.refine.class2d_average import (
     Averages,
     ClassSums,
@@ -169,6 +179,25 @@ def test_first_averages_are_those_of_unaligned_subsets() -> None:
     assert state.averages.images.shape == (2, plan.side, plan.side)
     assert state.radius == 4
     assert not torch.equal(state.averages.images[0], state.averages.images[1])
+
+
+def test_going_on_from_former_classes_reads_particles_once_for_the_noise_and_adds_none_up() -> None:
+    plan = make_plan(classes=3)
+    particles, taken = MadeParticles(40, 0.5, plan.disc), []
+    read = particles.take
+    particles.take = lambda rows: taken.extend(rows.tolist()) or read(rows)
+    former = torch.stack([blobs(motif, 0, (0, 0), plan.side) for motif in MOTIFS])
+    state = continued_state(particles, plan, torch.Generator().manual_seed(0), former, radius=9)
+    assert sorted(taken) == list(range(40))
+    assert not bool(state.sums.numerator.any() or state.sums.count.any())
+    assert torch.allclose(state.averages.images[1], former[1] * plan.mask())
+    assert torch.allclose(state.averages.images[[0, 2]].mean(0), former[0] * plan.mask(), atol=1e-5)
+
+
+def test_the_foretold_size_of_turned_references_is_that_of_a_final_pass() -> None:
+    plan = make_plan(first_radius=17.0)
+    state = initial_state(MadeParticles(40, 0.5, plan.disc), plan, torch.Generator().manual_seed(0))
+    assert build_search(plan, state, temper=1.0, final=True).fine.numel() == plan.classes * turned_points(plan)
 
 
 def sums_of(images: Tensor) -> ClassSums:

@@ -20,7 +20,7 @@ from firn.formats.particles import read_particles
 from firn.formats.tables import image_names, split_image_names, write_table
 from firn.kernels.fourier import frequencies2, irfft2, resize_images, rfft2, shift_phases
 from firn.kernels.rotate2d import HalfDisc, half_disc
-from firn.refine.class2d import Assignment, Plan, State
+from firn.refine.class2d import Assignment, Plan, State, turned_points
 from firn.refine.class2d_average import resolved_shell, soft_circle
 from firn.report.classes import draw_convergence, draw_mosaic, draw_sizes
 from firn.runtime.job import Job
@@ -97,7 +97,7 @@ def read_inputs(job: Job[P]) -> Inputs:
     table = read_particles(job.input("particles", "particles.star"))
     box_px, pixel_size = _check(job, table)
     plan = _plan(job, len(table), box_px, pixel_size)
-    expect(job, classification_2d_needs(len(table), len(plan.disc.points), plan.classes, box_px, CACHE_BYTES))
+    expect(job, classification_2d_needs(len(table), len(plan.disc.points), turned_points(plan), plan.classes, box_px, CACHE_BYTES))
     particles = ParticleDiscs(table, plan.disc, box_px, pixel_size, plan.mask_radius_px, plan.mask_edge_px, job.device)
     return Inputs(table, particles, plan, pixel_size)
 

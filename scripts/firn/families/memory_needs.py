@@ -6,8 +6,10 @@ a map in the making holds several of them, as counted in PER_NUMBER. Work that i
 
 import math
 
+from firn.kernels.rotate2d import CLASSES_AT_ONCE
 from firn.kernels.spectrum import cropped_side
 from firn.kernels.symmetry import symmetry_matrices
+from firn.refine.class2d import PARTICLES_AT_ONCE
 from firn.refine.expectation import TABLE_POINTS
 from firn.refine.schedule import search_levels
 from firn.refine.slice_sums import run_points
@@ -34,7 +36,10 @@ SEARCH = 200e6
 TOUCHED = 0.45
 """Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations."""
 CLASSES_2D = 230e6
-"""Of 2D classification: scores and rotated references of one batch."""
+"""Of 2D classification: scores and candidates of one batch."""
+TURNED, TURNING = 26, 24
+"""Of a class in 2D classification, per point of its turned average: the averages (8, a third of them again for the coarse search) and the sums
+of two half-sets (16); and of each that is being turned or turned back: its values by rows, and their share of one corner."""
 INITIAL = 700e6
 """Of ab-initio reconstruction: scores, projections and slices of one batch."""
 
@@ -110,11 +115,12 @@ def search_tables(side: int, settings: Settings) -> float:
     return most
 
 
-def classification_2d_needs(count: int, points: int, classes: int, side: int, cache: float) -> list[Part]:
-    """Spectra on a disc of so many points, kept when they are fewer bytes than the cache holds, and class averages."""
+def classification_2d_needs(count: int, points: int, turned: int, classes: int, side: int, cache: float) -> list[Part]:
+    """Spectra on a disc of so many points, kept when they are fewer bytes than the cache holds, and classes turned to so many points each."""
     spectra = Part(f"{count:,} spectra of {points} points", 8.0 * count * points if 8.0 * count * points <= cache else 0.0)
-    averages = Part(f"{classes} classes", classes * (2 * 8 * points * 8 + 4 * 8 * side**2))
-    return [*common_parts(count), spectra, averages, Part("batches", CLASSES_2D)]
+    averages = Part(f"{classes} turned classes", (TURNED * classes + TURNING * min(2 * classes, CLASSES_AT_ONCE)) * turned)
+    batches = Part("batches", CLASSES_2D + ON_THE_WAY * min(count, PARTICLES_AT_ONCE) * side**2)
+    return [*common_parts(count), spectra, averages, batches]
 
 
 def classification_3d_needs(count: int, radius: float, classes: int, work: int, side: int) -> list[Part]:

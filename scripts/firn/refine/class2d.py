@@ -255,34 +255,43 @@ def uncertainty_at(plan: Plan, step: int) -> float:
 
 def initial_state(particles: Particles, plan: Plan, generator: torch.Generator) -> State:
     """Unaligned averages of random subsets, and the noise as the particles' mean power, which includes their signal."""
-    count, device = len(particles.half), plan.disc.points.device
-    order = torch.randperm(count, generator=generator)
-    shells = plan.side // 2 + 1
-    power = torch.zeros(shells, device=device)
-    sample = order[:SAMPLE].to(device)
-    for rows in sample.split(PARTICLES_AT_ONCE):
-        spectra, _ = particles.take(rows)
-        power += shell_sums(spectra.abs().square(), plan.disc.shells, shells).sum(0)
-    noise = (power / (_points_per_shell(plan) * len(sample) * _mask_share(plan))).clamp(min=1e-8)
+    order = torch.randperm(len(particles.half), generator=generator)
+    noise = _first_noise(particles, plan, order)
     sums = _random_sums(particles, plan, noise, order)
     radius = int(plan.first_radius)
     return State(sums, noise, average(sums, plan.mask(), radius, use_frc=False), radius)
 
 
 def continued_state(particles: Particles, plan: Plan, generator: torch.Generator, images: Float[Tensor, "c n n"], radius: int) -> State:
-    """Start from former averages `images`, largest class first, in the plan's side and the engine's grey values.
+    """Start from former averages `images`, largest class first, in the plan's side and the engine's grey values, and of sums of nothing.
 
     Classes beyond them are made by moving the largest apart in two, by chance: by a share TWIN of an image of the same power.
     """
-    fresh = initial_state(particles, plan, generator)
+    noise = _first_noise(particles, plan, torch.randperm(len(particles.half), generator=generator))
     former = images[: plan.classes].clone()
     for number in range(plan.classes - len(former)):
         source = former[number % len(images)]
-        noise = torch.randn(source.shape, generator=generator).to(source)
-        step = TWIN * irfft2(rfft2(source).abs() * torch.exp(1j * rfft2(noise).angle()), (plan.side, plan.side))
+        wanted = torch.randn(source.shape, generator=generator).to(source)
+        step = TWIN * irfft2(rfft2(source).abs() * torch.exp(1j * rfft2(wanted).angle()), (plan.side, plan.side))
         former = torch.cat((former, (source - step)[None]))
         former[number % len(images)] = source + step
-    return replace(fresh, averages=replace(fresh.averages, images=former * plan.mask()), radius=radius)
+    sums = ClassSums(*(torch.zeros(size, device=former.device) for size in _sum_shapes(plan)))
+    return State(sums, noise, Averages(former * plan.mask(), torch.zeros_like(sums.denominator[:, 0])), radius)
+
+
+def _sum_shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    return (plan.classes, 2, plan.side, plan.side), (plan.classes, 2, plan.side // 2 + 1), (plan.classes,)
+
+
+def _first_noise(particles: Particles, plan: Plan, order: Int[Tensor, " n"]) -> Float[Tensor, " s"]:
+    """Mean power per shell of the first SAMPLE particles of an order."""
+    shells = plan.side // 2 + 1
+    sample = order[:SAMPLE].to(plan.disc.points.device)
+    power = torch.zeros(shells, device=sample.device)
+    for rows in sample.split(PARTICLES_AT_ONCE):
+        spectra, _ = particles.take(rows)
+        power += shell_sums(spectra.abs().square(), plan.disc.shells, shells).sum(0)
+    return (power / (_points_per_shell(plan) * len(sample) * _mask_share(plan))).clamp(min=1e-8)
 
 
 def _random_sums(particles: Particles, plan: Plan, noise: Float[Tensor, " s"], order: Int[Tensor, " n"]) -> ClassSums:
@@ -314,6 +323,12 @@ def build_search(plan: Plan, state: State, temper: float, final: bool = False) -
     coarse = bank[:, middle :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
     candidates = min(max(FINE_ELEMENTS // len(points), 24), 256, coarse.shape[0] * coarse.shape[1])
     return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates, plan.force_max)
+
+
+def turned_points(plan: Plan) -> int:
+    """Points of one reference turned over the finest grid: what every class holds in a final pass, once turned and twice added up."""
+    grid = build_grid(plan, min(plan.last_radius, DENSE_RADIUS), plan.last_radius, fine=True)
+    return len(grid.fine_angles) * len(plan.disc.points)
 
 
 def build_grid(plan: Plan, dense: int, radius: int, fine: bool) -> Grid:
@@ -350,7 +365,9 @@ def _expectation(
 
 
 def _residual(plan: Plan, search: Search, sums: Sums, power: Float[Tensor, " s"], count: int) -> Float[Tensor, " s"]:
-    cross = shell_sums((sums.numerator.sum(1) * search.fine.conj()).real.sum((0, 1)), search.shells, len(power))
+    cross = torch.zeros_like(power)
+    for numerator, bank in zip(sums.numerator, search.fine, strict=True):
+        cross += shell_sums((numerator.sum(0) * bank.conj()).real.sum(0), search.shells, len(power))
     model = shell_sums(search.fine[:, 0].abs().square(), search.shells, len(power)) / _points_per_shell(plan)
     explained = 2 * cross - (sums.denominator.sum(1) * model).sum(0)
     ratio = (power - explained) / (_points_per_shell(plan) * count * _mask_share(plan))
