@@ -1,7 +1,7 @@
 # Needs  micrographs with CTF; templates for the template picker.
 # Makes  picks with a correlation and a power score.
 # Steps  correlate with blobs or templates, find peaks, refuse dirt and edges, set thresholds.
-#        A live session may decide that a job's batches are picked by the other picker: the settings name the one that counts.
+#        A live session may decide that a job's batches are picked by another picker: the settings name the one that counts.
 
 
 rule blob_picker:
@@ -186,7 +186,7 @@ rule topaz_picker:
         settings=settings,
         inputs=batch_folders,
     script:
-        "../scripts/topaz_picker.py"
+        "../scripts/{params.settings[type]}.py"
 
 
 rule topaz_train:

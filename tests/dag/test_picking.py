@@ -70,6 +70,23 @@ def test_another_picker_keeps_what_means_the_same_and_reads_the_kept_templates(g
     assert (step["settings"], step["inputs"]["templates"]) == (settings, ["live/pickers/1"])
 
 
+def test_topaz_picks_where_blobs_were_picked_with_the_kept_model(graph: Graph) -> None:
+    change = {"type": "topaz_picker", "settings": {"diameter": 110, "threshold": -2}, "folders": {"trained": "live/pickers/1"}}
+    lifted = {"type": "inspect_picks", "settings": dict.fromkeys(("min_ncc", "min_power", "max_power")), "folders": {}}
+    decide(("0001", {"blobs": change, "picks": lifted}))
+    view = batch_view(graph, "blobs", "0002")
+    settings = view.settings("blobs")
+    assert (settings["type"], settings["diameter"], settings["threshold"], settings["trained"]) == (
+        "topaz_picker",
+        110,
+        -2,
+        "live/pickers/1",
+    )
+    assert set(settings) <= {"type", "revision", "seed", *graph.catalogue.types["topaz_picker"].schema["properties"]}
+    assert folders(view, "blobs", "0002") == {"exposures": ["results/ctf/batches/0002"], "trained": ["live/pickers/1"]}
+    assert [step["settings"]["type"] for step in batch_steps(graph, "movies", "0002") if step["name"] == "blobs"] == ["topaz_picker"]
+
+
 def test_jobs_that_do_not_pick_are_as_they_are(graph: Graph) -> None:
     decide(("0001", {"blobs": TEMPLATES}))
     assert as_decided(graph, "stack", "0001") is graph

@@ -151,6 +151,23 @@ def test_rounds_of_selections_are_templates_and_no_others_are_taken(site: Site) 
     assert site.post("/decide/picker", {"type": "template_picker", "templates": "/etc"}).status == 400
 
 
+def test_topaz_is_switched_to_with_a_model_of_the_run_and_what_the_form_does_not_ask_for_stays(site: Site) -> None:
+    for file in ("model.json", "model.sav"):
+        Path("results/mine").mkdir(parents=True, exist_ok=True)
+        Path("results/mine", file).touch()
+    layout.CONTROL.write_text("picker: {type: topaz_picker, executable: /opt/topaz, model: resnet8, threshold: 3, diameter: 100}\n")
+    assert site.get("/api/picking").told["models"][0] == "mine"
+    body = {"type": "topaz_picker", "model": "mine", "diameter": 150, "threshold": -1.5, "executable": "/bin/evil"}
+    assert site.post("/decide/picker", body).status == 200
+    asked = read_control(layout.CONTROL).picker.model_dump(exclude_none=True, exclude_unset=True)
+    assert asked == {"type": "topaz_picker", "executable": "/opt/topaz", "model": "mine", "diameter": 150, "threshold": -1.5}
+    assert site.post("/decide/picks", {"job": "blobs", "min_ncc": 0.3}).status == 400
+    for wrong in ({"model": "/etc/passwd"}, {"model": "mine", "threshold": "high"}, {"model": ["mine"]}):
+        assert site.post("/decide/picker", {"type": "topaz_picker"} | wrong).status == 400
+    assert site.post("/decide/picker", {"type": "blob_picker", "min_diameter": 80, "max_diameter": 130}).status == 200
+    assert read_control(layout.CONTROL).picker.executable is None
+
+
 def test_a_picker_is_tried_on_one_exposure_and_its_result_told(site: Site) -> None:
     body = {"exposure": "e001", "type": "blob_picker", "min_diameter": 80, "max_diameter": 130, "min_ncc": 0.3}
     assert site.post("/decide/trial", body).status == 200

@@ -70,6 +70,23 @@ def test_a_limit_in_the_config_replaces_the_line(session):
     assert len(read_table("results/picks/picks.star", "picks")) == 360
 
 
+def test_picks_that_come_without_power_stay_as_another_program_judged_them(session):
+    """Log-likelihood ratios of two kinds, of which a line would take one away."""
+    picks = read_table("results/blobs/picks.star", "picks").drop(columns="pick_power")
+    picks["pick_score"] *= 20
+    write_table("results/blobs/picks.star", picks, "picks")
+    job = _run(max_power=1e-6)
+    kept = read_table("results/picks/picks.star", "picks")
+    pd.testing.assert_frame_equal(kept[list(picks.columns)], picks, check_dtype=False)
+    assert "pick_power_calibrated" not in kept.columns
+    assert "another program" in yaml.safe_load(Path("results/picks/decisions.yaml").read_text())["reasons"]["min_ncc"]
+    assert {figure["file"] for figure in job.figures} == {"figures/counts.png", "figures/micrographs.png"}
+    Path("mine.yaml").write_text("min_ncc: 8\nreject: [e2]\n")
+    _run(decisions="mine.yaml")
+    kept = read_table("results/picks/picks.star", "picks")
+    assert len(kept) == int(((picks["pick_score"] >= 8) & (picks["exposure_id"] != "e2")).sum())
+
+
 def test_a_human_wins_over_config_and_data(session):
     Path("mine.yaml").write_text("min_ncc: 0.9\nreject: [e2]\n")
     _run(min_ncc=0.1, decisions="mine.yaml")

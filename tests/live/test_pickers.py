@@ -14,7 +14,7 @@ from firn.formats.mrc import read_mrc, write_stack
 from firn.formats.tables import read_table, write_table
 from firn.live import control, layout
 from firn.live.control import Choice, Picker, read_control
-from firn.live.pickers import KEYS, changes_of, decided, latest_wish, templates_of, write_decision
+from firn.live.pickers import KEYS, changes_of, decided, latest_wish, source_of, templates_of, trained_models, write_decision
 
 TYPES = Catalogue(Path(__file__).resolve().parents[2] / "config/schema.json").types
 BLOBS = {"type": "blob_picker", "min_diameter": 80, "max_diameter": 120, "edge": 0.1, "circle": True, "ellipse": False, "ring": False}
@@ -31,7 +31,7 @@ def test_the_keys_are_the_parameters_of_the_pickers_and_of_the_inspection() -> N
     assert set(control.LIMIT_KEYS) <= set(TYPES["inspect_picks"].schema["properties"])
     everything = {name for keys in KEYS.values() for name in keys} | {"type", *control.LIMIT_KEYS}
     assert set(Choice.model_fields) == everything
-    assert {"blob_picker", "template_picker"} == set(get_args(get_args(Choice.model_fields["type"].annotation)[0]))
+    assert set(KEYS) == set(get_args(get_args(Choice.model_fields["type"].annotation)[0]))
 
 
 def test_other_diameters_change_the_picker_and_limits_the_inspection() -> None:
@@ -50,6 +50,77 @@ def test_templates_take_the_largest_blob_as_their_diameter() -> None:
     assert changes["blobs"] == {"type": "template_picker", "settings": {"diameter": 120}, "folders": {"templates": "t"}}
     assert changes_of(choice, IN_ONE, "t")["pre"]["settings"] == {"template_diameter": 120}
     assert changes_of(choice.model_copy(update={"diameter": 95}), SEPARATE, "t")["blobs"]["settings"] == {"diameter": 95}
+
+
+def test_topaz_takes_the_largest_blob_as_its_diameter_and_limits_on_correlations_are_lifted() -> None:
+    changes = changes_of(Picker(type="topaz_picker", threshold=-1), SEPARATE, "")
+    assert changes["blobs"] == {"type": "topaz_picker", "settings": {"diameter": 120, "threshold": -1}, "folders": {}}
+    assert changes["picks"]["settings"] == {"min_ncc": None, "min_power": None, "max_power": None}
+
+
+TOPAZ: dict[str, Any] = {"type": "topaz_picker", "diameter": 100, "trained": "mine", "model": None, "threshold": 0.0}
+
+
+def test_a_model_by_name_replaces_a_trained_one_and_the_other_way_round() -> None:
+    def settings(choice: Picker, source: str, own: dict[str, Any]) -> dict[str, Any]:
+        return changes_of(choice, {"pickers": {"topaz": TOPAZ | own}, "inspections": {"picks": {}}}, source)["topaz"]
+
+    named = settings(Picker(model="resnet8"), "", {})
+    assert named == {"type": "topaz_picker", "settings": {"model": "resnet8", "trained": None}, "folders": {}}
+    trained = settings(Picker(model="better"), "results/better", {"trained": None, "model": "resnet8"})
+    assert trained == {"type": "topaz_picker", "settings": {"model": None}, "folders": {"trained": "results/better"}}
+    assert settings(Picker(threshold=2), "", {})["settings"] == {"threshold": 2}
+    judged = changes_of(Picker(threshold=2), {"pickers": {"topaz": TOPAZ}, "inspections": {"picks": {}}}, "")["picks"]
+    assert judged["settings"] == {}
+
+
+@pytest.mark.parametrize(
+    ("choice", "picking", "sentence"),
+    [
+        (Picker(type="topaz_picker"), IN_ONE, "Topaz needs jobs of its own"),
+        (Picker(type="topaz_picker", min_ncc=0.2), SEPARATE, "picker.min_ncc: limits are on correlation and power"),
+        (Picker(type="topaz_picker", edge=1), SEPARATE, "picker.edge: topaz_picker has none"),
+        (Picker(model="x"), SEPARATE, "picker.model: blob_picker has none"),
+        (Picker(type="topaz_picker"), SEPARATE | {"pickers": {"b": {"type": "blob_picker"}}}, "needs the diameter of the particles in Å"),
+    ],
+)
+def test_what_topaz_cannot_do_is_answered_with_a_sentence(choice: Picker, picking: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        changes_of(choice, picking, "")
+
+
+def write_model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("model.sav", "model.json", "job.json"):
+        (folder / name).write_text(f"{name} of {folder.name}")
+
+
+def test_a_model_is_a_job_of_the_run_a_folder_a_file_or_a_name_that_topaz_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("results/mine"))
+    write_model(Path("kept/other"))
+    Path("file.sav").touch()
+    Path("results/half").mkdir()
+    Path("results/half/model.json").touch()
+    assert trained_models() == ["mine"]
+    found = {name: source_of(Picker(type="topaz_picker", model=name), {}) for name in ("mine", "kept/other", "file.sav", "resnet8", None)}
+    assert found == {"mine": "results/mine", "kept/other": "kept/other", "file.sav": "", "resnet8": "", None: ""}
+    for name in ("results/mien", "other.sav", "results/half"):
+        with pytest.raises(InputError, match=r"picker\.model: there is no model in"):
+            source_of(Picker(model=name), {})
+
+
+def test_a_decision_keeps_a_copy_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("results/mine"))
+    wish = {"type": "topaz_picker", "model": "mine", "arguments": ["--dims=2"], "scope": "all"}
+    jobs = changes_of(Picker(**wish), SEPARATE, "results/mine")
+    write_decision(wish, jobs, {"movies": "0001"}, "results/mine", "control", "", 5.0)
+    assert latest_wish() == wish
+    kept = decided()[0]["jobs"]["blobs"]["folders"]["trained"]
+    assert {path.name: path.read_text() for path in Path(kept).iterdir()} == {
+        name: f"{name} of mine" for name in ("model.sav", "model.json", "job.json")
+    }
 
 
 @pytest.mark.parametrize(

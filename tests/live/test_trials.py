@@ -21,6 +21,7 @@ from firn.live.targets import live_targets, record_failure
 from firn.live.trials import is_over, tend_trials, trial_plan
 from firn.runtime.atomic import write_json
 from firn.runtime.picker_trial import make_trial
+from topaz_stand_in import write_stand_in
 
 BLOBS = {"type": "blob_picker", "seed": 3, "min_diameter": 80, "max_diameter": 120, "edge": 0.2, "circle": True}
 FUSED = {"type": "preprocess", "seed": 3, "templates": None, "blob_min_diameter": 80, "blob_max_diameter": 120, "limit_min_ncc": 0.1}
@@ -66,7 +67,7 @@ def test_a_test_has_the_settings_of_the_config_with_those_proposed() -> None:
         "type": "blob_picker", "revision": 0, "seed": 3, "plots": 0, "edge": 0.2, "circle": True, "min_diameter": 80, "max_diameter": 150,
     }  # fmt: skip
     assert plan["limits"] == {"min_ncc": 0.2, "max_power": 5.0}
-    assert (plan["exposure"], plan["exposures"], plan["templates"]) == (exposure_id(MOVIE), "results/ctf/batches/0001", "")
+    assert (plan["exposure"], plan["exposures"], plan["folders"]) == (exposure_id(MOVIE), "results/ctf/batches/0001", {})
 
 
 def test_of_the_fused_job_the_picker_alone_is_tried() -> None:
@@ -107,6 +108,31 @@ def test_a_test_leaves_a_picture_and_counts_and_touches_nothing_else() -> None:
     assert sorted(path.name for path in layout.trial_folder(1).iterdir()) == ["picks.png", "picks.star", "result.json", "thresholds.png"]
     assert sorted(str(path) for path in Path("results").rglob("*")) == before
     assert told_trials()[0]["kept"] == result["kept"]
+
+
+def test_topaz_is_tried_with_a_model_that_was_trained_and_all_that_it_picks_is_kept() -> None:
+    program = write_stand_in(Path("bin/topaz"))
+    folder = Path("results/mine")
+    folder.mkdir()
+    (folder / "model.sav").touch()
+    write_json(folder / "model.json", {"downsampling": 2, "pixel_size": 16.0})
+    test = PickerTest(exposure="a", type="topaz_picker", model="mine", executable=str(program), threshold=-30)
+    plan = trial_plan(session("blobs", BLOBS, ["ctf"]), test)
+    assert (plan["picker"]["type"], plan["picker"]["diameter"], plan["limits"]) == ("topaz_picker", 120, {})
+    assert plan["folders"] == {"trained": "results/mine"}
+    make_trial(plan, layout.trial_folder(1))
+    result = json.loads((layout.trial_folder(1) / "result.json").read_text())
+    assert (result["found"], result["kept"], result["pictures"]) == (1, 1, ["picks.png"])
+    assert read_table(layout.trial_folder(1) / "picks.star", "picks")["pick_score"].tolist() == [120 / 2 / 16 // 1 + 1 - 30]
+
+
+def test_topaz_of_the_config_is_tried_with_the_model_that_the_config_names() -> None:
+    settings = {"type": "topaz_picker", "seed": 3, "diameter": 100, "trained": "mine", "model": None, "threshold": 0.0}
+    plan = trial_plan(session("topaz", settings, ["ctf"]), PickerTest(exposure="a", threshold=1.5))
+    assert plan["folders"] == {"trained": "results/mine"}
+    assert plan["picker"] == {"type": "topaz_picker", "revision": 0, "seed": 3, "plots": 0, "diameter": 100, "threshold": 1.5}
+    named = trial_plan(session("topaz", settings, ["ctf"]), PickerTest(exposure="a", model="resnet8"))
+    assert (named["folders"], named["picker"]["model"]) == ({}, "resnet8")
 
 
 def test_settings_that_cannot_do_are_refused_with_a_sentence() -> None:

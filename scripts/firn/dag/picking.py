@@ -11,14 +11,14 @@ from typing import Any
 from firn.dag.graph import Graph
 from firn.live import layout
 
-PICKERS = ("blob_picker", "template_picker")
+PICKERS = ("blob_picker", "template_picker", "topaz_picker")
 FUSED, INSPECTION = "preprocess", "inspect_picks"
 STEPS = ("templates", "blob_", "template_", "limit_")
 """Beginnings of the names of the fused job's parameters that a decision may change."""
 UNDECIDED = ("seed", "revision", "exposures", "picks", "plots", "decisions")
 """Settings of pickers and inspections that are no part of how is picked."""
 OTHER_MEANING = ("low_pass", "separation")
-"""Parameters that both pickers have, with other values."""
+"""Parameters that pickers by blobs and by templates have both, with other values."""
 
 
 def decision_at(root: str, batch: str | None) -> dict[str, Any] | None:

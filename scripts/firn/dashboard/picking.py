@@ -18,10 +18,13 @@ from firn.errors import InputError
 from firn.formats.yaml_text import read_yaml
 from firn.live import layout
 from firn.live.control import LIMIT_KEYS, SHARED_KEYS, Picker
-from firn.live.pickers import decided, told_trials
+from firn.live.pickers import TOPAZ, decided, told_trials, trained_models
 
-ASKED_KEYS = ("type", "templates", "diameter", "min_diameter", "max_diameter", "circle", "ellipse", "ring")
+ASKED_KEYS = ("type", "templates", "diameter", "min_diameter", "max_diameter", "circle", "ellipse", "ring", "model", "threshold")
 """What the form asks for beside limits."""
+NUMBERS = (*LIMIT_KEYS, "diameter", "min_diameter", "max_diameter", "threshold")
+OF_TOPAZ = ("resnet16", "resnet8")
+"""Models that come with Topaz."""
 MOST_NAMES = 200
 LATEST = "latest"
 
@@ -34,7 +37,7 @@ def tell(table: Table) -> Answer:
         "sources": [{"job": one.job, "type": one.type, "limits": dict(one.limits), "decisions": one.decisions} for one in sources()],
         "live": live, "state": session.get("state", ""), "fault": session.get("alarms", {}).get("control", ""),
         "waiting": session.get("picking", {}).get("batches_to_pick_again", 0),
-        "picker": {}, "test": None, "templates": template_rounds(), "tests": told_trials() if live else [],
+        "picker": {}, "test": None, "templates": template_rounds(), "models": [*trained_models(), *OF_TOPAZ], "tests": told_trials() if live else [],
         "names": [row["exposure_id"] for row in list(table.rows.values())[-MOST_NAMES:] if row["verdict"] != "failed"],
     }  # fmt: skip
     if not live:
@@ -62,6 +65,8 @@ def limit_picks(body: Mapping[str, Any]) -> dict[str, str]:
             return {"file": _write_decisions(str(body.get("job", "")), limits, reason)}
         former = _asked(decide.current_control().picker)
         kept = {name: value for name, value in former.items() if name not in (*LIMIT_KEYS, "scope")}
+        if limits and former.get("type") == TOPAZ:
+            raise RequestError(400, "Limits are on correlation and power, which Topaz does not tell; give its picks a threshold.")
         decide.edit_control({"picker": _scope(body, former) | _pinned(kept) | limits}, reason)
     return {"file": layout.CONTROL.as_posix()}
 
@@ -74,7 +79,7 @@ def switch_picker(body: Mapping[str, Any]) -> None:
     reason = decide.reason_of(body, f"picker: {told}")
     with decide.writing:
         former = _asked(decide.current_control().picker)
-        kept = {name: value for name, value in former.items() if name in SHARED_KEYS} if choice else {}
+        kept = {name: value for name, value in former.items() if name in _lasting(choice)} if choice else {}
         decide.edit_control({"picker": _scope(body, former) | kept | choice}, reason)
 
 
@@ -87,8 +92,9 @@ def try_picker(body: Mapping[str, Any], table: Table) -> None:
         raise RequestError(400, "There is no exposure of that name that is done.")
     with decide.writing:
         control = decide.current_control()
-        kept = {name: value for name, value in _asked(control.picker).items() if name in SHARED_KEYS}
-        test = {"exposure": row["exposure_id"]} | kept | _choice(body)
+        choice = _choice(body)
+        kept = {name: value for name, value in _asked(control.picker).items() if name in _lasting(choice)}
+        test = {"exposure": row["exposure_id"]} | kept | choice
         if control.test is not None and control.test.model_dump(exclude_none=True) == test:
             raise RequestError(400, "This was tried last; change something to try again.")
         decide.edit_control({"test": test}, decide.reason_of(body, f"test on {row['exposure_id']}"))
@@ -118,11 +124,18 @@ def _choice(body: Mapping[str, Any]) -> dict[str, Any]:
     _check(choice)
     if choice.get("templates", LATEST) not in (LATEST, *template_rounds()):
         raise RequestError(400, "There is no such round of a selection of 2D classes.")
+    if "model" in choice and choice["model"] not in (*trained_models(), *OF_TOPAZ):
+        raise RequestError(400, "There is no such model.")
     return choice
 
 
+def _lasting(choice: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of the control file that the form does not ask for, and that count for the picker chosen too."""
+    return ("downsampling", "denoised", "executable", "arguments") if choice.get("type") == TOPAZ else SHARED_KEYS
+
+
 def _check(choice: Mapping[str, Any]) -> None:
-    if any(isinstance(choice.get(name), (str, bool)) for name in (*LIMIT_KEYS, "diameter", "min_diameter", "max_diameter")):
+    if any(isinstance(choice.get(name), (str, bool)) for name in NUMBERS):
         raise RequestError(400, "A limit or a diameter is a number.")
     try:
         Picker(**choice)

@@ -29,6 +29,9 @@ class LimitParams(JobParams):
     """Largest local power, in units of the noise; found from the data when not given."""
 
 
+AS_JUDGED = "none: picks without local powers are another program's, which has judged them"
+
+
 @dataclass(frozen=True)
 class Decision:
     """Limits (None: no limit), the line in score and log power (None: limits only), and where each came from."""
@@ -39,14 +42,20 @@ class Decision:
 
 
 def decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: LimitParams, human: dict[str, Any]) -> tuple[pd.DataFrame, Decision]:
-    """Picks with their calibrated power and `kept`, and what decided; human: limits and exposures to reject, which win."""
+    """Picks with their calibrated power and `kept`, and what decided; human: limits and exposures to reject, which win.
+
+    Picks without powers get no calibrated ones, and are kept but for a smallest score that is given and exposures to reject.
+    """
     limits = {name: getattr(params, name) for name in LIMITS} | {name: human[name] for name in LIMITS if name in human}
     reasons = {
         name: "given in the decisions file" if name in human else "given in the config" for name in LIMITS if limits[name] is not None
     }
     score = torch.tensor(picks["pick_score"].to_numpy(dtype=np.float64))
-    power = torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64)) if "pick_power" in picks.columns else torch.ones_like(score)
-    power = _calibrated(score, power, picks, exposures)
+    refused = picks["exposure_id"].isin([str(name) for name in human.get("reject", [])]).to_numpy()
+    if not has_power(picks):
+        reasons |= {"min_ncc": AS_JUDGED} if limits["min_ncc"] is None else {}
+        return picks.assign(kept=_within(score, limits["min_ncc"], None).numpy() & ~refused), Decision(limits, None, reasons)
+    power = _calibrated(score, torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64)), picks, exposures)
     line = divide_picks(score, power) if limits["min_ncc"] is None else None
     passed = line.passes(score, power) if line else torch.ones_like(score, dtype=torch.bool)
     largest = largest_power(power, passed & _within(score, limits["min_ncc"], None))
@@ -56,8 +65,12 @@ def decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: LimitParams, hu
             "five robust standard deviations above the particles' median (of the logarithm)",
         )
     passed = passed & _within(score, limits["min_ncc"], None) & _within(power, limits["min_power"], limits["max_power"])
-    refused = picks["exposure_id"].isin([str(name) for name in human.get("reject", [])]).to_numpy()
     return picks.assign(pick_power_calibrated=power.numpy(), kept=passed.numpy() & ~refused), Decision(limits, line, reasons)
+
+
+def has_power(picks: pd.DataFrame) -> bool:
+    """Whether picks come with local powers, as those of firn's pickers do; scores of others need not be correlations."""
+    return "pick_power" in picks.columns
 
 
 def too_large(picks: pd.DataFrame) -> str | None:

@@ -10,7 +10,7 @@ import yaml
 
 from firn.errors import InputError, brief
 from firn.families.micrographs import decision_panels
-from firn.families.pick_limits import LIMITS, Decision, LimitParams, decide, too_large
+from firn.families.pick_limits import LIMITS, Decision, LimitParams, decide, has_power, too_large
 from firn.formats.tables import read_table, write_batches, write_table
 from firn.formats.yaml_text import read_yaml
 from firn.preprocess.thresholds import far_counts
@@ -24,11 +24,13 @@ class Params(LimitParams):
 
     What is not given is found from all picks together: the line that divides them into two parts in the plane of correlation
     and local power, after correction for defocus, and the power beyond which they are dirt. A decisions file of yours wins.
+    Picks of other programs, which come without power, stay as those judged them, but for a `min_ncc` that is given.
     """
 
     stage: ClassVar[str] = "pick"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("picks",)
+    revision: ClassVar[int] = 2
 
     exposures: str = slot("exposures")
     """Exposures that were picked in."""
@@ -103,7 +105,8 @@ def _report(job: Job[Params], exposures: pd.DataFrame, picks: pd.DataFrame, deci
     if picks.empty:
         job.warn("no picks came in, so none could be kept")
         return
-    _draw(job, picks, decision)
+    if has_power(picks):
+        _draw(job, picks, decision)
     draw_counts(job.figure("counts", "Picks in each exposure", "Exposures far from the median deserve a look."), counts, far)
     panels = decision_panels(exposures, picks, counts)
     if panels:

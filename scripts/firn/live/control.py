@@ -56,9 +56,9 @@ class Streams(Strict):
 
 
 class Choice(Strict):
-    """How to pick; null: as the config has it. Which keys a picker has: BLOB_KEYS, TEMPLATE_KEYS and SHARED_KEYS."""
+    """How to pick; null: as the config has it. Which keys a picker has: BLOB_KEYS, TEMPLATE_KEYS, TOPAZ_KEYS, and SHARED_KEYS of the first two."""
 
-    type: Literal["blob_picker", "template_picker"] | None = None
+    type: Literal["blob_picker", "template_picker", "topaz_picker"] | None = None
     """Which picker."""
     templates: str | None = None
     """What to pick with: `keep/3`, a round of a select_2d; `latest`, the last of them; or a folder with classes.star."""
@@ -73,9 +73,21 @@ class Choice(Strict):
     ring: bool | None = None
     """Look for rings."""
     diameter: float | None = Field(default=None, gt=0)
-    """Å. Diameter of the templates' mask; null: the largest of the blobs."""
+    """Å. Diameter of the templates' mask, or of the particles that Topaz looks for; null: the largest of the blobs."""
     recentre: bool | None = None
     """Centre the templates."""
+    model: str | None = None
+    """What Topaz picks with: a job that trained a model, a file, or the name of a model that comes with Topaz."""
+    threshold: float | None = None
+    """Smallest score of a pick of Topaz."""
+    downsampling: int | None = Field(default=None, ge=1, le=64)
+    """Factor by which micrographs are made smaller for Topaz."""
+    denoised: bool | None = None
+    """Pick in denoised micrographs."""
+    executable: str | None = None
+    """Path of Topaz."""
+    arguments: list[str] | None = None
+    """Further arguments of Topaz."""
     low_pass: float | None = Field(default=None, gt=0)
     """Å. Resolution of micrographs and what is looked for."""
     separation: float | None = Field(default=None, gt=0)
@@ -109,13 +121,14 @@ class Choice(Strict):
 SHARED_KEYS = ("low_pass", "separation", "angular_step", "edge", "max_picks", "use_ctf", "refuse_rims")
 BLOB_KEYS = ("min_diameter", "max_diameter", "circle", "ellipse", "ring")
 TEMPLATE_KEYS = ("diameter", "recentre")
+TOPAZ_KEYS = ("diameter", "model", "threshold", "downsampling", "denoised", "executable", "arguments")
 LIMIT_KEYS = ("min_ncc", "min_power", "max_power")
 
 
 class Picker(Choice):
     """How exposures are picked from now on. `auto`: with templates, once the first good classes are there."""
 
-    type: Literal["blob_picker", "template_picker", "auto"] | None = None  # type: ignore[assignment]
+    type: Literal["blob_picker", "template_picker", "topaz_picker", "auto"] | None = None  # type: ignore[assignment]
     """Which picker; auto: the config's, until a first selection of 2D classes gives templates."""
     scope: Literal["all", "future"] = "all"
     """all: exposures that are done are picked again, without motion and CTF; future: only batches cut from now on."""

@@ -20,7 +20,7 @@ from firn.live.pickers import (
     kind_of,
     latest_wish,
     picking_of,
-    templates_of,
+    source_of,
     write_decision,
 )  # fmt: skip
 from firn.live.rounds import forget_particles, last_done, open_rounds, round_name
@@ -44,19 +44,19 @@ def check_choices(session: Session, picker: Picker) -> None:
 
 
 def _resolved(session: Session, picker: Picker) -> tuple[dict[str, Any], str] | None:
-    """What changes in which job, and the folder of the templates; None while `auto` waits for templates."""
-    templates, choice = "", picker
+    """What changes in which job, and the folder of the templates or the model; None while `auto` waits for templates."""
+    source, choice = "", picker
     if picker.type == "auto":
         found = _first_selection(session)
         if found is None:
             return None
-        templates, choice = found, picker.model_copy(update={"type": "template_picker"})
-    templates = templates or templates_of(picker.templates, session.rounds)
+        source, choice = found, picker.model_copy(update={"type": "template_picker"})
+    source = source or source_of(choice, session.rounds)
     jobs: dict[str, Any] = {}
     for plan in session.plan.values():
         if picking_of(plan)["pickers"] or len(session.plan) == 1:
-            jobs |= changes_of(choice, picking_of(plan), templates)
-    return jobs, templates
+            jobs |= changes_of(choice, picking_of(plan), source)
+    return jobs, source
 
 
 def _first_selection(session: Session) -> str | None:
@@ -65,8 +65,8 @@ def _first_selection(session: Session) -> str | None:
     if not selections:
         raise InputError("picker.type: auto needs classify_2d and select_2d in the config, which give the templates")
     kinds = {kind_of(settings, Picker()) for plan in session.plan.values() for settings in picking_of(plan)["pickers"].values()}
-    if "template_picker" in kinds:
-        raise InputError("picker.type: auto goes from blobs to templates, but the config picks with templates already")
+    if kinds != {"blob_picker"}:
+        raise InputError(f"picker.type: auto goes from blobs to templates, but the config picks with {', '.join(sorted(kinds))} already")
     done = [(job, last_done(session.rounds.get(job, []))) for job in selections]
     good = [(job, entry["number"]) for job, entry in done if entry and int(entry.get("kept") or 0) >= FEWEST_KEPT]
     return str(layout.round_folder(good[0][0], round_name(good[0][1]))) if good else None
@@ -84,12 +84,12 @@ def _decide(session: Session, now: float) -> bool:
         return False
     if resolved is None:
         return False
-    jobs, templates = resolved
+    jobs, source = resolved
     by_itself = picker.type == "auto"
-    reason = f"{templates} has the first good classes" if by_itself else session.control.reason
+    reason = f"{source} has the first good classes" if by_itself else session.control.reason
     roots = [root for root, plan in session.plan.items() if picking_of(plan)["pickers"]]
     first = {root: layout.FIRST_BATCH if picker.scope == "all" else batch_name(session.ledgers[root].batches + 1) for root in roots}
-    entry = write_decision(wish, jobs, first, templates, "session" if by_itself else "control", reason, now)
+    entry = write_decision(wish, jobs, first, source, "session" if by_itself else "control", reason, now)
     if by_itself:
         layout.append_line(layout.DECISION_LOG, what="picker", old=None, new=entry["jobs"], reason=reason, by="session")
     return True

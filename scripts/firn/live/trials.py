@@ -9,12 +9,12 @@ from firn.formats.ids import exposure_id
 from firn.live import layout
 from firn.live.accept import names_of
 from firn.live.control import PickerTest
-from firn.live.pickers import FUSED, asked_for, changes_of, kind_of, own_settings, picking_of, templates_of
+from firn.live.pickers import FUSED, PREFIX, SLOTS, TOPAZ, asked_for, changes_of, kind_of, own_settings, picking_of, source_of
 from firn.live.session import Session
 from firn.runtime.atomic import write_json
 
 SHARED = ("angular_step", "edge", "max_picks", "use_ctf", "refuse_rims")
-"""Parameters with the same meaning in both pickers."""
+"""Parameters with the same meaning in the pickers by blobs and by templates."""
 
 
 LATEST = 200
@@ -53,17 +53,16 @@ def trial_plan(session: Session, test: PickerTest) -> dict[str, Any]:
     """Exposure, folder of its tables, and the settings to pick and to judge with. Raises InputError when the test cannot be made."""
     root, batch, exposure = _find(session, test.exposure)
     plan = session.plan[root]
-    templates = templates_of(test.templates, session.rounds)
     if not picking_of(plan)["pickers"]:
         raise InputError("test: no job of the config picks batch by batch")
     job, settings = next(iter(picking_of(plan)["pickers"].items()))
-    change = changes_of(test, {**picking_of(plan), "pickers": {job: settings}}, templates)[job]
+    change = changes_of(test, {**picking_of(plan), "pickers": {job: settings}}, source_of(test, session.rounds))[job]
     return {
         "exposure": exposure,
         "exposures": _tables(plan, job, batch),
         "picker": _picker(settings, test, change),
         "limits": _limits(picking_of(plan), settings, test),
-        "templates": templates or _own_templates(session, plan, job, settings),
+        "folders": _folders(settings, kind_of(settings, test), change),
     }
 
 
@@ -92,14 +91,16 @@ def _tables(plan: Mapping[str, Any], job: str, batch: str) -> str:
 def _picker(settings: Mapping[str, Any], test: PickerTest, change: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the picker on its own."""
     kind = kind_of(settings, test)
-    prefix = {"blob_picker": "blob_", "template_picker": "template_"}[kind] if settings["type"] == FUSED else ""
-    own = {name: settings[name] for name in SHARED if not prefix and name in settings} | own_settings(settings, kind)
+    prefix = PREFIX[kind] if settings["type"] == FUSED else ""
+    own = {name: settings[name] for name in SHARED if not prefix and kind != TOPAZ and name in settings} | own_settings(settings, kind)
     given = {name.removeprefix(prefix): value for name, value in change["settings"].items() if name.startswith(prefix)}
     merged = {name: value for name, value in (own | given).items() if value is not None and not name.startswith("limit_")}
     return merged | {"type": kind, "revision": 0, "seed": settings["seed"], "plots": 0}
 
 
 def _limits(picking: Mapping[str, Any], settings: Mapping[str, Any], test: PickerTest) -> dict[str, Any]:
+    if kind_of(settings, test) == TOPAZ:
+        return {}
     inspections = list(picking["inspections"].values())
     names = ("min_ncc", "min_power", "max_power")
     if settings["type"] == FUSED:
@@ -110,9 +111,11 @@ def _limits(picking: Mapping[str, Any], settings: Mapping[str, Any], test: Picke
     return {name: value for name, value in (own | given).items() if value is not None}
 
 
-def _own_templates(session: Session, plan: Mapping[str, Any], job: str, settings: Mapping[str, Any]) -> str:
-    """Folder of the templates that the config gives, if it gives any that are a job's own."""
-    name = settings.get("templates")
-    if isinstance(name, list):
-        name = name[0] if name else None
-    return f"results/{str(name).partition('.')[0]}" if name else ""
+def _folders(settings: Mapping[str, Any], kind: str, change: Mapping[str, Any]) -> dict[str, str]:
+    """By slot the folder to pick with: the one that is proposed, or else that of the job that the config names."""
+    slot = SLOTS.get(kind)
+    name = settings.get(slot or "")
+    named = name[0] if isinstance(name, list) and name else name
+    left = change["settings"].get(slot, named) if slot else None
+    own = {slot: f"results/{str(left).partition('.')[0]}"} if slot and left else {}
+    return own | dict(change["folders"])

@@ -40,7 +40,7 @@ def _pick(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if table.empty:
         raise InputError(f"{plan['exposures']}: has no exposure {plan['exposure']}")
     write_table(folder / "exposures" / "exposures.star", table, "exposures")
-    inputs = {"exposures": [str(folder / "exposures")]} | ({"templates": [plan["templates"]]} if plan["templates"] else {})
+    inputs = {"exposures": [str(folder / "exposures")]} | {slot: [source] for slot, source in plan["folders"].items()}
     seconds = _run(dict(plan["picker"]), inputs, folder / "found")
     seconds += _run(
         {"type": "inspect_picks", **plan["limits"]}, {"exposures": inputs["exposures"], "picks": [str(folder / "found")]}, folder / "kept"

@@ -21,11 +21,13 @@ const limitForm = make("form", { class: "card stack", "aria-label": "limits", on
   field("for", {}, limitScope), limitWhy, make("div", { class: "actions" }, saveButton, make("button", { type: "button", class: "button", on: { click: () => { draft = { ...saved }; heed(); } } }, "Undo")), note);
 const exposures = make("div", { class: "shots" });
 
-const type = make("select", { "aria-label": "picker", on: { change: showFields } }, option("", "as in the config"), option("blob_picker", "blobs"), option("template_picker", "templates"), option("auto", "templates, when classes are good"));
+const type = make("select", { "aria-label": "picker", on: { change: showFields } }, option("", "as in the config"), option("blob_picker", "blobs"), option("template_picker", "templates"), option("topaz_picker", "Topaz"), option("auto", "templates, when classes are good"));
 const smallest = numeric("smallest diameter in Å", { min: "0" }), largest = numeric("largest diameter in Å", { min: "0" }), diameter = numeric("diameter of the templates' mask in Å", { min: "0", placeholder: "largest of the blobs" });
-const templates = make("select", { "aria-label": "templates" }), pickerScope = scope("picker for"), pickerWhy = why("why this picker");
+const particle = numeric("diameter of a particle in Å", { min: "0", placeholder: "largest of the blobs" }), threshold = numeric("smallest score", { placeholder: "0" });
+const templates = make("select", { "aria-label": "templates" }), models = make("select", { "aria-label": "model" }), pickerScope = scope("picker for"), pickerWhy = why("why this picker");
 const withLimits = make("input", { type: "checkbox" }), exposure = make("input", { list: "exposures", "aria-label": "exposure to try on", placeholder: "exposure" }), names = make("datalist", { id: "exposures" });
-const ofType = { blob_picker: [field("from, Å", {}, smallest), field("to, Å", {}, largest)], template_picker: [field("templates", {}, templates), field("mask, Å", {}, diameter)], auto: [], "": [] };
+const ofType = { blob_picker: [field("from, Å", {}, smallest), field("to, Å", {}, largest)], template_picker: [field("templates", {}, templates), field("mask, Å", {}, diameter)],
+  topaz_picker: [field("model", {}, models), field("particle, Å", {}, particle), field("score ≥", {}, threshold)], auto: [], "": [] };
 const tryButton = make("button", { type: "button", class: "button", on: { click: tryPicker } }, "Try on one exposure");
 const pickerForm = make("form", { class: "card stack", "aria-label": "another picker", on: { submit: event => { event.preventDefault(); switchPicker(); } } }, make("h3", {}, "Another picker"),
   field("pick by", {}, type), ...Object.values(ofType).flat(), make("label", {}, withLimits, " with the limits drawn here"), field("for", {}, pickerScope), pickerWhy,
@@ -155,15 +157,16 @@ function showFields() {
 function fillPicker() {
   const asked = about.picker;
   type.value = asked.type || "";
-  [smallest.value, largest.value, diameter.value] = ["min_diameter", "max_diameter", "diameter"].map(name => asked[name] ?? "");
+  [smallest.value, largest.value, diameter.value, particle.value, threshold.value] = ["min_diameter", "max_diameter", "diameter", "diameter", "threshold"].map(name => asked[name] ?? "");
   limitScope.value = pickerScope.value = asked.scope || "all";
   showFields();
 }
 
 function choice() {
   const number = input => input.value === "" ? null : Number(input.value);
-  const own = { blob_picker: { min_diameter: number(smallest), max_diameter: number(largest) }, template_picker: { templates: templates.value, diameter: number(diameter) } }[type.value] || {};
-  return { type: type.value, ...own, ...withLimits.checked ? draft : {} };
+  const own = { blob_picker: { min_diameter: number(smallest), max_diameter: number(largest) }, template_picker: { templates: templates.value, diameter: number(diameter) },
+    topaz_picker: { model: models.value, diameter: number(particle), threshold: number(threshold) } }[type.value] || {};
+  return { type: type.value, ...own, ...withLimits.checked && type.value !== "topaz_picker" ? draft : {} };
 }
 
 async function switchPicker() {
@@ -185,6 +188,11 @@ function tellState() {
   if (!same([...templates.options].map(one => one.value), rounds)) {
     templates.replaceChildren(...rounds.map(name => option(name, name === "latest" ? "latest" : name.replace("/", ", round "))));
     templates.value = rounds.includes(before) ? before : "latest";
+  }
+  const chosen = models.value || about.picker.model;
+  if (!same([...models.options].map(one => one.value), about.models)) {
+    models.replaceChildren(...about.models.map(name => option(name, name)));
+    models.value = about.models.includes(chosen) ? chosen : about.models[0];
   }
   names.replaceChildren(...about.names.map(name => option(name, "")));
   if (!exposure.value && document.activeElement !== exposure) exposure.value = about.names.at(-1) || "";
