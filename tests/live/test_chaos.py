@@ -144,6 +144,21 @@ def test_a_disk_that_takes_no_more_files_holds_the_session_up_and_loses_nothing(
     assert not [path for path in disk.rglob("*") if path.name.endswith(".tmp")]
 
 
+def test_results_that_are_seen_late_as_over_nfs_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake and ticks see each result four seconds after they looked for it; the profile waits for ten."""
+    settings = {"PYTHONPATH": str(Path(__file__).parents[1] / "late"), "LATE_S": "4", "LATE_BELOW": str(tmp_path / "run/results")}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    session = LiveSession(tmp_path / "run", {"movies": IMPORT})
+    try:
+        land(session.folder, "a", "bb", "short")
+        ended_well(session, 3)
+    finally:
+        session.stop()
+    assert "Waiting at most 10 seconds for missing files" in session.log.read_text()
+    assert not list((session.folder / "live/failures").rglob("*.json"))
+
+
 @pytest.mark.parametrize("disk", ["quota"], indirect=True)
 def test_a_quota_that_is_used_up_holds_the_session_up_and_loses_nothing(begun: LiveSession, disk: Path) -> None:
     if not disk.is_mount():

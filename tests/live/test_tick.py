@@ -186,6 +186,42 @@ def test_a_kill_between_results_and_memory_counts_nothing_twice(run_folder: Path
     assert session()["counters"]["accepted"] == 4
 
 
+@pytest.mark.parametrize("cut_to", [None, 40])
+def test_tables_that_come_up_later_than_their_job_s_record_are_waited_for(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, cut_to: int | None
+) -> None:
+    land("a", "b", "c")
+    turn()
+    finish("0001")
+    table = layout.result_file("motion", "0001").with_name("exposures.star")
+    first, whole = layout.result_file("movies", "0001").with_name("exposures.star"), table.read_bytes()
+    first.unlink()
+    table.unlink()
+    if cut_to is not None:
+        table.write_bytes(whole[:cut_to])
+
+    def come_up() -> None:
+        assert not layout.outcome_file("movies", "0001").exists()
+        table.write_bytes(whole)
+        layout.END_MARK.touch()
+
+    on_sleep(monkeypatch, lambda: None, come_up)
+    assert turn() == []
+    assert session()["counters"]["accepted"] == 3
+
+
+def test_a_movie_of_which_no_table_ever_tells_is_lost_after_a_while(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land("a", "b", "c")
+    turn()
+    finish("0001")
+    for job in PLAN["movies"]["jobs"]:
+        layout.result_file(job, "0001").with_name("exposures.star").unlink()
+    layout.END_MARK.touch()
+    on_sleep(monkeypatch, lambda: None, lambda: monkeypatch.setattr(tick, "LATE_S", 0.0))
+    assert turn() == []
+    assert session()["failures"] == {"LOST": 3}
+
+
 def test_a_failed_batch_is_tried_as_new_nodes(run_folder: Path) -> None:
     land("a", "b", "c")
     turn()

@@ -114,6 +114,27 @@ def test_a_full_disk_is_no_fault_of_a_movie(deadly: set[tuple[str, str]], monkey
 
 
 @pytest.mark.usefixtures("movies")
+def test_a_try_that_the_machine_spoilt_is_made_again_as_it_was(deadly: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, alone = batch_try._run_alone, []
+
+    def run_alone(steps: list[Step], batch: str, exposure: str) -> None:
+        alone.append(exposure)
+        if len(alone) == 1:
+            raise MachineError("ended with code 71: raw is missing or empty")
+        whole(steps, batch, exposure)
+
+    monkeypatch.setattr(batch_try, "_run_alone", run_alone)
+    deadly.add(("motion", FILES[1]))
+    for number, kind in enumerate((MachineError, InputError), start=1):
+        with pytest.raises(kind):
+            try_again(CHAIN, FILES, "0001", number, str(RECORD.with_name(f"{number}.json")))
+    assert set(alone) == {""}
+    try_again(CHAIN, FILES, "0001", 3, str(RECORD.with_name("3.json")))
+    assert set(alone) == {"", *map(exposure_id, FILES)}
+    assert list(table("motion", "failed")["movie"]) == [FILES[1]]
+
+
+@pytest.mark.usefixtures("movies")
 def test_movies_that_are_away_with_their_folder_are_not_set_aside() -> None:
     Path("raw").rename("elsewhere")
     with pytest.raises(MachineError, match="its folder raw is missing or empty"):

@@ -13,6 +13,9 @@ from firn.live.batch_tables import BatchTables
 from firn.live.control import Control, Limits
 from firn.live.points import STAGE
 
+LOST = "LOST"
+"""Code of a file of which no table tells."""
+
 
 def read_outcomes(tables: BatchTables, files: Iterable[str]) -> list[dict[str, Any]]:
     """One entry per file: exposure_id, movie, numbers; or code and reason where it failed on the way.
@@ -74,7 +77,7 @@ def _outcome(path: str, numbers: Mapping[str, dict[str, float]], failed: Mapping
     if name in failed:
         entry["code"], entry["reason"] = failed[name]
     elif name not in numbers:
-        entry["code"], entry["reason"] = "LOST", f"{path}: no job of its batch tells what became of it"
+        entry["code"], entry["reason"] = LOST, f"{path}: no job of its batch tells what became of it"
     return entry
 
 

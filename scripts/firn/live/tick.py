@@ -33,6 +33,8 @@ from firn.runtime.atomic import write_json, write_text
 
 PAUSE_BETWEEN_TRIES_S = 60.0
 KEPT_TOKENS = 3
+LATE_S = 60.0
+"""For how long tables may come up later than the record of their job: so long NFS keeps what it knows of names (acdirmax)."""
 STORAGE_S = 1.0
 """How long to wait before looking whether a disk is back."""
 Outcome = TypeVar("Outcome")
@@ -241,8 +243,7 @@ def _finish(session: Session, now: float) -> bool:
     fresh = False
     for root, ledger in session.ledgers.items():
         for batch, number in list(ledger.opened.items()):
-            if _is_done(session.plan[root]["jobs"], root, batch, number):
-                _write_outcomes(session, root, batch, now)
+            if _is_done(session.plan[root]["jobs"], root, batch, number) and _write_outcomes(session, root, batch, now):
                 del ledger.opened[batch]
                 if not append_exposures(_verdicts_of(session, root, batch)):
                     _write_exposures(session)
@@ -256,20 +257,31 @@ def _is_done(jobs: dict[str, list[str]], root: str, batch: str, number: int) -> 
     return all(layout.result_file(job, batch).exists() for job in jobs)
 
 
-def _write_outcomes(session: Session, root: str, batch: str, now: float) -> None:
+def _write_outcomes(session: Session, root: str, batch: str, now: float) -> bool:
+    """Write what came of a batch; not yet, and false, while tables of a job are still to come up, as on a network disk."""
     from firn.live.batch_tables import BatchTables
-    from firn.live.outcomes import read_outcomes, stamp, tally  # reading tables is slow to import, and most ticks read none
+    from firn.live.outcomes import LOST, read_outcomes, stamp, tally  # reading tables is slow to import, and most ticks read none
     from firn.live.pattern import add_pictures
     from firn.live.strip import show_batch
 
     ledger = session.ledgers[root]
-    tables = BatchTables.of(session.plan[root]["jobs"], batch)
-    outcomes = read_outcomes(tables, ledger.files_of(batch))
+    tables, late = BatchTables.of(session.plan[root]["jobs"], batch), session.memory.setdefault("late", {})
+    waits = now - late.setdefault(f"{root}/{batch}", now) < LATE_S
+    try:
+        outcomes = read_outcomes(tables, ledger.files_of(batch))
+    except InputError:
+        if waits:
+            return False
+        raise
+    if waits and any(outcome["code"] == LOST for outcome in outcomes):
+        return False
+    del late[f"{root}/{batch}"]
     stamp(outcomes, ledger.taken, now)
     show_batch(tables, outcomes)
     add_pictures(tables)
     write_json(layout.outcome_file(root, batch), outcomes)
     ledger.tallies[batch] = tally(outcomes, session.control, session.limits(root), now)
+    return True
 
 
 def _take_up(session: Session) -> None:

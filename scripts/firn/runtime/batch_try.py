@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ from firn.formats.exposures import failed_row, write_failed
 from firn.formats.storage import FULL, away
 from firn.formats.tables import read_table, write_table
 from firn.jobs import gather
-from firn.live.storage import require_results
-from firn.runtime.atomic import write_json
+from firn.live.storage import require_results, results_away
+from firn.runtime.atomic import write_json, write_text
 from firn.runtime.entry import open_job
 
 KINDS = ("exposures", "picks", "particles")
 NO_ROOM = tuple(os.strerror(number) for number in FULL)
 """What a process says of a disk that takes no more; its traceback ends with it."""
+SPOILT = ".spoilt"
+"""Ending of the file that is left by a try that a fault of the machine spoilt."""
 MACHINE_CODE = 71
 """Exit code of a process whose machine was at fault; EX_OSERR of sysexits.h."""
 LAST_WORDS = 300
@@ -54,18 +57,25 @@ class Step:
 
 
 def try_again(chain: Sequence[dict[str, Any]], files: Sequence[str], batch: str, number: int, record: str) -> None:
-    """Make what is missing of a batch, and leave the record; number 1 as a batch, later ones exposure by exposure.
+    """Make what is missing of a batch, and leave the record; at first as a batch, later exposure by exposure.
 
-    chain: name, settings and inputs of each job of the batch in order, the import first; files: its movies. Raises InputError when jobs still fail.
+    chain: name, settings and inputs of each job of the batch in order, the import first; files: its movies; number: of this try, from 1. Tries
+    that a fault of the machine spoilt do not count. Raises InputError when jobs still fail.
     """
     steps = [Step(**entry) for entry in chain]
     missing = [step for step in steps if not (step.home(batch) / "job.json").exists()]
-    if number == 1:
-        for step in missing:
-            _run_alone([step], batch, "")
-    else:
-        _one_by_one(steps, missing, files, batch)
-    require_results()
+    try:
+        if number - len(list(Path(record).parent.glob(f"[0-9]*{SPOILT}"))) <= 1:
+            for step in missing:
+                _run_alone([step], batch, "")
+        else:
+            _one_by_one(steps, missing, files, batch)
+        require_results()
+    except InputError as error:
+        if isinstance(error, MachineError) or results_away() or away(files):
+            with suppress(OSError):
+                write_text(Path(record).with_suffix(SPOILT), f"{error}\n")
+        raise
     write_json(Path(record), {"batch": batch, "try": number, "made": [step.name for step in missing]})
 
 
