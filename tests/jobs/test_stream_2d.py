@@ -57,6 +57,7 @@ def test_going_on_resolves_no_less_than_starting_anew(rounds: tuple[Path, list[J
 def test_classes_go_on_from_those_of_the_round_before(rounds: tuple[Path, list[Job]]) -> None:
     """Most earlier averages are found again, without turning or shifting them, in the next round but not in one from nothing."""
     stacks = [read_mrc(rounds[0] / f"results/class2d/rounds/{number:04d}/classes.mrcs")[0] for number in (1, 2, 3)]
+    stacks = [stack[stack.any(axis=(1, 2))] for stack in stacks]
     flat = [(stack - stack.mean((1, 2), keepdims=True)).reshape(len(stack), -1) for stack in stacks]
     flat = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in flat]
     again, anew = (np.median((flat[0] @ other.T).max(1)) for other in flat[1:])

@@ -9,30 +9,22 @@ from torch import Tensor
 
 from firn.kernels.fourier import rfft2
 from firn.kernels.rotate2d import half_disc
-from firn.refine.class2d import (
-    Plan,
-    State,
-    build_search,
-    classify,
-    continued_state,
-    initial_state,
-    next_radius,
-    turned_points,
-    uncertainty_at,
-)
+from firn.refine.class2d import build_search, classify, continued_state, initial_state, next_radius, turned_points, uncertainty_at
 from firn.refine.class2d_average import (
     Averages,
     ClassSums,
     average,
     centre_of_mass,
     frc_filter,
+    half_references,
     recentred,
     reseeded,
     resolved_shell,
     soft_circle,
     with_unresolved,
 )
-from firn.refine.class2d_search import Batch, search_batch
+from firn.refine.class2d_search import Batch, Search, search_batch
+from firn.refine.class2d_state import Plan, State
 
 BOX = 40
 MOTIFS = [
@@ -153,7 +145,7 @@ def test_small_batches_see_every_particle_in_the_final_pass() -> None:
     with torch.inference_mode():
         state, assignment = classify(particles, plan, torch.Generator().manual_seed(0), range(4))
     assert bool((assignment.class_number >= 0).all())
-    assert float(state.sums.count.sum()) == pytest.approx(60, rel=1e-4)
+    assert 55 < float(state.sums.count.sum()) <= 60.001
 
 
 def test_the_uncertainty_falls_from_its_start_to_one_and_stays() -> None:
@@ -198,6 +190,77 @@ def test_the_foretold_size_of_turned_references_is_that_of_a_final_pass() -> Non
     plan = make_plan(first_radius=17.0)
     state = initial_state(MadeParticles(40, 0.5, plan.disc), plan, torch.Generator().manual_seed(0))
     assert build_search(plan, state, temper=1.0, final=True).fine.numel() == plan.classes * turned_points(plan)
+
+
+def doubtful(images: Tensor, halves: tuple[int, ...] = (0, 1), share: float = 0.2) -> tuple[MadeParticles, Batch, Search]:
+    """Particles, a batch of the first twelve, and a search that doubts them, by references that only the given half-sets have made."""
+    plan = make_plan(use_frc=False)
+    particles = MadeParticles(12, 0.25, plan.disc)
+    sums = sums_of(images)
+    for half in {0, 1} - set(halves):
+        sums.numerator[:, half] = 0
+    noise = torch.full((plan.side // 2 + 1,), 0.0625)
+    state = State(sums, noise, average(sums, plan.mask(), 10, use_frc=False), 10, unexplained=share)
+    search = build_search(plan, state, temper=1.0, final=True, doubt=True)
+    spectra, ctf = (values[:, : len(search.points)] for values in particles.take(torch.arange(12)))
+    return particles, Batch(spectra * ctf / 0.0625, ctf.square() / 0.0625, particles.half), search
+
+
+def motifs() -> Tensor:
+    """The molecules in the engine's side and grey values, in which spectra are those of particles divided by their box."""
+    side = make_plan().side
+    return torch.stack([blobs(motif, 0, (0, 0), side) for motif in MOTIFS]) * (BOX / side**2)
+
+
+def test_averages_of_nothing_tell_nothing_of_a_particle() -> None:
+    _, batch, search = doubtful(torch.zeros_like(motifs()))
+    assert torch.allclose(search_batch(search, batch, None).explained, torch.tensor(0.8), atol=1e-5)
+
+
+def test_a_particle_is_explained_by_the_mean_likelihood_of_all_poses_against_that_of_noise() -> None:
+    _, batch, search = doubtful(motifs() * 0.3)
+    points = search.points[: search.coarse.shape[-1]].double()
+    number, prior = 3, torch.softmax(search.grid.shift_prior.double(), 0)
+    weighted, squared = batch.weighted[number, : len(points)], batch.squared[number, : len(points)].double()
+    mean = 0.0
+    for share, (y, x) in zip(prior, search.grid.shifts.double(), strict=True):
+        centred = weighted * torch.exp(2j * math.pi * (points[:, 0] * y + points[:, 1] * x))
+        for reference in search.crossed[int(batch.half[number])].flatten(0, 1):
+            score = 2 * (centred * reference.conj()).real.sum() - (squared * reference.abs().square()).sum()
+            mean += float(share * torch.exp(score)) / (search.coarse.shape[0] * search.coarse.shape[1])
+    assert abs(math.log(mean)) > 0.05
+    found = search_batch(search, batch, None).explained[number]
+    assert float(torch.logit(found)) == pytest.approx(math.log(mean * 0.8 / 0.2), abs=2e-3)
+
+
+def test_a_particle_is_judged_by_the_averages_that_it_has_no_part_in() -> None:
+    particles, batch, search = doubtful(motifs(), halves=(0,))
+    found = search_batch(search, batch, None).explained
+    assert not bool(search.crossed[0].any())
+    assert torch.allclose(found[particles.half == 0], torch.tensor(0.8), atol=1e-5)
+    assert bool((found[particles.half == 1] > 0.999).all())
+
+
+def test_pictures_of_noise_alone_come_to_the_number_after_the_last_class_and_into_no_sum() -> None:
+    plan = make_plan()
+    particles = MadeParticles(120, 0.5, plan.disc)
+    signal = torch.arange(120) < 80
+    noise = torch.randn(40, BOX, BOX, generator=torch.Generator().manual_seed(9)) * 0.5 * soft_circle(BOX, 15.0, 3.0)
+    particles.spectra[~signal] = rfft2(noise).flatten(1)[:, plan.disc.layout] / BOX
+    with torch.inference_mode():
+        state, assignment = classify(particles, plan, torch.Generator().manual_seed(3), range(13))
+    unexplained = assignment.class_number == plan.classes
+    assert float(unexplained[~signal].float().mean()) > 0.9
+    assert float(unexplained[signal].float().mean()) < 0.05
+    assert float(state.sums.count.sum()) == pytest.approx(80, abs=5)
+    assert state.unexplained == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_half_references_of_equal_halves_are_the_unfiltered_images() -> None:
+    images = motifs()
+    found = half_references(sums_of(images), torch.ones(images.shape[-2:]), images.shape[-1] // 2)
+    assert torch.allclose(found[:, 0], images, atol=0.01 * float(images.max()))
+    assert torch.equal(found[:, 0], found[:, 1])
 
 
 def sums_of(images: Tensor) -> ClassSums:

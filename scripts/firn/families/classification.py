@@ -1,6 +1,7 @@
 """2D classification as jobs: the parameters, particle spectra read once, and what is left behind.
 
-Convention: class averages are written in the particles' box and grey values, largest class first.
+Convention: class averages are written in the particles' box and grey values, largest class first; particles that no average explains
+are the last class, whose average is empty.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from firn.formats.particles import read_particles
 from firn.formats.tables import image_names, split_image_names, write_table
 from firn.kernels.fourier import frequencies2, irfft2, resize_images, rfft2, shift_phases
 from firn.kernels.rotate2d import HalfDisc, half_disc
-from firn.refine.class2d import Assignment, Plan, State, turned_points
+from firn.refine.class2d import turned_points
 from firn.refine.class2d_average import resolved_shell, soft_circle
+from firn.refine.class2d_state import Assignment, Plan, State
 from firn.report.classes import draw_convergence, draw_mosaic, draw_sizes
 from firn.runtime.job import Job
 from firn.runtime.memory_room import expect
@@ -75,6 +77,8 @@ class ClassificationParams(JobParams):
     """Let only the best pose of a particle in each class count; otherwise all poses by their probability."""
     frc_regulariser: bool = True
     """Filter the averages by their own half-set correlation; otherwise by a Wiener filter with their radial power as prior."""
+    unexplained: bool = True
+    """Gather particles that no average explains better than noise does in one class more, the last one, whose average stays empty."""
     zero_pad: int = Field(2, ge=1, le=4)
     """Factor by which references are padded before they are turned in Fourier space."""
 
@@ -217,15 +221,16 @@ def _plan(job: Job[P], count: int, box_px: int, pixel_size: float) -> Plan:
         use_frc=params.frc_regulariser,
         force_max=params.force_max,
         pad=params.zero_pad,
+        unexplained=params.unexplained,
     )
 
 
 def _class_table(job: Job[P], plan: Plan, state: State, assignment: Assignment, pixel_size: float) -> tuple[np.ndarray, pd.DataFrame]:
-    """(engine's numbers of the classes with particles, largest first; their table)."""
+    """(engine's numbers of the classes with particles, largest first and that of the unexplained last; their table)."""
     number = assignment.class_number.cpu().numpy()
-    count = np.bincount(number, minlength=plan.classes)
-    order = np.argsort(-count, kind="stable")
-    shells = resolved_shell(state.averages.frc[:, : plan.last_radius + 1]).cpu().numpy()
+    count = np.bincount(number, minlength=plan.classes + 1)
+    order = np.append(np.argsort(-count[: plan.classes], kind="stable"), plan.classes)
+    shells = np.append(resolved_shell(state.averages.frc[:, : plan.last_radius + 1]).cpu().numpy(), 0)
     means = {name: _class_means(getattr(assignment, name), number, count) for name in ("effective_classes", "gain")}
     order = order[count[order] > 0]
     columns = {
@@ -246,9 +251,10 @@ def _class_means(values: Tensor, number: np.ndarray, count: np.ndarray) -> np.nd
 
 
 def _full_size(plan: Plan, state: State) -> np.ndarray:
-    """Averages in the particles' grey values at the particles' box."""
+    """Averages in the particles' grey values at the particles' box, and last the empty one of the unexplained."""
     images = state.averages.images * (plan.side**2 / plan.box_px)
-    return resize_images(images, (plan.box_px, plan.box_px)).cpu().numpy()
+    full = resize_images(images, (plan.box_px, plan.box_px)).cpu().numpy()
+    return np.concatenate((full, np.zeros_like(full[:1])))
 
 
 def _assigned(table: pd.DataFrame, assignment: Assignment, order: np.ndarray, pixel_size: float) -> pd.DataFrame:
@@ -272,10 +278,13 @@ def _report(job: Job[P], plan: Plan, state: State, classes: pd.DataFrame, images
     box = plan.box_px * pixel_size
     history = pd.DataFrame(state.steps)
     history = history.assign(searched=box / history["radius"], resolved=box / history["resolved_radius"].clip(lower=1))
-    job.metric("classes", len(classes))
     job.metric("particles", int(classes["class_count"].sum()))
     job.metric("best_resolution", classes["class_resolution"].min(), "Å")
-    job.metric("mean_resolution", np.average(classes["class_resolution"], weights=classes["class_count"]), "Å")
+    shown = images.any(axis=(-2, -1))
+    told = classes[shown] if shown.any() else classes
+    job.metric("classes", int(shown.sum()))
+    job.metric("unexplained", int(classes.loc[~shown, "class_count"].sum()))
+    job.metric("mean_resolution", np.average(told["class_resolution"], weights=told["class_count"]), "Å")
     job.metric("class_ess", np.average(classes["class_ess"], weights=classes["class_count"]))
     job.metric("changed", history["changed"].iloc[-1])
     caption = "Class averages by size: number, particles, resolution where the average's signal-to-noise ratio is one, effective classes."

@@ -65,14 +65,22 @@ class Templates:
 
 
 def _read_templates(path: Any) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """(class numbers, float32 images, pixel size in Å) of each stack that a class table names."""
+    """(class numbers, float32 images, pixel size in Å) of each stack that a class table names; empty averages are left out."""
     table = read_table(path, "classes", needs=("class_image",))
     if table.empty:
         raise InputError(f"{path}: has no class to pick with")
     numbers = table["class_number"].to_numpy(dtype=np.int64) if "class_number" in table.columns else np.arange(1, len(table) + 1)
     sections, stacks = split_image_names(table["class_image"])
-    groups = [(stack, np.flatnonzero(stacks == stack)) for stack in pd.unique(stacks)]
-    return [(numbers[rows], read_sections(stack, sections[rows]), read_shape(stack)[1]) for stack, rows in groups]
+    found = []
+    for stack in pd.unique(stacks):
+        rows = np.flatnonzero(stacks == stack)
+        images = read_sections(stack, sections[rows])
+        shown = np.ptp(images, axis=(-2, -1)) > 0
+        if shown.any():
+            found.append((numbers[rows][shown], images[shown], read_shape(stack)[1]))
+    if not found:
+        raise InputError(f"{path}: all averages are empty; there is nothing to pick with")
+    return found
 
 
 def pick_templates(micrograph: np.ndarray, row: Row, job: Job[Any], templates: Templates) -> pd.DataFrame:

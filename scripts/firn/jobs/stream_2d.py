@@ -1,7 +1,9 @@
 """Continue a 2D classification with more particles: from the classes of the round before, a few passes over all of them."""
 
 from dataclasses import replace
+from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -22,6 +24,8 @@ class Params(ClassificationParams):
 
     Classes that are missing or empty are made by splitting the fullest.
     """
+
+    revision: ClassVar[int] = 2
 
     templates: str | None = slot("templates", optional=True)
     """Classes to go on from: the round before, or any classes of the same particles' box."""
@@ -51,7 +55,7 @@ def _continued(plan: Plan, passes: int, count: int, radius: int) -> Plan:
 
 
 def _former_classes(job: Job[Params], inputs: Inputs) -> tuple[Float[Tensor, "c n n"], int]:
-    """(earlier classes, largest first, in the engine's side and grey values; the Fourier radius that they have reached)."""
+    """(earlier classes that are not empty, largest first, in the engine's side and grey values; the Fourier radius that they have reached)."""
     plan, box = inputs.plan, inputs.plan.box_px * inputs.pixel_size
     where = job.input("templates", "classes.mrcs")
     images, pixel_size = read_mrc(where)
@@ -61,7 +65,10 @@ def _former_classes(job: Job[Params], inputs: Inputs) -> tuple[Float[Tensor, "c 
             f"{inputs.pixel_size:g} Å; only classes of the same box can be gone on from"
         )
     classes = read_table(job.input("templates", "classes.star"), "classes", needs=("class_count", "class_resolution"))
-    stack = torch.tensor(images if images.ndim == 3 else images[None], dtype=torch.float32, device=job.device)
+    images = images.reshape(-1, *images.shape[-2:])
+    shown = images.any(axis=(-2, -1)) if images.any() else np.ones(len(images), dtype=bool)
+    classes = classes[shown]
+    stack = torch.tensor(images[shown], dtype=torch.float32, device=job.device)
     references = resize_images(stack, (plan.side, plan.side)) * (plan.box_px / plan.side**2)
     larger = classes["class_count"] >= 0.5 * classes["class_count"].mean()
     radius = int(min(max(box / float(classes.loc[larger, "class_resolution"].min()), plan.first_radius), plan.last_radius))

@@ -10,29 +10,30 @@ Punjani et al., Nat. Methods 14, 290 (2017).
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from firn.kernels.fourier import fast_size, irfft2, rfft2
+from firn.kernels.fourier import irfft2, rfft2
 from firn.kernels.grid import shell_sums
-from firn.kernels.rotate2d import HalfDisc, add_rotated, prefix_length, read_rotated
+from firn.kernels.rotate2d import add_rotated, prefix_length, read_rotated
 from firn.kernels.sampling import shift_grid
 from firn.refine.class2d_average import (
     Averages,
     ClassSums,
     average,
+    half_references,
     recentred,
     reseeded,
     resolved_shell,
     soft_circle,
     with_unresolved,
 )
-from firn.refine.class2d_search import Batch, Grid, Match, Search, Sums, search_batch
-from firn.refine.state import moved_to
+from firn.refine.class2d_search import Batch, Grid, Search, Sums, search_batch
+from firn.refine.class2d_state import Assignment, Particles, Plan, State, Step, packed, unpacked
 
 DENSE_RADIUS = 16
 """Largest Fourier radius of the exhaustive search; what lies beyond is compared in the fine search only."""
@@ -43,119 +44,6 @@ TWIN = 0.5
 SAMPLE = 2000
 """Particles from which the first noise spectrum is estimated."""
 Keep = Callable[[dict[str, Any]], None]
-
-
-class Particles(Protocol):
-    """Masked particle spectra by number; at most PARTICLES_AT_ONCE are asked for at once."""
-
-    half: Int[Tensor, " n"]
-    """Half-set, 0 or 1."""
-
-    def take(self, rows: Int[Tensor, " b"]) -> tuple[Complex[Tensor, "b f"], Float[Tensor, "b f"]]:
-        """(spectra divided by the box side, CTFs) at the points of the plan's disc."""
-        ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do; see the parameters of classify_2d."""
-
-    disc: HalfDisc
-    box_px: int
-    classes: int
-    iterations: int
-    final_iterations: int
-    batch_size: int
-    first_radius: float
-    mask_radius_px: float
-    mask_edge_px: float
-    shift_reach_px: float
-    angular_step: float | None = None
-    least_radius: float = 0.0
-    uncertainty: float = 2.0
-    anneal_start: int = 2
-    anneal_length: int = 15
-    recentre: bool = True
-    recentre_threshold: float = 0.2
-    use_frc: bool = True
-    force_max: bool = True
-    pad: int = 2
-
-    @property
-    def last_radius(self) -> int:
-        """Radius of the whole disc."""
-        return int(self.disc.shells[-1])
-
-    @property
-    def side(self) -> int:
-        """Side of the references: the particle's box, Fourier-cropped to the disc."""
-        return min(fast_size(2 * self.last_radius + 4), self.box_px)
-
-    def mask(self) -> Float[Tensor, "n n"]:
-        """Circular mask of the references."""
-        ratio = self.side / self.box_px
-        return soft_circle(self.side, self.mask_radius_px * ratio, self.mask_edge_px * ratio, self.disc.points.device)
-
-
-class Step(NamedTuple):
-    """How one iteration went."""
-
-    radius: int
-    resolved_radius: float
-    """Count-weighted mean of the classes' resolved shells."""
-    changed: float
-    """Fraction of the particles seen that are in another class than when seen before."""
-    effective_classes: float
-    """Mean over particles of 1 / sum of squared class probabilities."""
-    temper: float
-
-
-@dataclass
-class State:
-    """Everything that an iteration hands to the next."""
-
-    sums: ClassSums
-    noise: Float[Tensor, " s"]
-    """Variance per shell of a spectral component of unmasked noise."""
-    averages: Averages
-    radius: int
-    steps: list[Step] = field(default_factory=list)
-
-
-@dataclass
-class Assignment:
-    """One row per particle; class_number is 0-based and -1 before the particle was seen."""
-
-    class_number: Int[Tensor, " n"]
-    probability: Float[Tensor, " n"]
-    effective_classes: Float[Tensor, " n"]
-    angle: Float[Tensor, " n"]
-    shift: Float[Tensor, "n 2"]
-    """yx pixels of the particle from the centre of its image."""
-    gain: Float[Tensor, " n"]
-    """Nats by which the average explains the particle better than nothing does."""
-
-    @classmethod
-    def empty(cls, count: int, device: torch.device) -> "Assignment":
-        """Nobody assigned."""
-        zeros = torch.zeros(count, device=device)
-        return cls(
-            torch.full((count,), -1, device=device),
-            zeros,
-            zeros.clone(),
-            zeros.clone(),
-            torch.zeros(count, 2, device=device),
-            zeros.clone(),
-        )
-
-    def store(self, rows: Int[Tensor, " b"], match: Match) -> float:
-        """Write a batch's matches; the number of particles whose class changed."""
-        probability, number = match.class_probability.max(-1)
-        changed = int((self.class_number[rows] != number).sum())
-        self.class_number[rows], self.probability[rows] = number, probability
-        self.effective_classes[rows] = 1 / match.class_probability.square().sum(-1)
-        self.angle[rows], self.shift[rows], self.gain[rows] = match.angle, match.shift, match.gain
-        return changed
 
 
 def classify(
@@ -178,7 +66,7 @@ def classify(
         state, assignment = start or initial_state(particles, plan, generator), Assignment.empty(count, device)
         queue = torch.empty(0, dtype=torch.long)
     else:
-        state, assignment, queue = _unpacked(former, device)
+        state, assignment, queue = unpacked(former, device)
         generator.set_state(former["chance"])
     for step in steps:
         final = step >= plan.iterations
@@ -188,34 +76,15 @@ def classify(
         rows, queue = queue[:size].sort().values, queue[size:]
         state = iterate(particles, plan, state, rows.to(device), assignment, step)
         if keep is not None:
-            keep(_packed(state, assignment) | {"queue": queue, "chance": generator.get_state(), "done": step + 1})
+            keep(packed(state, assignment) | {"queue": queue, "chance": generator.get_state(), "done": step + 1})
     return replace(state, averages=with_unresolved(state.averages, state.sums, plan.mask(), state.radius)), assignment
-
-
-def _packed(state: State, assignment: Assignment) -> dict[str, Any]:
-    """Tensors and numbers alone."""
-    return {
-        "sums": vars(state.sums),
-        "noise": state.noise,
-        "averages": vars(state.averages),
-        "radius": state.radius,
-        "steps": [tuple(step) for step in state.steps],
-        "assignment": vars(assignment),
-    }
-
-
-def _unpacked(kept: dict[str, Any], device: torch.device) -> tuple[State, Assignment, Tensor]:
-    """(state, assignment, queue) of what was packed."""
-    parts = moved_to({name: kept[name] for name in ("sums", "noise", "averages", "assignment")}, device)
-    steps = [Step(*step) for step in kept["steps"]]
-    state = State(ClassSums(**parts["sums"]), parts["noise"], Averages(**parts["averages"]), kept["radius"], steps)
-    return state, Assignment(**parts["assignment"]), kept["queue"]
 
 
 def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:
     """One expectation-maximisation step over the particles `rows`; writes their matches into the assignment."""
     temper = 1 / uncertainty_at(plan, step) ** 2
-    search = build_search(plan, state, temper, final=step >= plan.iterations)
+    final = step >= plan.iterations
+    search = build_search(plan, state, temper, final, doubt=plan.unexplained and (final or step >= plan.anneal_start + plan.anneal_length))
     sums, noise, changed = _expectation(particles, plan, state, search, rows, assignment)
     full = len(rows) == len(particles.half)
     rate = 1.0 if full or step == 0 else max(len(rows) / len(particles.half), (step + 1) ** -0.7)
@@ -234,7 +103,9 @@ def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " 
         float(assignment.effective_classes[rows].mean()),
         temper,
     )
-    return State(total, noise, averages, next_radius(plan, resolved, total.count, state.radius, step + 1), [*state.steps, record])
+    unexplained = state.unexplained if search.crossed is None else min(max(1 - float(sums.count.sum()) / len(rows), 0.01), 0.9)
+    radius = next_radius(plan, resolved, total.count, state.radius, step + 1)
+    return State(total, noise, averages, radius, unexplained, [*state.steps, record])
 
 
 def next_radius(plan: Plan, resolved: Int[Tensor, " k"], count: Float[Tensor, " k"], radius: int, step: int) -> int:
@@ -310,8 +181,11 @@ def _random_sums(particles: Particles, plan: Plan, noise: Float[Tensor, " s"], o
     return _as_images(plan, sums, torch.zeros(1, device=device), plan.disc.points, noise)
 
 
-def build_search(plan: Plan, state: State, temper: float, final: bool = False) -> Search:
-    """References turned over the grid of the current radius; a final pass always has a fine search."""
+def build_search(plan: Plan, state: State, temper: float, final: bool = False, doubt: bool = False) -> Search:
+    """References turned over the grid of the current radius; a final pass always has a fine search.
+
+    doubt: particles count as far as the averages of the other half-set explain them.
+    """
     radius = state.radius
     dense = min(radius, DENSE_RADIUS)
     grid = build_grid(plan, dense, radius, fine=final or radius > dense)
@@ -322,7 +196,15 @@ def build_search(plan: Plan, state: State, temper: float, final: bool = False) -
     middle = grid.divisions // 2
     coarse = bank[:, middle :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
     candidates = min(max(FINE_ELEMENTS // len(points), 24), 256, coarse.shape[0] * coarse.shape[1])
-    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates, plan.force_max)
+    crossed = _crossed(plan, state, grid, points[: coarse.shape[-1]]) * visible[: coarse.shape[-1]] if doubt else None
+    return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates, plan.force_max, crossed, state.unexplained)
+
+
+def _crossed(plan: Plan, state: State, grid: Grid, points: Float[Tensor, "e 2"]) -> Complex[Tensor, "2 k r e"]:
+    """Turned averages of the second half-set, for particles of the first, and of the first."""
+    halves = half_references(state.sums, plan.mask(), state.radius, plan.use_frc).flip(1).transpose(0, 1)
+    turned = read_rotated(halves.flatten(0, 1), grid.angles, points, plan.pad)
+    return turned.reshape(2, plan.classes, *turned.shape[1:])
 
 
 def turned_points(plan: Plan) -> int:

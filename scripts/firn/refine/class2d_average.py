@@ -51,13 +51,32 @@ def average(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int, use_frc: b
     """
     n, shells = sums.numerator.shape[-1], sums.denominator.shape[-1]
     index = shell_indices((n, n), mask.device)
-    halves = rfft2(irfft2(_divide(rfft2(sums.numerator), sums.denominator, index), (n, n)) * mask)
-    frc = smooth_frc(correlate_spectra(halves[:, 0], halves[:, 1], index, n))
+    frc = _half_correlation(_divide(rfft2(sums.numerator), sums.denominator, index), mask, index)
     total, weight = rfft2(sums.numerator.sum(1)), sums.denominator.sum(1)
     factor = frc_filter(frc) if use_frc else _wiener_filter(_divide(total, weight, index), weight, index)
     factor = factor * (torch.arange(shells, device=mask.device) <= radius)
     spectra = _divide(total, weight, index) * _on_grid(factor, index)
     return Averages(irfft2(spectra, (n, n)) * mask, frc)
+
+
+def half_references(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int, use_frc: bool = True) -> Float[Tensor, "k 2 n n"]:
+    """Averages of the half-sets, each filtered for its own noise: by the FRC itself, which is a half average's Wiener filter, or as `average` does."""
+    n, shells = sums.numerator.shape[-1], sums.denominator.shape[-1]
+    index = shell_indices((n, n), mask.device)
+    spectra = _divide(rfft2(sums.numerator), sums.denominator, index)
+    if use_frc:
+        frc = _half_correlation(spectra, mask, index)
+        factor = (_alive(frc) * frc)[:, None].expand(sums.denominator.shape)
+    else:
+        factor = _wiener_filter(spectra, sums.denominator, index)
+    factor = factor * (torch.arange(shells, device=mask.device) <= radius)
+    return irfft2(spectra * _on_grid(factor, index), (n, n)) * mask
+
+
+def _half_correlation(spectra: Tensor, mask: Tensor, index: Tensor) -> Tensor:
+    n = mask.shape[-1]
+    halves = rfft2(irfft2(spectra, (n, n)) * mask)
+    return smooth_frc(correlate_spectra(halves[:, 0], halves[:, 1], index, n))
 
 
 def with_unresolved(averages: Averages, sums: ClassSums, mask: Float[Tensor, "n n"], radius: int) -> Averages:
@@ -68,8 +87,12 @@ def with_unresolved(averages: Averages, sums: ClassSums, mask: Float[Tensor, "n 
 
 def frc_filter(frc: Float[Tensor, "k s"]) -> Float[Tensor, "k s"]:
     """Wiener weights 2 F / (1 + F), zero beyond the first shell at which F falls below 1/7."""
-    alive = torch.cumprod((frc > 1 / 7).float(), dim=-1)
-    return alive * 2 * frc / (1 + frc).clamp(min=0.5)
+    return _alive(frc) * 2 * frc / (1 + frc).clamp(min=0.5)
+
+
+def _alive(frc: Float[Tensor, "k s"]) -> Float[Tensor, "k s"]:
+    """One up to the first shell at which the FRC falls below 1/7, then zero."""
+    return torch.cumprod((frc > 1 / 7).float(), dim=-1)
 
 
 def smooth_frc(frc: Float[Tensor, "k s"]) -> Float[Tensor, "k s"]:

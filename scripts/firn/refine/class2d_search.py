@@ -7,6 +7,7 @@ smaller product with c². A fine search then visits only the (class, angle) pair
 Source: Sigworth, J. Struct. Biol. 122, 328 (1998); Scheres et al., J. Mol. Biol. 348, 139 (2005).
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,6 +62,8 @@ class Match(NamedTuple):
     """yx shift in pixels of the particle from the centre, in the best pose."""
     gain: Float[Tensor, " b"]
     """Log-likelihood of the best pose above that of an empty reference, in nats."""
+    explained: Float[Tensor, " b"]
+    """Probability that any average explains the particle; as much of it counts in the sums."""
 
 
 @dataclass
@@ -88,6 +91,10 @@ class Search(NamedTuple):
     """Largest number of (class, angle) pairs per particle that the fine search visits."""
     force_max: bool = False
     """In each class only the best pose counts, so that a round, blurred class gains nothing from fitting at every angle."""
+    crossed: Complex[Tensor, "2 k r e"] | None = None
+    """As coarse, of the half-set's averages that particles of half 0 and 1 have no part in; None: all particles count as explained."""
+    unexplained: float = 0.0
+    """Share of particles that no average explains, before this one is looked at."""
 
 
 def search_batch(search: Search, batch: Batch, sums_: Sums | None) -> Match:
@@ -112,19 +119,34 @@ def search_batch(search: Search, batch: Batch, sums_: Sums | None) -> Match:
 def _search_chunk(search: Search, batch: Batch, sums_: Sums | None, half: int) -> Match:
     rows = _shifted(search, batch.weighted[:, : search.coarse.shape[-1]])
     scores = coarse_scores(search, rows, batch.squared)
+    share = explained(search, rows, batch.squared, half)
     if search.grid.divisions == 1:
-        match, weights = _dense_match(search, scores)
+        match, weights = _dense_match(search, scores, share)
         if sums_ is not None:
-            _add_dense(sums_, weights, rows, half)
+            _add_dense(sums_, weights * share[:, None, None], rows, half)
     else:
-        match, found = _fine_match(search, batch, scores)
+        match, found = _fine_match(search, batch, scores, share)
         if sums_ is not None:
-            _add_fine(sums_, search, batch, found, half)
+            _add_fine(sums_, search, batch, found._replace(weights=found.weights * share[found.particle, None, None]), half)
     if sums_ is not None:
+        counted = match.class_probability * share[:, None]
         shells = batch.squared.new_zeros(len(batch.half), sums_.denominator.shape[-1]).index_add_(1, search.shells, batch.squared)
-        sums_.denominator[:, half] += match.class_probability.T @ shells
-        sums_.count += match.class_probability.sum(0)
+        sums_.denominator[:, half] += counted.T @ shells
+        sums_.count += counted.sum(0)
     return match
+
+
+def explained(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Tensor, "b f"], half: int) -> Float[Tensor, " b"]:
+    """Probability that a particle is a pose of some average, and not noise alone.
+
+    The likelihoods of all poses, over that of noise, are averaged over their prior: the best of many poses of nothing looks like something,
+    their mean does not. The averages are those that the particle has no part in, for it always fits one that holds its own noise.
+    """
+    if search.crossed is None:
+        return squared.new_ones(len(squared))
+    scores = coarse_scores(search._replace(coarse=search.crossed[half]), rows, squared).flatten(1)
+    poses = torch.logsumexp(search.grid.shift_prior, 0) + math.log(search.coarse.shape[0] * search.coarse.shape[1])
+    return torch.sigmoid(torch.logsumexp(scores, -1) - poses + math.log((1 - search.unexplained) / search.unexplained))
 
 
 def coarse_scores(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Tensor, "b f"]) -> Float[Tensor, "b s kr"]:
@@ -140,7 +162,7 @@ def _shifted(search: Search, weighted: Complex[Tensor, "b e"]) -> Complex[Tensor
     return weighted[:, None] * phases
 
 
-def _dense_match(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Match, Float[Tensor, "b s kr"]]:
+def _dense_match(search: Search, scores: Float[Tensor, "b s kr"], share: Float[Tensor, " b"]) -> tuple[Match, Float[Tensor, "b s kr"]]:
     count, shifts, _ = scores.shape
     classes, angles, _ = search.coarse.shape
     split = scores.reshape(count, shifts, classes, angles)
@@ -148,7 +170,7 @@ def _dense_match(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Match
     probability = weights.sum(dim=(1, 3))
     own = split[torch.arange(count, device=scores.device), :, probability.argmax(-1)]
     gain, best = own.flatten(1).max(-1)
-    match = Match(probability, search.grid.angles[best % angles], search.grid.shifts[best // angles], gain)
+    match = Match(probability, search.grid.angles[best % angles], search.grid.shifts[best // angles], gain, share)
     return match, weights.reshape(scores.shape)
 
 
@@ -179,7 +201,7 @@ class _Found(NamedTuple):
     weights: Float[Tensor, "t d l"]
 
 
-def _fine_match(search: Search, batch: Batch, scores: Float[Tensor, "b s kr"]) -> tuple[Match, _Found]:
+def _fine_match(search: Search, batch: Batch, scores: Float[Tensor, "b s kr"], share: Float[Tensor, " b"]) -> tuple[Match, _Found]:
     count = len(scores)
     particle, slot, row, coarse_shift = _candidates(search, scores)
     phases = shift_phases(search.points, -search.grid.shifts)
@@ -189,7 +211,7 @@ def _fine_match(search: Search, batch: Batch, scores: Float[Tensor, "b s kr"]) -
     table[particle, slot] = local
     posterior = _fine_posterior(search, table, particle, slot, row)
     weights = posterior[particle, slot]
-    match = _best_local(search, table, posterior, (particle, slot, row, coarse_shift))
+    match = _best_local(search, table, posterior, (particle, slot, row, coarse_shift), share)
     return match, _Found(particle, row, centred, weights)
 
 
@@ -240,7 +262,7 @@ def _local_scores(search: Search, centred: Complex[Tensor, "t f"], squared: Floa
     return torch.cat(out)
 
 
-def _best_local(search: Search, table: Tensor, posterior: Tensor, triples: tuple[Tensor, Tensor, Tensor, Tensor]) -> Match:
+def _best_local(search: Search, table: Tensor, posterior: Tensor, triples: tuple[Tensor, Tensor, Tensor, Tensor], share: Tensor) -> Match:
     particle, slot, row, coarse_shift = triples
     classes, angles, _ = search.coarse.shape
     count = len(table)
@@ -256,7 +278,7 @@ def _best_local(search: Search, table: Tensor, posterior: Tensor, triples: tuple
     pick = best // (steps * local)
     fine = (rows[each, pick] % angles) * steps + (best // local) % steps
     shift = search.grid.shifts[shifts[each, pick]] + search.grid.local_shifts[best % local]
-    return Match(own, search.grid.fine_angles[fine].remainder(360), shift, gain)
+    return Match(own, search.grid.fine_angles[fine].remainder(360), shift, gain, share)
 
 
 def _add_fine(sums_: Sums, search: Search, batch: Batch, found: _Found, half: int) -> None:
