@@ -1,4 +1,4 @@
-"""Classification at fixed poses: species come apart, a homogeneous set stays one, halves keep their place."""
+"""Classification at fixed poses: species come apart, what supports no classes is told so, halves keep their place."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from firn.formats.volumes import read_volume
 from firn.jobs import classify_3d, reconstruct
 from firn.kernels.fsc import fsc
 from firn.kernels.mask import soft_sphere
+from firn.refine import posed_classes
 from firn.refine.posed_classes import PosedClasses
 from firn.runtime.entry import open_job
 from firn.simulate.phantom import Phantom, phantom_volume, random_phantom
@@ -44,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def classify(volumes: list[str] | None = None, **settings: Any) -> dict[str, Any]:
     inputs = {"particles": ["posed"], "mask": ["ball"], **({"volumes": volumes} if volumes else {})}
     slots = {"particles": "posed", "mask": "ball", **({"volumes": volumes} if volumes else {})}
-    given = {**slots, "resolution": 15.0, "initial_resolution": 24.0, **settings}
+    given = {**slots, "resolution": 15.0, "initial_resolution": 24.0, "held_out": False, **settings}
     with open_job(classify_3d.Params, given, inputs, Path("results/sorted"), "sorted", threads=1) as job:
         classify_3d.run(job)
     return json.loads(Path("results/sorted/job.json").read_text(encoding="utf-8"))
@@ -59,8 +60,11 @@ def purity() -> float:
 
 def test_a_mixture_comes_apart_into_its_species_and_each_class_has_its_map():
     write_particles("posed", SPECIES, random_angles(500), BOX, PIXEL, snr=0.2)
-    record = classify(iterations=8)
+    record = classify(iterations=8, held_out=True)
     assert purity() > 0.93
+    assert record["metrics"]["supported_classes"]["value"] == 2
+    assert record["metrics"]["held_out_gain"]["value"] > 10 * record["metrics"]["held_out_gain_error"]["value"]
+    assert not record["warnings"]
     assert record["metrics"]["class_1_fraction"]["value"] == pytest.approx(0.5, abs=0.06)
     ball = soft_sphere(BOX, 11.0, 3.0)
     truths = [torch.tensor(phantom_volume(species, BOX, PIXEL)) for species in SPECIES]
@@ -102,17 +106,33 @@ def test_outside_the_focus_classes_are_not_told_apart():
     elsewhere = torch.roll(soft_sphere(BOX, 3.0, 2.0), (-6, -6), (0, 1))
     write_volume("focus/mask.mrc", elsewhere.numpy(), PIXEL)
     inputs = {"particles": ["posed"], "mask": ["ball"], "focus": ["focus"]}
-    given = {"particles": "posed", "mask": "ball", "focus": "focus", "resolution": 15.0, "initial_resolution": 24.0, "iterations": 4}
+    given = {
+        "particles": "posed",
+        "mask": "ball",
+        "focus": "focus",
+        "resolution": 15.0,
+        "initial_resolution": 24.0,
+        "iterations": 4,
+        "held_out": False,
+    }
     with open_job(classify_3d.Params, given, inputs, Path("results/sorted"), "sorted", threads=1) as job:
         classify_3d.run(job)
     assert purity() < 0.75
 
 
-def test_a_homogeneous_set_gives_no_two_lasting_classes():
-    write_particles("posed", CORE, random_angles(500), BOX, PIXEL, snr=0.2)
-    record = classify(iterations=12)
-    fractions = [record["metrics"][f"class_{number}_fraction"]["value"] for number in (1, 2)]
-    assert max(fractions) > 0.9 or any("still changed class" in warning for warning in record["warnings"])
+@pytest.mark.parametrize("snr", [0.2, 0.0])
+def test_equal_particles_and_noise_are_said_to_support_one_class_only(snr: float):
+    write_particles("posed", CORE, random_angles(500), BOX, PIXEL, snr=snr)
+    record = classify(iterations=6, held_out=True)
+    assert record["metrics"]["supported_classes"]["value"] == 1
+    assert any(warning.startswith("No two classes are supported") for warning in record["warnings"])
+
+
+def test_more_classes_than_there_are_species_are_said_to_be_too_many():
+    write_particles("posed", SPECIES, random_angles(500), BOX, PIXEL, snr=0.2)
+    record = classify(iterations=6, held_out=True, classes=4)
+    assert record["metrics"]["supported_classes"]["value"] == 2
+    assert any("2 of 4 classes are supported" in warning for warning in record["warnings"])
 
 
 def test_pure_noise_gives_class_maps_that_agree_nowhere():
@@ -125,6 +145,7 @@ def test_pure_noise_gives_class_maps_that_agree_nowhere():
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_alike(monkeypatch):
+    monkeypatch.setattr(posed_classes, "SETTLED", -1.0)
     write_particles("posed", SPECIES, random_angles(120), BOX, PIXEL, snr=0.1)
     classify(iterations=4)
     whole = read_table("results/sorted/particles.star", "particles")

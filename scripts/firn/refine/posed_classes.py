@@ -1,7 +1,8 @@
 """Classes of particles whose poses are fixed: expectation-maximisation over classes alone, started from principal components or maps.
 
 A particle is judged by maps it is no part of, those of the other half-set (as in refine/posed_components), so that no image pulls a
-class towards its own noise. Outside the focus mask all classes are alike.
+class towards its own noise. These maps are those of all particles and, within the focus mask, what the half-sets agree on in how a class
+differs from them (refine/shared_difference).
 Source: Scheres, J. Struct. Biol. 180, 519 (2012); Nat. Methods 13, 387 (2016) (focused classification at fixed poses).
 """
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from firn.kernels.project import prepare_volume, project_points
 from firn.refine.posed_components import clusters, coordinates
 from firn.refine.posed_disc import MapPair, PosedDisc
+from firn.refine.shared_difference import shared_differences
 
 SETTLED = 0.002
 LEAST_FRACTION = 1e-4
@@ -65,7 +67,7 @@ class PosedClasses:
             before = self.shares.argmax(1)
             maps = self.disc.maps(self.shares, radius, self.mask, f"particles, iteration {number}, maps")
             fractions = self.shares.mean(0).clamp(min=LEAST_FRACTION)
-            references = [self._references(pair) for pair in maps]
+            references = [self._references(pair, radius) for pair in maps]
             shares = self._posterior(references, fractions / fractions.sum(), radius, f"particles, iteration {number}, classes")
             self.shares = torch.nn.functional.one_hot(shares.argmax(1), shares.shape[1]).float() if hard else shares
             changed = float((self.shares.argmax(1) != before).float().mean())
@@ -81,10 +83,20 @@ class PosedClasses:
     def _settled(self, step: Step) -> bool:
         return step.radius >= self.disc.radius and step.changed < SETTLED
 
-    def _references(self, pair: MapPair) -> tuple[Tensor, Tensor]:
-        """Prepared spectra that judge particles of half-set 1 and 2."""
-        rest = self.mask - self.focus
-        first, second = (prepare_volume(self.focus * pair.judging(half) + rest * self.consensus.judging(half)) for half in (1, 2))
+    def differences(self) -> list[Tensor]:
+        """How the map of each class differs from that of all particles, at the full radius."""
+        return [sum(self._shared(pair, self.disc.radius), torch.zeros_like(self.mask)) / 2 for pair in self.final_maps()]
+
+    def _shared(self, pair: MapPair, radius: float) -> tuple[Tensor, Tensor]:
+        """Difference of both half-sets' maps from those of all particles, as far as the half-sets agree on it."""
+        parts = [(own - common) * self.focus for own, common in zip(pair.halves, self.consensus.halves, strict=True)]
+        first, second = shared_differences(parts[0], parts[1], radius)
+        return first * self.focus, second * self.focus
+
+    def _references(self, pair: MapPair, radius: float) -> tuple[Tensor, Tensor]:
+        """Prepared spectra that judge particles of half-set 1 and 2: made from the other one's images."""
+        differences = self._shared(pair, radius)
+        first, second = (prepare_volume(self.mask * self.consensus.judging(half) + differences[2 - half]) for half in (1, 2))
         return first, second
 
     def _posterior(self, references: list[tuple[Tensor, Tensor]], fractions: Tensor, radius: float, step: str) -> Tensor:

@@ -12,7 +12,8 @@ from firn.kernels.fsc import fsc
 from firn.kernels.grid import FourierDisc
 from firn.kernels.project import prepare_volume, project_points
 from firn.refine.maximisation import falling, unfiltered_map
-from firn.refine.posed_disc import PosedDisc, filtered_by
+from firn.refine.posed_disc import PosedDisc
+from firn.refine.shared_difference import filtered_by
 from firn.refine.slice_sums import SliceSums
 
 TURNS = 12

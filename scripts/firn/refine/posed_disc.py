@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firn.kernels.fourier import irfft3, rfft3
 from firn.kernels.fsc import fsc
 from firn.kernels.grid import FourierDisc, shell_sums
 from firn.kernels.project import project_points
 from firn.refine.maximisation import falling, filtered_map, full_correlation, unfiltered_map
+from firn.refine.shared_difference import filtered_by
 from firn.refine.slice_sums import SliceSums
-from firn.refine.subtraction import shell_filtered
 
 BATCH = 256
 LEAST_WEIGHT = 0.01
@@ -27,15 +26,29 @@ Batches = Callable[[list[Tensor], str], Iterator[Tensor]]
 
 @dataclass(frozen=True)
 class DiscImages:
-    """Coefficients of centred images `(n, m)`, their CTF `(n, m)`, rotations `(n, 3, 3)` and half-sets `(n,)`; on the host."""
+    """Coefficients of centred images `(l, m)`, their CTF `(l, m)` and rotations `(l, 3, 3)`; on the host.
+
+    `rows` are the images that count `(n,)`, all by default, and `half` the half-set of each of these `(n,)`.
+    """
 
     coefficients: Tensor
     ctf: Tensor
     rotations: Tensor
     half: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.coefficients)
+        return len(self.half)
+
+    def only(self, half: int, chance: torch.Generator) -> "DiscImages":
+        """The images of one half-set without copying them, dealt by chance into two half-sets of their own."""
+        rows = torch.nonzero(self.half == half).squeeze(-1)
+        return DiscImages(self.coefficients, self.ctf, self.rotations, 1 + torch.randperm(len(rows), generator=chance) % 2, rows)
+
+    def of(self, numbers: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients and CTF at some points, and rotations, of some of the images that count."""
+        rows = numbers if self.rows is None else self.rows[numbers]
+        return self.coefficients[rows][:, points], self.ctf[rows][:, points], self.rotations[rows]
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,12 @@ class PosedDisc:
         self.radius = float(disc.points.norm(dim=-1).max())
         self.noise = torch.ones(int(disc.shells.max()) + 1, device=self.device)
 
+    def only(self, half: int, chance: torch.Generator) -> "PosedDisc":
+        """The images of one half-set, dealt by chance into two half-sets of their own, with the same noise."""
+        part = PosedDisc(self.data.only(half, chance), self.disc, self.side, self._batches)
+        part.noise = self.noise
+        return part
+
     def within(self, radius: float) -> FourierDisc:
         """The part of the disc up to a radius; its index counts in the disc."""
         inside = torch.nonzero(self.disc.points.norm(dim=-1) <= radius + 1e-6).squeeze(-1)
@@ -85,7 +104,7 @@ class PosedDisc:
         """All images, batch by batch."""
         chosen, data = part.index.cpu(), self.data
         for rows in self._batches(list(torch.arange(len(data)).split(BATCH)), step):
-            images, ctf, rotations = data.coefficients[rows][:, chosen], data.ctf[rows][:, chosen], data.rotations[rows]
+            images, ctf, rotations = data.of(rows, chosen)
             yield Batch(rows, images.to(self.device), ctf.to(self.device), rotations.to(self.device), data.half[rows].to(self.device))
 
     def maps(self, weights: Tensor, radius: float, mask: Tensor | None, step: str) -> list[MapPair]:
@@ -120,9 +139,3 @@ class PosedDisc:
         curve = torch.where(torch.arange(len(curve), device=curve.device) <= radius, curve, 0.0)
         total = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])
         return MapPair((first, second), filtered_map(total, self.side, radius, full_correlation(falling(curve))), curve)
-
-
-def filtered_by(volume: Tensor, weights: Tensor) -> Tensor:
-    """A volume with each shell multiplied by its weight."""
-    side = volume.shape[-1]
-    return irfft3(shell_filtered(rfft3(volume), weights), (side, side, side))

@@ -68,6 +68,18 @@ def draw_class_fsc(path: Path, curves: Sequence[np.ndarray], frequency: np.ndarr
     save(figure, path)
 
 
+def draw_support(path: Path, gains: Sequence[float], errors: Sequence[float], supported: int) -> None:
+    """Mean gain of held-out images by number of classes with two standard errors; the number supported is filled."""
+    figure, axes = new_figure(5.6, 3.6)
+    panel, numbers = axes[0, 0], np.arange(1, len(gains) + 1)
+    panel.axhline(0, color="black", linewidth=0.8, linestyle="--")
+    panel.errorbar(numbers, gains, yerr=2 * np.asarray(errors), fmt="o-", capsize=4, markerfacecolor="white")
+    panel.plot([supported], [gains[supported - 1]], "o", color=panel.lines[1].get_color(), label=f"supported: {supported}")
+    panel.set(xlabel="classes", ylabel="gain of held-out images", xticks=numbers, xlim=(0.5, len(gains) + 0.5))
+    panel.legend()
+    save(figure, path)
+
+
 def draw_differences(path: Path, volumes: Sequence[np.ndarray], mean: np.ndarray) -> None:
     """Rows are classes: projections of a class less the mean map along z, y and x; red is more, blue is less density."""
     figure, axes = new_figure(6.6, 2.1 * len(volumes) + 0.3, rows=len(volumes), columns=3)
