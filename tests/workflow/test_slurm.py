@@ -112,6 +112,21 @@ def test_a_session_runs_each_lane_in_its_partition_and_asks_for_a_device_where_o
 
 
 @slurm
+def test_results_that_are_seen_late_on_the_node_and_beside_the_queue_are_waited_for(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every Snakemake sees each result four seconds after it looked for it, as over NFS, and waits for ten."""
+    settings = {"PYTHONPATH": str(ROOT / "tests/late"), "LATE_S": "4", "LATE_BELOW": str(tmp_path / "results")}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    write_session(tmp_path, {**simulation(), "small": {"type": "downsample_particles", "particles": "sim", "box_px": 16}})
+    code, text = run(tmp_path, *QUICK, profile="slurm")
+    assert code == 0, text[-5000:]
+    assert text.count("Waiting at most 10 seconds for missing files") >= 2
+    assert (tmp_path / "results/small/particles.star").exists()
+
+
+@slurm
 def test_ctrl_c_leaves_the_queue_empty_and_the_next_run_finishes(cluster: Path, heeds_ctrl_c: None, tmp_path: Path) -> None:
     write_session(tmp_path, simulation())
     session = start(tmp_path, *QUICK, profile="slurm")
