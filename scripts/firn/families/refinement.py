@@ -65,6 +65,7 @@ class SearchParams(JobParams):
 class RefinementParams(SearchParams):
     """Parameters of every refinement of one structure."""
 
+    revision: ClassVar[int] = 2
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles", "mask")
     volume: str = slot("volume")
     """Map to start from; low-passed, so that only its coarse shape counts. Its hand is kept."""

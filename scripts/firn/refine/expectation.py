@@ -21,9 +21,12 @@ from firn.kernels.spectrum import cropped_side, resize_spectrum3, slice_products
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
 
-KEPT_MASS = (0.999, 0.97)
-"""Probability kept at the coarsest level, where a cell's centre may be far from the peak of the score, and at the others."""
-TEMPER = (0.5, 0.75)
+KEPT_MASS = (0.999, 0.99, 0.97)
+"""Probability kept at the coarsest level of a search everywhere, of a search nearby, and at the other levels.
+
+A cell's centre may be far from the peak of the score, the farther the coarser the level.
+"""
+TEMPER = (0.5, 0.6, 0.75)
 """Factors on the log-likelihood at those levels, for the same reason."""
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
@@ -140,12 +143,17 @@ class Searcher:
         candidates, scores, slices = self._coarse(data[0], rotations, prior)
         spread = torch.zeros(0)
         for depth, limit in enumerate(_limits(self.levels), start=1):
-            orientations, shifts = _marginals_(scores, TEMPER[min(depth, 2) - 1])
+            orientations, shifts = _marginals_(scores, self._caution(depth)[1])
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
             scores, slices = self._sparse(data[depth], candidates, self.references[depth], prior)
         evidence = scores.logsumexp(dim=(1, 2)) if self.model.scaled else scores.amax(dim=(1, 2))
         return Posterior(candidates, self._probability(scores), self.levels[-1].order, spread, evidence, slices)
+
+    def _caution(self, depth: int) -> tuple[float, float]:
+        """(probability kept of the level before a depth, factor on its log-likelihood)."""
+        which = 2 if depth > 1 else 0 if self.everywhere else 1
+        return KEPT_MASS[which], TEMPER[which]
 
     def _probability(self, scores: Tensor) -> Tensor:
         """Posterior of scores `(b, t, c)`; all on the best pose while the grey scale of the reference is unknown."""
@@ -188,9 +196,9 @@ class Searcher:
 
     def _refined(self, candidates: Candidates, orientations: Tensor, shifts: Tensor, depth: int, limit: int) -> Candidates:
         """Children of the cells that hold nearly all of the marginal probabilities `(b, c)` and `(b, t)`."""
-        picked, node_ok = _significant(orientations, limit, KEPT_MASS[min(depth, 2) - 1])
+        picked, node_ok = _significant(orientations, limit, self._caution(depth)[0])
         nodes = child_nodes(candidates.nodes.gather(1, picked), self.levels[depth - 1].order).flatten(1)
-        best, shift_ok = _significant(shifts, MAX_SHIFTS, KEPT_MASS[min(depth, 2) - 1])
+        best, shift_ok = _significant(shifts, MAX_SHIFTS, self._caution(depth)[0])
         kept = candidates.shifts.gather(1, best[..., None].expand(-1, -1, 2))
         step, finer = self.levels[depth - 1].shift_step, self.levels[depth].shift_step
         if finer < 0.8 * step:

@@ -20,7 +20,7 @@ from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_disc, soft_sphere
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import Candidates, OffsetPrior, Posterior, Searcher
-from firn.refine.homogeneous import FIRST_LOCAL, LOCAL_SPREAD, MANY_OPERATORS, RESOLVED_DETAIL, SHELLS_BEYOND, WIDE_EVERY, Batches
+from firn.refine.homogeneous import FIRST_LOCAL, MANY_OPERATORS, RESOLVED_DETAIL, WIDE_EVERY, Batches
 from firn.refine.initial_model import blend
 from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
 from firn.refine.poses import remember
@@ -36,6 +36,10 @@ ALIKE = 0.999
 """Starting volumes that correlate better than this are copies of each other."""
 ANNEALED, WARMTH = 7, 0.6
 """With copies, evidence counts in full from this iteration on, and by this factor less in each one before."""
+LOCAL_SPREAD = 2.0
+"""Median of the coarse orientations that share the probability, above which all are searched."""
+SHELLS_BEYOND = 2
+"""Shells beyond the best class's resolution that poses are found with."""
 
 
 @dataclass(frozen=True)

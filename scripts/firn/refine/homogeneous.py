@@ -13,25 +13,26 @@ from torch import Tensor
 
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_disc, soft_sphere
+from firn.kernels.pose_grid import grid_step
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import OffsetPrior, Prior, Searcher
 from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
 from firn.refine.poses import remember
 from firn.refine.regularise import HalfMaps, Regulariser, Sums, combined_map, correlation_within, wiener, within
 from firn.refine.scale import particle_scales
-from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
+from firn.refine.schedule import LOCAL_DEPTH, MIN_FINEST_ORDER, Level, beyond, crossing, next_radius, search_levels
 from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
 from firn.refine.validation import corrected_curves
 
-LOCAL_SPREAD = 2.0
+MAX_STRAYS = 0.02
+NEAR = 9, 3
+"""Directions and in-plane angles that a search nearby looks at: those within one and a half steps of their grid."""
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
 PATIENCE = 2
 RESOLVED_DETAIL = 6.0
 MANY_OPERATORS = 6
 CORRECTION_DRAWS = 3
-SHELLS_BEYOND = 2
-"""Shells beyond the resolution that still help to find poses."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Course:
     finest: int = MIN_FINEST_ORDER
     best: float = 0.0
     stale: int = 0
+    strays: float = 1.0
+    """Share of the particles that the last search everywhere turned further than a search nearby would have reached."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ class Refinement:
 
     def _everywhere(self, number: int) -> bool:
         """Whether all orientations are searched, or those near the former one."""
-        return number < FIRST_LOCAL or number % WIDE_EVERY == 0 or float(self.poses.spread.median()) > LOCAL_SPREAD
+        return number < FIRST_LOCAL or number % WIDE_EVERY == 0 or self.course.strays > MAX_STRAYS
 
     def _levels(self, everywhere: bool, last: bool) -> list[Level]:
         most = self.course.finest if last else self._finest()
@@ -191,7 +194,7 @@ class Refinement:
 
     def _near(self, levels: list[Level]) -> tuple[int, int]:
         """Directions and in-plane angles around the former pose in a search nearby."""
-        return 9, 3
+        return NEAR
 
     def _coarsest(self, everywhere: bool) -> int | None:
         """Order that a search everywhere starts from: a finer one where symmetry leaves few directions."""
@@ -246,9 +249,12 @@ class Refinement:
         for model, reference in zip(self.models, references, strict=True):
             model.volume, model.scaled = reference * mask, True
         resolved = crossing(curve.tolist())
-        self.course.searched = min(radius, self.settings.max_radius, resolved + SHELLS_BEYOND)
+        self.course.searched = min(radius, self.settings.max_radius, resolved + beyond(side))
         self.course.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
-        moved = float(_orientation_change(before.rotations, self.poses.rotations, self.operators.cpu()).median())
+        turned = _orientation_change(before.rotations, self.poses.rotations, self.operators.cpu())
+        if plan.everywhere:
+            self.course.strays = float((turned > 1.5 * grid_step(max(2, order - LOCAL_DEPTH))).float().mean())
+        moved = float(turned.median())
         return Iteration(plan.number, searched, plan.everywhere, order, maps, combined, curve, mask, resolved, moved, last)
 
     def _agreement(self, halves: HalfMaps) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from firn.refine.expectation import TABLE_POINTS, Posterior, Reference
 from firn.refine.ranks import Ranks
 from firn.refine.state import on_disc
 
-KEPT_MASS = 0.99
+KEPT_MASS = 0.97
 MAX_ORIENTATIONS = 64
 FLUSH_POINTS = 2**23
 INSERTED_POINTS = 2**21

@@ -55,9 +55,13 @@ def coarse_radius(side: int, diameter: float, order: int) -> float:
 
 
 def next_radius(curve: list[float], side: int, initial: float) -> float:
-    """Radius of the next reconstruction: some shells beyond where the correlation of the half-maps falls below 0.5."""
-    half, low = first_below(curve, 0.5), first_below(curve, 0.143)
-    return float(min(max(half + max(MARGIN, side // 16), low + 2, initial), side / 2 - 1))
+    """Radius of the next reconstruction: some shells beyond where the correlation of the half-maps falls below 0.143."""
+    return float(min(max(first_below(curve, 0.143) + beyond(side), initial), side / 2 - 1))
+
+
+def beyond(side: int) -> int:
+    """Shells beyond the resolution that still help to find poses, little as the Wiener filter leaves there, and let it grow."""
+    return max(MARGIN, side // 16)
 
 
 def first_below(curve: list[float], threshold: float) -> int:
