@@ -6,7 +6,8 @@ Starts: maps of the first ab-initio seed, the species low-passed, these with a m
 
 Prints one line per run: species found (classes of different species whose map correlates with the truth beyond --found Å), share of
 true particles in the class of their species after the best permutation, classes of the false picks, and CPU seconds of one thread.
---relion adds RELION's Class3D from the same low-passed truths.
+--relion adds RELION on the same particles: its initial models (stochastic gradient descent), its 3D classification from these maps, and
+from the low-passed truths. Its image tables hold for each particle the class where it was seen last.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -36,15 +38,20 @@ from firn.kernels.mask import soft_sphere
 from firn.runtime.entry import open_job
 
 RELION = (
-    "relion_refine --o relion/run --i results/stack/particles.star --ref relion/starts.star --ini_high 30 --ctf --flatten_solvent "
-    "--zero_mask --oversampling 1 --healpix_order 2 --offset_range 5 --offset_step 2 --norm --scale --pad 2 --tau2_fudge 4 --pool 10 "
-    "--dont_combine_weights_via_disc --firstiter_cc --j 1"
+    "relion_refine --i results/stack/particles.star --ctf --flatten_solvent --zero_mask --oversampling 1 --offset_step 2 --j 1 "
+    "--dont_combine_weights_via_disc --random_seed 1"
 )
+RELION_INITIAL = "--sgd --denovo_3dref --healpix_order 1 --pad 1 --skip_gridding --pool 3 --sgd_ini_resol 35 --sgd_fin_resol 15"
+RELION_SORTING = "--ini_high 30 --healpix_order 2 --norm --scale --tau2_fudge 4 --firstiter_cc --pool 10"
+RELION_LONG = {"descent": (50, 200, 50, 100, 500), "sorting": 25, "effort": "--offset_range 6"}
+"""Iterations of the descent at first, between and last, and its batches at first and last; iterations of a classification."""
+RELION_QUICK = {"descent": (15, 45, 15, 100, 200), "sorting": 10, "effort": "--offset_range 2 --maxsig 50"}
 QUICK = {"starts": 3, "grown": 1, "final_iterations": 12, "max_resolution": 15.0}
 FINEST = 15.0
 """Å. Detail used to lay maps on the truth."""
-RELION_ITERATIONS = 25
 STACK = ["results/stack"]
+Run = tuple[pd.DataFrame, list[Path]]
+"""Particles with class_number, and the map of each class in order."""
 
 
 def main() -> None:
@@ -56,11 +63,13 @@ def main() -> None:
     if not Path("results/stack/job.json").exists():
         simulate(options)
     for seed in options.seeds:
-        report(options, f"ab_initio_{seed}", class_tables, lambda name, seed=seed: run_ab_initio(options, name, seed))
+        report(options, f"ab_initio_{seed}", lambda name, seed=seed: run_ab_initio(options, name, seed))
     for start in options.starts:
-        report(options, f"sorted_{start}", sorted_table, lambda name, start=start: run_sorting(options, name, starts(options, start)))
+        report(options, f"sorted_{start}", lambda name, start=start: run_sorting(options, name, starts(options, start)))
     if options.relion and shutil.which("relion_refine"):
-        report(options, "relion", relion_table, lambda name: run_relion(options))
+        report(options, "relion_initial", lambda name: run_descent(options, name))
+        report(options, "relion_own", lambda name: run_classification(options, name, class_maps("relion_initial")))
+        report(options, "relion_truth", lambda name: run_classification(options, name, species_maps(options)))
 
 
 def parse() -> argparse.Namespace:
@@ -114,16 +123,18 @@ def noise_map() -> str:
     return str(folder)
 
 
-def run_ab_initio(options: argparse.Namespace, name: str, seed: int) -> None:
+def run_ab_initio(options: argparse.Namespace, name: str, seed: int) -> Run:
     """Ab-initio reconstruction of some classes."""
     settings = {"particles": "stack", "classes": options.classes, "particle_diameter": options.diameter, "seed": seed}
     settings["rest_class"] = not options.no_rest
     settings |= QUICK if options.quick else {}
     with open_job(ab_initio.Params, settings, {"particles": STACK}, Path(f"results/{name}"), name, threads=1) as job:
         ab_initio.run(job)
+    table = pd.concat([read_table(path, "particles") for path in sorted(Path("results", name).glob("class_*/particles.star"))])
+    return table, sorted(Path("results", name).glob("class_*/map.mrc"))
 
 
-def run_sorting(options: argparse.Namespace, name: str, volumes: list[str]) -> None:
+def run_sorting(options: argparse.Namespace, name: str, volumes: list[str]) -> Run:
     """Heterogeneous refinement from some maps."""
     settings = {
         "particles": "stack", "volumes": volumes, "particle_diameter": options.diameter, "initial_lowpass": 30.0,
@@ -132,45 +143,68 @@ def run_sorting(options: argparse.Namespace, name: str, volumes: list[str]) -> N
     inputs = {"particles": STACK, "volumes": volumes}
     with open_job(refine_heterogeneous.Params, settings, inputs, Path(f"results/{name}"), name, threads=1) as job:
         refine_heterogeneous.run(job)
+    return read_table(f"results/{name}/all_particles.star", "particles"), sorted(Path("results", name).glob("class_*/map.mrc"))
 
 
-def run_relion(options: argparse.Namespace) -> None:
-    """RELION's 3D classification from the low-passed species."""
-    Path("relion").mkdir(exist_ok=True)
-    maps = "".join(f"results/species_{number}/map.mrc\n" for number in range(1, len(options.models) + 1))
-    Path("relion/starts.star").write_text(f"data_model_classes\n\nloop_\n_rlnReferenceImage\n{maps}")
-    command = f"{RELION} --K {len(options.models)} --iter {RELION_ITERATIONS} --particle_diameter {options.diameter}"
-    subprocess.run(command.split(), check=True, capture_output=True)
+def run_descent(options: argparse.Namespace, name: str) -> Run:
+    """RELION's initial models."""
+    ini, between, fin, first, last = relion_effort(options)["descent"]
+    steps = f"--sgd_ini_iter {ini} --sgd_inbetween_iter {between} --sgd_fin_iter {fin} --sgd_write_iter {fin}"
+    run_relion(options, name, f"{RELION_INITIAL} {steps} --sgd_ini_subset {first} --sgd_fin_subset {last}")
+    return relion_result(name)
 
 
-def class_tables(name: str) -> pd.DataFrame:
-    """Particles of all classes of an ab-initio reconstruction."""
-    return pd.concat([read_table(path, "particles") for path in sorted(Path("results", name).glob("class_*/particles.star"))])
+def run_classification(options: argparse.Namespace, name: str, maps: list[Path]) -> Run:
+    """RELION's 3D classification from some maps."""
+    Path(name).mkdir(exist_ok=True)
+    listed = "\n".join(map(str, maps))
+    Path(name, "starts.star").write_text(f"data_model_classes\n\nloop_\n_rlnReferenceImage\n{listed}\n")
+    run_relion(options, name, f"{RELION_SORTING} --ref {name}/starts.star --iter {relion_effort(options)['sorting']}")
+    return relion_result(name)
 
 
-def sorted_table(name: str) -> pd.DataFrame:
-    """Particles of a heterogeneous refinement."""
-    return read_table(f"results/{name}/all_particles.star", "particles")
+def relion_effort(options: argparse.Namespace) -> dict[str, Any]:
+    """How long RELION works."""
+    return RELION_QUICK if options.quick else RELION_LONG
 
 
-def relion_table(name: str) -> pd.DataFrame:
-    """Particles of RELION's last iteration."""
-    return read_table(f"{name}/run_it{RELION_ITERATIONS:03d}_data.star", "particles")
+def run_relion(options: argparse.Namespace, name: str, command: str) -> None:
+    """RELION into the folder `name`."""
+    Path(name).mkdir(exist_ok=True)
+    whole = (
+        f"{RELION} {command} {relion_effort(options)['effort']} --o {name}/run --K {options.classes} --particle_diameter {options.diameter}"
+    )
+    subprocess.run(whole.split(), check=True, capture_output=True)
 
 
-def report(options: argparse.Namespace, name: str, table_of: Callable[[str], pd.DataFrame], run: Callable[[str], None]) -> None:
+def relion_result(name: str) -> Run:
+    """Particles and maps of RELION's last iteration."""
+    return read_table(sorted(Path(name).glob("run_it*_data.star"))[-1], "particles"), class_maps(name)
+
+
+def class_maps(name: str) -> list[Path]:
+    """Maps of RELION's last iteration."""
+    last = sorted(Path(name).glob("run_it*_model.star"))[-1].name.removesuffix("_model.star")
+    return sorted(Path(name).glob(f"{last}_class*.mrc"))
+
+
+def species_maps(options: argparse.Namespace) -> list[Path]:
+    """The truth."""
+    return [Path(f"results/species_{number}/map.mrc") for number in range(1, len(options.models) + 1)]
+
+
+def report(options: argparse.Namespace, name: str, run: Callable[[str], Run]) -> None:
     """Run and print one line."""
     before = cpu_seconds()
-    run(name)
+    table, maps = run(name)
     seconds = cpu_seconds() - before
-    counts = confusion(table_of(name), len(options.models))
+    counts = confusion(table, len(options.models))
     species, classes = linear_sum_assignment(-counts[:-1])
     accuracy = counts[species, classes].sum() / counts[:-1].sum()
+    reached = [agreement(options, maps[k], s) for s, k in zip(species, classes, strict=True)]
+    found = sum(resolution <= options.found for resolution in reached)
     line = f"{name:16s} accuracy {accuracy:.3f}   false picks per class {' '.join(map(str, counts[-1]))}   CPU {seconds:.0f} s"
-    if name != "relion":
-        reached = [agreement(options, f"results/{name}/class_{k + 1}/map.mrc", s) for s, k in zip(species, classes, strict=True)]
-        found = sum(resolution <= options.found for resolution in reached)
-        line += f"   species found {found} of {len(options.models)} ({' '.join(f'{resolution:.0f}' for resolution in reached)} Å)"
+    line += f"   species found {found} of {len(options.models)} ({' '.join(f'{resolution:.0f}' for resolution in reached)} Å)"
     print(line, flush=True)
 
 
@@ -189,7 +223,7 @@ def confusion(found: pd.DataFrame, species: int) -> np.ndarray:
     return counts
 
 
-def agreement(options: argparse.Namespace, path: str, species: int) -> float:
+def agreement(options: argparse.Namespace, path: Path, species: int) -> float:
     """Å where the correlation with a species falls to 0.5 after alignment, best of both hands."""
     volume, pixel_size = read_mrc(path)
     extent = len(volume) * pixel_size

@@ -40,7 +40,7 @@ class Params(JobParams):
     stage = "initial"
     lane = "reconstruct"
     gpu_gb = 8
-    revision = 4
+    revision = 5
     offers = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     particles: str = slot("particles")

@@ -19,7 +19,7 @@ from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.initial_data import Geometry, Observations, shell_means, solvent_sphere
-from firn.refine.initial_model import Sums, added, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_model import Sums, added, agreement, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
 from firn.refine.initial_search import Found, Outcome, Search, project_grid, rank_grid, search_grid, search_near
 
 SHIFTS_PER_RESOLUTION = 3.5
@@ -73,6 +73,11 @@ class Batch:
     class_mixing: float
     collected: int = 1
     """Folds to see before the volumes are renewed."""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether volumes are of enough folds to filter each shell by how well they agree."""
+        return self.collected >= FEWEST_FOLDS
 
 
 @dataclass
@@ -163,19 +168,21 @@ class AbInitio:
         rows = self.rows(fold)
         state.recent = [kept for kept in state.recent if kept[0][1] == fold[1]]
         if len(state.recent) >= batch.collected:
-            self.renew(state, batch.resolution, fold)
+            self.renew(state, batch.resolution, fold, filtered=batch.filtered)
         disc, outcome = self._expect(state, batch, rows)
         new = [gather_slices(outcome.slices, disc, k, self.geometry.n, self.operators) for k in range(len(state.volumes))]
         state.recent = [*[kept for kept in state.recent if kept[0] != fold][1 - FEWEST_FOLDS :], (fold, new)]
         self._update_noise(state, outcome.residual / len(rows))
         return outcome.found
 
-    def renew(self, state: State, resolution: float, apart: Fold | None = None, centred: bool = True) -> None:
-        """New volumes from the sums of recent folds, of one fold apart; volumes and sums are centred."""
+    def renew(self, state: State, resolution: float, apart: Fold | None = None, centred: bool = True, filtered: bool = False) -> None:
+        """New volumes from the sums of recent folds, of one fold apart; volumes and sums are centred; filtered: by how the folds agree."""
         n, radius, free = self.geometry.n, self.geometry.radius(resolution), free_axes(self.settings.group)
         chosen = [sums for fold, sums in state.recent if fold != apart]
         for number in range(len(state.volumes)):
-            volume = solve(added([sums[number] for sums in chosen]), n, radius, self.solvent, self.settings.non_negative)
+            own = [sums[number] for sums in chosen]
+            correlation = agreement((added(own[::2]), added(own[1::2])), n, radius, self.solvent) if filtered else None
+            volume = solve(added(own), n, radius, self.solvent, self.settings.non_negative, correlation)
             move = centring_move(volume, free) if centred else (0, 0, 0)
             if any(move):
                 state.recent = [(fold, _with(sums, number, moved(sums[number], n, move))) for fold, sums in state.recent]
@@ -207,11 +214,11 @@ class AbInitio:
         found = []
         for place in range(FEWEST_FOLDS):
             fold, apart = (place, FEWEST_FOLDS), state.copy()
-            self.renew(apart, resolution, fold, centred=False)
+            self.renew(apart, resolution, fold, centred=False, filtered=True)
             rows = self.rows(fold)
             found.append((rows, self.assign(apart, rows, resolution)))
         state = state.copy()
-        self.renew(state, resolution, centred=False)
+        self.renew(state, resolution, centred=False, filtered=True)
         return state, in_order(found)
 
     def restart(self, volume: Tensor, noise: Tensor) -> State:

@@ -23,6 +23,8 @@ from firn.refine.initial_search import Found
 from firn.refine.state import moved_to
 
 FULL_PASSES = 2
+PASSES_APART, SEEN_APART = 6, 20_000
+"""Several classes settle slowly where images are noisy: passes over all particles at the finest resolution, as long as these are few."""
 SCORING_PARTICLES = 300
 OPPOSITE_ITERATIONS = 8
 LARGE_BATCHES = 10
@@ -73,7 +75,7 @@ class Course:
             if (iteration + 1) % KEPT_EVERY == 0 and iteration + 1 < len(batches):
                 self._keep_at(name, iteration + 1, state)
         if state.recent:
-            self.engine.renew(state, batches[-1].resolution)
+            self.engine.renew(state, batches[-1].resolution, filtered=batches[-1].filtered)
         state.recent = state.recent if lasting else []
         self._done[name], self._under_way = state, None
         self._keep(self._state())
@@ -165,16 +167,21 @@ def reconstruct_ab_initio(course: Course) -> Result:
 
 
 def _sorted_apart(course: Course, state: State, evidences: list[float]) -> Result:
-    """A pass over all particles, the classes that explain them best, and each particle under volumes that it is no part of."""
+    """Passes over all particles, the classes that explain them best, and each particle under volumes that it is no part of."""
     engine, count, finest = course.engine, course.engine.settings.classes, course.engine.settings.max_resolution
     batch = Batch(finest, -(-len(engine) // FEWEST_FOLDS), 1.0, 0.0, FEWEST_FOLDS)
-    state = course.series("all particles", state.copy, [batch] * FEWEST_FOLDS)
+    state = course.series("all particles", state.copy, [batch] * (passes_apart(len(engine)) * FEWEST_FOLDS))
     course.snapshot("final", state.volumes)
     members = list(range(count))
     if len(state.volumes) > count:
         members = needed(class_logs(engine.assign_apart(state, finest)[1]), count)
     state, found = engine.assign_apart(chosen_classes(state, members), finest)
     return Result(state.volumes, found, evidences, members)
+
+
+def passes_apart(particles: int) -> int:
+    """Passes over all particles, so many of them, with several classes: many ones have long settled in batches."""
+    return min(PASSES_APART, max(1, SEEN_APART // particles))
 
 
 def class_logs(found: Found) -> Tensor:

@@ -1,7 +1,7 @@
 """Maximisation step of ab-initio reconstruction: running Fourier sums of each class, turned into constrained volumes.
 
 The sums forget: each batch enters with a weight, the rest fades (online EM: Cappé & Moulines, J. R. Stat. Soc. B 71, 593, 2009).
-Constraints follow Punjani et al., Nat. Methods 14, 290 (2017): a soft solvent sphere, density not below the solvent's.
+Several classes are Wiener-filtered by the correlation between their folds. Constraints follow Punjani et al., Nat. Methods 14, 290 (2017): a soft solvent sphere, density not below the solvent's.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, shell_weights, symmetrise_sums
 from firn.kernels.fourier import frequencies3, irfft3, rfft3, shift_phases
+from firn.kernels.fsc import fsc
 from firn.kernels.grid import FourierDisc
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetrize_volume
@@ -18,6 +19,8 @@ from firn.refine.initial_search import Slices
 
 PRIOR_SHARE = 0.1
 """Wiener prior relative to the mean weight of each shell."""
+LEAST_CORRELATION = 1e-3
+"""Squared correlations below this count as this, so that no shell vanishes for good."""
 HIGHEST_DEGREE = 8
 """Angular degrees up to this may come out with the wrong sign at low resolution; degree 1 is a shift."""
 
@@ -64,13 +67,34 @@ def added(parts: list[Sums]) -> Sums:
     return torch.stack(totals).sum(0), torch.stack(weights).sum(0)
 
 
-def solve(sums: Sums, n: int, radius: float, solvent: Float[Tensor, "n n n"], non_negative: bool) -> Float[Tensor, "n n n"]:
-    """Volume from sums, its solvent at 0 and, with non_negative, nothing below."""
-    prior = PRIOR_SHARE * shell_weights(sums[1], n).clamp(min=1e-20)
-    volume = reconstruct(*sums, n, prior=prior, radius=radius)
+def solve(
+    sums: Sums,
+    n: int,
+    radius: float,
+    solvent: Float[Tensor, "n n n"],
+    non_negative: bool,
+    correlation: Float[Tensor, " s"] | None = None,
+) -> Float[Tensor, "n n n"]:
+    """Volume from sums, its solvent at 0 and, with non_negative, nothing below.
+
+    correlation: of each shell 0 ... n // 2 of the unfiltered volume with the truth, squared, for a Wiener filter.
+    """
+    share = PRIOR_SHARE if correlation is None else 1 / correlation.clamp(min=LEAST_CORRELATION) - 1
+    volume = reconstruct(*sums, n, prior=share * shell_weights(sums[1], n).clamp(min=1e-20), radius=radius)
     level = (volume * (1 - solvent)).sum() / (1 - solvent).sum()
     volume = (volume - level) * solvent
     return volume.clamp(min=0) if non_negative else volume
+
+
+def agreement(halves: tuple[Sums, Sums], n: int, radius: float, solvent: Float[Tensor, "n n n"]) -> Float[Tensor, " s"]:
+    """Squared correlation of the sum of two halves with the truth in each shell 0 ... n // 2, from that between the halves.
+
+    2 F / (1 + F): Rosenthal & Henderson, J. Mol. Biol. 333, 721 (2003). Particles of both halves were posed by the same volumes, so
+    it is an upper bound.
+    """
+    first, second = (reconstruct(*half, n, radius=radius) * solvent for half in halves)
+    curve = fsc(first, second).clamp(min=0)
+    return 2 * curve / (1 + curve)
 
 
 def degree_parts(volume: Float[Tensor, "n n n"], highest: int) -> Float[Tensor, "l n n n"]:
