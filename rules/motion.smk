@@ -70,3 +70,25 @@ rule motioncor:
         inputs=batch_folders,
     script:
         "../scripts/motioncor.py"
+
+
+rule relion_motioncorr:
+    """Correct the motion of one batch of movies with RELION."""
+    input:
+        batch_inputs,
+    output:
+        json="results/{job}/batches/{batch}/job.json",
+    log:
+        "logs/{job}/batches/{batch}.log",
+    wildcard_constraints:
+        job=jobs_of("relion_motioncorr"),
+    conda:
+        "../envs/firn.yaml"
+    threads: 4
+    resources:
+        mem_mb=16000,
+    params:
+        settings=settings,
+        inputs=batch_folders,
+    script:
+        "../scripts/relion_motioncorr.py"

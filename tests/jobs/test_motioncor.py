@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from firn.errors import InputError
+from firn.families.outside_motion import defect_lines
 from firn.formats.motion_star import polynomial_terms, read_motion
 from firn.formats.mrc import read_mrc, write_image, write_stack
 from firn.formats.star import read_star
@@ -239,7 +240,7 @@ def test_the_gain_is_handed_on_as_it_lies_and_its_zeros_as_defects() -> None:
     good = gain > 0
     np.testing.assert_allclose(sums[good], (len(PATH) * frames()[0] * gain)[good], rtol=1e-5)
     assert (sums[~good] > 0).all()
-    assert motioncor._runs(gain == 0) == [(5, 3, 4), (31, 31, 1)]
+    assert defect_lines(gain) == "5 3 4 1\n31 31 1 1\n"
 
 
 def mrc_movie() -> str:

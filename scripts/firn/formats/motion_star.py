@@ -6,6 +6,7 @@ Local shifts are written twice: as RELION's polynomial (version 1: cubic in fram
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +48,9 @@ def write_motion(
     field: SplineField | None,
     local: np.ndarray | None,
     model: np.ndarray | None = None,
+    more: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
-    """Write a motion STAR.
+    """Write a motion STAR. more: further blocks, as another program wrote them.
 
     shifts: global, `(f, 2)` yx in Å. local: the field's shifts `(f, 9, 9, 2)` yx in Å
     on a raster of rows and columns from 0 to 1, from which RELION's polynomial is fitted; model: the polynomial itself, where it is known.
@@ -63,7 +65,7 @@ def write_motion(
         blocks["firn_times"] = pd.DataFrame(
             {"rlnMicrographFrameNumber": blocks["global_shift"]["rlnMicrographFrameNumber"], "firnSplineTime": field.times}
         )
-    write_star(path, blocks)
+    write_star(path, blocks | dict(more or {}))
 
 
 def read_motion(path: str | os.PathLike) -> tuple[np.ndarray, SplineField | None, float]:

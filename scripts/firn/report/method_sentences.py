@@ -92,13 +92,17 @@ def _moved(step: Step) -> Sentence | None:
     return Sentence(text + ".", (*cites, "grant2015") if weighted else cites)
 
 
-def _moved_by_motioncor(step: Step) -> Sentence | None:
+def _moved_outside(program: str, cites: tuple[str, ...]) -> Callable[[Step], Sentence | None]:
+    return lambda step: _moved_by(step, program, cites)
+
+
+def _moved_by(step: Step, program: str, cites: tuple[str, ...]) -> Sentence | None:
     local = bool(step.setting("patches_x")) and bool(step.setting("patches_y"))
     weighted = bool(step.setting("dose_weighting"))
-    text = f"Motion was corrected with MotionCor {'by whole frames and by patches' if local else 'by whole frames'}"
+    text = f"Motion was corrected with {program} {'by whole frames and by patches' if local else 'by whole frames'}"
     motion = _values(step, "motion_total")
     text += f" (median total motion {motion.median():.1f} Å)" if len(motion) else ""
-    return Sentence(f"{text}, and the frames were summed {'with' if weighted else 'without'} dose weights.", ("zheng2017",))
+    return Sentence(f"{text}, and the frames were summed {'with' if weighted else 'without'} dose weights.", cites)
 
 
 def _fitted(step: Step) -> Sentence | None:
@@ -342,7 +346,8 @@ SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "import_volume": (_plain("A map ({name}) was imported."),),
     "patch_motion": (_moved,),
     "full_frame_motion": (_moved,),
-    "motioncor": (_moved_by_motioncor,),
+    "motioncor": (_moved_outside("MotionCor", ("zheng2017",)),),
+    "relion_motioncorr": (_moved_outside("RELION's own implementation", ("zivanov2019",)),),
     "patch_ctf": (_fitted,),
     "ctffind": (_fitted_with("CTFFIND", "rohou2015"),),
     "gctf": (_fitted_with("Gctf", "zhang2016"),),

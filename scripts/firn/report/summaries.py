@@ -165,6 +165,7 @@ SUMMARIES: dict[str, tuple[Summary, ...]] = {
     "patch_motion": MOTION,
     "full_frame_motion": MOTION,
     "motioncor": MOTION,
+    "relion_motioncorr": MOTION,
     "patch_ctf": FITTED,
     "ctffind": FITTED,
     "gctf": FITTED,
