@@ -12,7 +12,7 @@ from firn.errors import InputError
 from firn.formats.foreign_picks import read_foreign_picks
 from firn.formats.mrc import write_image
 from firn.formats.star import read_star, write_star
-from firn.formats.tables import NAMES, OPTICS
+from firn.formats.table_names import NAMES, OPTICS
 
 CBOX = """
 data_global

@@ -238,7 +238,7 @@ def _drawn(which: str, exposure: str, batch: Batch, rows: "pd.DataFrame") -> dic
     from firn.live.strip import MOST_PICKS, look_at  # pandas and Pillow, which take a second to import
 
     best = rows.sort_values("pick_score", ascending=False).iloc[:MOST_PICKS]
-    picture = look_at(folders_of(batch.name), exposure, is_inside, best)
+    picture = look_at(folders_of(batch.name), exposure, is_inside, best.to_dict("records"))
     judged = [_pair(row) for row in best.itertuples(index=False)]
     placed = [[*place, *pair] for place, pair in zip(picture.pop("picks", []), judged, strict=False)]
     return {"id": exposure, "which": which, "picks": placed, "all": len(rows)} | picture

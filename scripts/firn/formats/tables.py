@@ -1,7 +1,7 @@
 """Tables of exposures, picks and particles: pandas frames with firn's names inside, RELION-3.1+ STAR on disk.
 
 Inside, every row carries its own optics (pixel_size in Å, voltage_kv, cs_mm, amplitude_contrast); on disk they
-form the optics block. Columns with no name in NAMES keep their label and pass through untouched, so none is lost.
+form the optics block. Columns with no name in NAMES (table_names) keep their label and pass through untouched, so none is lost.
 """
 
 import os
@@ -16,148 +16,9 @@ import pandas as pd
 from firn.errors import InputError, brief
 from firn.formats.aberrations import neutral_filled
 from firn.formats.star import read_star, write_star
+from firn.formats.table_names import ABSENT, BLOCKS, NUMBERS, OPTICS, TO_LABEL, TO_NAME, block_of
 
-NAMES = {
-    # identity
-    "exposure_id": "firnExposureId",
-    "particle_id": "firnParticleId",
-    "batch": "firnBatch",
-    "micrograph": "rlnMicrographName",
-    "micrograph_plain": "rlnMicrographNameNoDW",
-    "micrograph_odd": "rlnMicrographNameOdd",
-    "micrograph_even": "rlnMicrographNameEven",
-    "micrograph_denoised": "firnMicrographDenoised",
-    "movie": "rlnMicrographMovieName",
-    "motion_star": "rlnMicrographMetadata",
-    "gain": "rlnMicrographGainName",
-    "frames": "firnFrames",
-    "exposure_kind": "firnExposureKind",
-    "specimen_tilt": "firnSpecimenTilt",
-    "tilt_axis": "firnTiltAxis",
-    "particle_count": "firnParticleCount",
-    "width_px": "firnWidthPx",
-    "height_px": "firnHeightPx",
-    "dose_per_frame": "rlnMicrographDoseRate",
-    "dose_counted": "firnDoseCounted",
-    "pre_exposure": "rlnMicrographPreExposure",
-    "beam_shift_x": "firnBeamShiftX",
-    "beam_shift_y": "firnBeamShiftY",
-    "stage_x": "firnStageX",
-    "stage_y": "firnStageY",
-    "eer_fractions": "firnEerFractions",
-    "eer_upsampling": "rlnEERUpsampling",
-    # motion
-    "motion_total": "rlnAccumMotionTotal",
-    "motion_early": "rlnAccumMotionEarly",
-    "motion_late": "rlnAccumMotionLate",
-    # CTF
-    "defocus_u": "rlnDefocusU",
-    "defocus_v": "rlnDefocusV",
-    "defocus_angle": "rlnDefocusAngle",
-    "phase_shift": "rlnPhaseShift",
-    "ctf_fit_resolution": "rlnCtfMaxResolution",
-    "ctf_score": "rlnCtfFigureOfMerit",
-    "ctf_b_factor": "rlnCtfBfactor",
-    "astigmatism": "rlnCtfAstigmatism",
-    "defocus_change": "firnDefocusChange",
-    "defocus_slope_x": "firnDefocusSlopeX",
-    "defocus_slope_y": "firnDefocusSlopeY",
-    "defocus_bend_xx": "firnDefocusBendXX",
-    "defocus_bend_xy": "firnDefocusBendXY",
-    "defocus_bend_yy": "firnDefocusBendYY",
-    "ice_ring_score": "firnIceRingScore",
-    "ctf_image": "rlnCtfImage",
-    "thumbnail": "firnThumbnail",
-    "seconds_read": "firnSecondsRead",
-    "seconds_motion": "firnSecondsMotion",
-    "seconds_ctf": "firnSecondsCtf",
-    "seconds_pick": "firnSecondsPick",
-    "seconds_extract": "firnSecondsExtract",
-    "junk_fraction": "firnJunkFraction",
-    "junk_map": "firnJunkMap",
-    # picks
-    "x_px": "rlnCoordinateX",
-    "y_px": "rlnCoordinateY",
-    "pick_score": "rlnAutopickFigureOfMerit",
-    "pick_power": "firnPickPower",
-    "pick_power_calibrated": "firnPickPowerCalibrated",
-    "diameter": "firnDiameter",
-    # particles
-    "image": "rlnImageName",
-    "rot": "rlnAngleRot",
-    "tilt": "rlnAngleTilt",
-    "psi": "rlnAnglePsi",
-    "origin_x": "rlnOriginXAngst",
-    "origin_y": "rlnOriginYAngst",
-    "class_number": "rlnClassNumber",
-    "half": "rlnRandomSubset",
-    "scale": "firnScale",
-    "group_name": "rlnGroupName",
-    "class_probability": "rlnMaxValueProbDistribution",
-    "significant_poses": "rlnNrOfSignificantSamples",
-    "source_particle": "firnSourceParticle",
-    "cryosparc_id": "firnCryosparcId",
-    "symmetry_copy": "firnSymmetryCopy",
-    "unsubtracted_image": "rlnImageOriginalName",
-    # classes
-    "class_image": "rlnReferenceImage",
-    "class_fraction": "rlnClassDistribution",
-    "class_resolution": "rlnEstimatedResolution",
-    "class_count": "firnClassCount",
-    "class_ess": "firnClassEss",
-    "class_gain": "firnClassGain",
-    "class_quality": "firnClassQuality",
-    # faults
-    "reason_code": "firnReasonCode",
-    "reason": "firnReason",
-    # curation
-    "rule_verdict": "firnRuleVerdict",
-    "human_verdict": "firnHumanVerdict",
-    "verdict": "firnVerdict",
-}
-OPTICS = {
-    "optics_name": "rlnOpticsGroupName",
-    "voltage_kv": "rlnVoltage",
-    "cs_mm": "rlnSphericalAberration",
-    "amplitude_contrast": "rlnAmplitudeContrast",
-    "micrograph_pixel_size": "rlnMicrographPixelSize",
-    "movie_pixel_size": "rlnMicrographOriginalPixelSize",
-    "image_pixel_size": "rlnImagePixelSize",
-    "box_px": "rlnImageSize",
-    "dimensionality": "rlnImageDimensionality",
-    "ctf_premultiplied": "rlnCtfDataAreCtfPremultiplied",
-    "beam_tilt_x": "rlnBeamTiltX",
-    "beam_tilt_y": "rlnBeamTiltY",
-    "odd_zernike": "rlnOddZernike",
-    "even_zernike": "rlnEvenZernike",
-    "magnification_xx": "rlnMagMat00",
-    "magnification_xy": "rlnMagMat01",
-    "magnification_yx": "rlnMagMat10",
-    "magnification_yy": "rlnMagMat11",
-    "mtf": "rlnMtfFileName",
-}
-BLOCKS = {
-    "movies": "movies",
-    "exposures": "micrographs",
-    "picks": "particles",
-    "particles": "particles",
-    "classes": "model_classes",
-    "failed": "failed",
-    "decisions": "decisions",
-    "directions": "directions",
-}
-NUMBERS = (
-    *("width_px", "height_px", "frames", "dose_per_frame", "pre_exposure", "x_px", "y_px", "diameter"),
-    *("defocus_u", "defocus_v", "defocus_angle", "phase_shift", "rot", "tilt", "psi", "origin_x", "origin_y", "class_number", "half"),
-    *("voltage_kv", "cs_mm", "amplitude_contrast", "micrograph_pixel_size", "movie_pixel_size", "image_pixel_size", "box_px"),
-    *("beam_tilt_x", "beam_tilt_y", "magnification_xx", "magnification_xy", "magnification_yx", "magnification_yy"),
-)
-"""Columns that must hold numbers, NaN among them, where they are there."""
-ABSENT = ("", "None", "nan", "NaN")
-"""What stands in a table where there is nothing."""
 _IMAGE_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)
-_TO_NAME = {label: name for name, label in (NAMES | OPTICS).items()}
-_TO_LABEL = NAMES | OPTICS
 
 
 def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) -> pd.DataFrame:
@@ -167,10 +28,10 @@ def read_table(path: str | os.PathLike, kind: str, needs: Iterable[str] = ()) ->
     Raises InputError naming the file and the RELION label of a column that is missing.
     """
     blocks = read_star(path)
-    table = _main_block(blocks, kind, path)
+    table = blocks[block_of(blocks, kind, path)]
     if "optics" in blocks:
         table = _join_optics(table, blocks["optics"], path)
-    table = table.rename(columns=_TO_NAME)
+    table = table.rename(columns=TO_NAME)
     table = _with_numbers(table, path)
     if table.empty:
         return table.reindex(columns=[*table.columns, *(name for name in needs if name not in table.columns)])
@@ -185,7 +46,7 @@ def _with_numbers(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name], errors="coerce")
         bad = table[name][numbers.isna() & ~table[name].isin(ABSENT)]
         if len(bad):
-            raise InputError(f"{path}: the column _{_TO_LABEL[name]} holds '{brief(bad.iloc[0])}', which is no number")
+            raise InputError(f"{path}: the column _{TO_LABEL[name]} holds '{brief(bad.iloc[0])}', which is no number")
         table = table.assign(**{name: numbers})
     return table
 
@@ -194,18 +55,18 @@ def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None
     """Write a table as RELION-3.1+ STAR; optics columns become the optics block."""
     optics_columns = [name for name in OPTICS if name in table.columns and name != "optics_name"]
     if not optics_columns or kind in ("classes", "failed") or table.empty:
-        write_star(path, {BLOCKS[kind]: table.rename(columns=_TO_LABEL)})
+        write_star(path, {BLOCKS[kind]: table.rename(columns=TO_LABEL)})
         return
     table = neutral_filled(table.reset_index(drop=True))
     optics, groups = _split_optics(table, optics_columns)
     main = table.drop(columns=[*optics_columns, "optics_name", "rlnOpticsGroup"], errors="ignore")
     main = main.assign(rlnOpticsGroup=groups)
-    write_star(path, {"optics": optics, BLOCKS[kind]: main.rename(columns=_TO_LABEL)})
+    write_star(path, {"optics": optics, BLOCKS[kind]: main.rename(columns=TO_LABEL)})
 
 
 def require_columns(table: pd.DataFrame, names: Iterable[str], where: str | os.PathLike) -> None:
     """Raise InputError when a named column is missing."""
-    missing = [_TO_LABEL.get(name, name) for name in names if name not in table.columns]
+    missing = [TO_LABEL.get(name, name) for name in names if name not in table.columns]
     if missing:
         raise InputError(f"{where}: has no column {', '.join('_' + label for label in missing)}")
 
@@ -246,16 +107,6 @@ def split_image_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([int(number) - 1 for number, _, _ in parts], dtype=np.int64), np.array([path for _, _, path in parts], dtype=object)
 
 
-def _main_block(blocks: dict[str, pd.DataFrame], kind: str, path: str | os.PathLike) -> pd.DataFrame:
-    wanted = BLOCKS[kind]
-    others = [name for name in blocks if name not in ("optics", "general", "job", "pipeline_general")]
-    if wanted in blocks:
-        return blocks[wanted]
-    if len(others) == 1:
-        return blocks[others[0]]
-    raise InputError(f"{path}: has no block data_{wanted}; it has {brief(', '.join('data_' + name for name in blocks))}")
-
-
 def _join_optics(table: pd.DataFrame, optics: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
     if "rlnOpticsGroup" not in table.columns or "rlnOpticsGroup" not in optics.columns:
         raise InputError(f"{path}: has an optics block, but no column _rlnOpticsGroup to join it by")
@@ -276,7 +127,7 @@ def _split_optics(table: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame
     optics = table.loc[grouped.head(1).index, keys].reset_index(drop=True)
     groups = grouped.ngroup().to_numpy() + 1
     names = _unique_names(optics)
-    optics = optics.drop(columns="optics_name", errors="ignore").rename(columns=_TO_LABEL)
+    optics = optics.drop(columns="optics_name", errors="ignore").rename(columns=TO_LABEL)
     optics.insert(0, "rlnOpticsGroup", np.arange(1, len(optics) + 1))
     optics.insert(0, "rlnOpticsGroupName", names)
     return optics, groups

@@ -7,7 +7,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from firn.errors import InputError
-from firn.formats.tables import NAMES, read_table, write_table
+from firn.formats.table_names import NAMES
+from firn.formats.tables import read_table, write_table
 from firn.report.particle_sets import draw_chosen
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from PIL import Image
 
-from firn.formats.tables import read_table
+from firn.formats.star_rows import read_rows
 from firn.live import layout
+
+Rows = list[dict[str, Any]]
 
 
 class BatchTables:
@@ -15,7 +17,7 @@ class BatchTables:
 
     def __init__(self, folders: Iterable[Path]):
         self.folders = list(folders)
-        self._tables: dict[Path, pd.DataFrame] = {}
+        self._tables: dict[Path, Rows] = {}
         self._pictures: dict[str, Image.Image | None] = {}
 
     @classmethod
@@ -23,20 +25,22 @@ class BatchTables:
         """Those of the results of jobs."""
         return cls(layout.result_file(job, batch).parent for job in jobs)
 
-    def read(self, folder: Path, kind: str) -> pd.DataFrame | None:
-        """A table of a kind in a folder; None where there is none."""
+    def read(self, folder: Path, kind: str) -> Rows | None:
+        """Rows of a table of a kind in a folder; None where there is no table."""
         path = folder / f"{kind}.star"
         if path not in self._tables and path.exists():
-            self._tables[path] = read_table(path, kind)
+            self._tables[path] = read_rows(path, kind)
         return self._tables.get(path)
 
-    def by_exposure(self, kind: str) -> dict[str, pd.DataFrame]:
+    def by_exposure(self, kind: str) -> dict[str, Rows]:
         """Rows of each exposure from the last of the jobs that tells of it."""
-        found: dict[str, pd.DataFrame] = {}
+        found: dict[str, Rows] = {}
         for folder in self.folders:
-            table = self.read(folder, kind)
-            if table is not None and "exposure_id" in table.columns:
-                found |= {str(name): rows for name, rows in table.groupby("exposure_id", sort=False)}
+            own: dict[str, Rows] = {}
+            for row in self.read(folder, kind) or []:
+                if "exposure_id" in row:
+                    own.setdefault(str(row["exposure_id"]), []).append(row)
+            found |= own
         return found
 
     def picture(self, path: str) -> Image.Image | None:

@@ -1,15 +1,16 @@
 """What came of the exposures of a finished batch, read from the tables its jobs left."""
 
+import math
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from firn.formats.ids import exposure_id
 from firn.live import layout
 from firn.live.accept import judge, names_of
-from firn.live.batch_tables import BatchTables
+from firn.live.batch_tables import BatchTables, Rows
 from firn.live.control import Control, Limits
 from firn.live.points import STAGE
 
@@ -26,10 +27,10 @@ def read_outcomes(tables: BatchTables, files: Iterable[str]) -> list[dict[str, A
     failed: dict[str, tuple[str, str]] = {}
     paths = list(files)
     for folder in tables.folders:
-        job, rows = folder.parts[1], _rows(tables.read(folder, "exposures"))
+        job, rows = folder.parts[1], tables.read(folder, "exposures") or []
         for row in rows:
             numbers.setdefault(str(row["exposure_id"]), {}).update(_numbers(row))
-        for row in _rows(tables.read(folder, "failed")):
+        for row in tables.read(folder, "failed") or []:
             failed.setdefault(str(row["exposure_id"]), (str(row["reason_code"]), f"{job}: {row['reason']}"))
         seconds = {} if rows and any(str(name).startswith(STAGE) for name in rows[0]) else _seconds(folder, job, len(paths))
         counts = [_count(tables.read(folder, kind), kind) for kind in ("picks", "particles")]
@@ -81,13 +82,16 @@ def _outcome(path: str, numbers: Mapping[str, dict[str, float]], failed: Mapping
     return entry
 
 
-def _count(table: pd.DataFrame | None, kind: str) -> Callable[[str], dict[str, float]] | None:
+def _count(rows: Rows | None, kind: str) -> Callable[[str], dict[str, float]] | None:
     """How many picks or particles an exposure has, none too, and the median score of picks; None where a job makes no such table."""
-    if table is None:
+    if rows is None:
         return None
-    counts = table["exposure_id"].astype(str).value_counts() if len(table) else pd.Series(dtype=int)
-    scores = table.groupby("exposure_id")["pick_score"].median() if kind == "picks" and "pick_score" in table.columns else {}
-    return lambda name: {kind: int(counts.get(name, 0))} | ({"pick_score": round(float(scores[name]), 4)} if name in scores else {})
+    counts = Counter(str(row["exposure_id"]) for row in rows)
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if kind == "picks" and not math.isnan(row.get("pick_score", math.nan)):
+            scores.setdefault(str(row["exposure_id"]), []).append(row["pick_score"])
+    return lambda name: {kind: counts[name]} | ({"pick_score": round(statistics.median(scores[name]), 4)} if name in scores else {})
 
 
 def _seconds(folder: Path, job: str, exposures: int) -> dict[str, float]:
@@ -96,12 +100,8 @@ def _seconds(folder: Path, job: str, exposures: int) -> dict[str, float]:
     return {} if seconds is None else {f"{STAGE}{job}": round(seconds / max(exposures, 1), 3)}
 
 
-def _rows(table: pd.DataFrame | None) -> list[dict[Any, Any]]:
-    return [] if table is None else table.to_dict("records")
-
-
 def _numbers(row: Mapping[Any, Any]) -> dict[str, float]:
-    found = {str(name): float(value) for name, value in row.items() if isinstance(value, int | float) and not pd.isna(value)}
+    found = {str(name): float(value) for name, value in row.items() if isinstance(value, int | float) and not math.isnan(value)}
     if "defocus_u" in found and "defocus_v" in found:
         found["defocus"] = (found["defocus_u"] + found["defocus_v"]) / 2
     return found

@@ -62,9 +62,9 @@ def _thumbnails(tables: BatchTables) -> list[str]:
     """Small pictures that the last job with some has made."""
     found: list[str] = []
     for folder in tables.folders:
-        columns = tables.read(folder, "exposures")
-        if columns is not None and "thumbnail" in columns:
-            found = [str(name) for name in columns["thumbnail"]]
+        rows = tables.read(folder, "exposures") or []
+        if rows and "thumbnail" in rows[0]:
+            found = [str(row["thumbnail"]) for row in rows]
     return found
 
 

@@ -2,12 +2,11 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from firn.errors import ExposureError, InputError
@@ -17,6 +16,7 @@ from firn.live.batch_tables import BatchTables
 from firn.live.points import FITS, LATEST
 from firn.runtime.atomic import write_json
 
+Row = Mapping[str, Any]
 FITTED = ("motion", "ctf")
 """Beginnings of the names of figures of which one each is shown."""
 FIT_PX = 1000
@@ -36,7 +36,7 @@ def show_batch(tables: BatchTables, outcomes: Iterable[Mapping[str, Any]]) -> No
         entry: dict[str, Any] = {"name": Path(outcome["movie"]).stem, "picture": "", "picks": [], "radius": 0}
         rows = exposures.get(outcome["exposure_id"])
         if rows is not None and not outcome["code"]:
-            entry |= _seen(tables, rows.iloc[-1], picks.get(outcome["exposure_id"]), len([one for one in fresh if one["picture"]]))
+            entry |= _seen(tables, rows[-1], picks.get(outcome["exposure_id"]), len([one for one in fresh if one["picture"]]))
         fresh.append(entry)
     names = {entry["name"] for entry in fresh}
     before = [entry for entry in layout.read_json(LATEST, []) if entry["name"] not in names]
@@ -46,35 +46,34 @@ def show_batch(tables: BatchTables, outcomes: Iterable[Mapping[str, Any]]) -> No
         write_json(FITS, fits)
 
 
-def look_at(folders: Iterable[Path], exposure: str, may_read: Callable[[str], bool], picks: pd.DataFrame | None = None) -> dict[str, Any]:
+def look_at(folders: Iterable[Path], exposure: str, may_read: Callable[[str], bool], picks: Sequence[Row] | None = None) -> dict[str, Any]:
     """The picture of one exposure with its picks, from the folders of its batch; empty where there is none that may be read.
 
     picks: those to draw instead of the last in the folders.
     """
     tables = BatchTables(folders)
     rows = tables.by_exposure("exposures").get(exposure)
-    if rows is None or not all(may_read(str(rows.iloc[-1][name])) for name in ("thumbnail", "micrograph") if _is_text(rows.iloc[-1], name)):
+    if rows is None or not all(may_read(rows[-1][name]) for name in ("thumbnail", "micrograph") if _is_text(rows[-1], name)):
         return {}
-    return _seen(tables, rows.iloc[-1], tables.by_exposure("picks").get(exposure) if picks is None else picks, 0)
+    return _seen(tables, rows[-1], tables.by_exposure("picks").get(exposure) if picks is None else picks, 0)
 
 
-def _is_text(row: pd.Series, name: str) -> bool:
+def _is_text(row: Row, name: str) -> bool:
     return isinstance(row.get(name), str)
 
 
-def _seen(tables: BatchTables, row: pd.Series, picks: pd.DataFrame | None, made: int) -> dict[str, Any]:
+def _seen(tables: BatchTables, row: Row, picks: Sequence[Row] | None, made: int) -> dict[str, Any]:
     """A picture of an exposure, and its picks: x from the left and y from the top, and their radius, in thousandths of the width."""
     image = _thumbnail(tables, row) if _is_text(row, "thumbnail") else _reduced(row) if made < FROM_MICROGRAPHS else None
     if image is None:
         return {}
     width, height = float(row["width_px"]), float(row["height_px"])
     entry: dict[str, Any] = {"picture": _as_uri(image), "ratio": round(height / width, 4)}
-    if picks is not None and len(picks):
-        chosen = picks.iloc[:MOST_PICKS]
-        across = (1000 * chosen["x_px"] / width).round().astype(int)
-        down = (1000 * (height - 1 - chosen["y_px"]) / width).round().astype(int)
-        diameter = float(chosen["diameter"].iloc[0]) if "diameter" in chosen else 0.0
-        entry["picks"] = [list(pair) for pair in zip(across.tolist(), down.tolist(), strict=True)]
+    if picks:
+        diameter = float(picks[0].get("diameter", 0.0))
+        entry["picks"] = [
+            [round(1000 * pick["x_px"] / width), round(1000 * (height - 1 - pick["y_px"]) / width)] for pick in picks[:MOST_PICKS]
+        ]
         entry["radius"] = round(500 * diameter / (float(row["micrograph_pixel_size"]) * width), 1)
     return entry
 
@@ -93,13 +92,13 @@ def _fit(folders: Iterable[Path], name: str) -> dict[str, str]:
     return {}
 
 
-def _thumbnail(tables: BatchTables, row: pd.Series) -> Image.Image | None:
+def _thumbnail(tables: BatchTables, row: Row) -> Image.Image | None:
     """The picture that a job left; row 0 of a micrograph is the lowest, as in every figure."""
     picture = tables.picture(row["thumbnail"])
     return None if picture is None else picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
 
 
-def _reduced(row: pd.Series) -> Image.Image | None:
+def _reduced(row: Row) -> Image.Image | None:
     if not _is_text(row, "micrograph"):
         return None
     try:
