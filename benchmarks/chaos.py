@@ -179,17 +179,29 @@ def bring(session: LiveSession, kind: str, chance: random.Random) -> str:
         filler.unlink()
         return kind
     folder = session.folder / kind.removeprefix("away ")
-    if not folder.exists():
+    if not take_away(folder):
         return ""
-    kept = folder.with_name(f"{folder.name}.kept")
-    folder.rename(kept)
     time.sleep(seconds)
+    bring_back(folder)
+    return kind
+
+
+def take_away(folder: Path) -> bool:
+    """A folder is away, as when its disk is not mounted; whether it was there."""
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}.kept"))
+        return True
+    return False
+
+
+def bring_back(folder: Path) -> None:
+    """A folder that was taken away is there again; what came up in its place is put aside."""
     for number in range(100):
         with suppress(OSError):
             if folder.exists():
-                folder.rename(session.folder.parent / f"instead.{time.time_ns()}.{number}")
-            kept.rename(folder)
-            return kind
+                folder.rename(folder.parents[1] / f"instead.{time.time_ns()}.{number}")
+            folder.with_name(f"{folder.name}.kept").rename(folder)
+            return
     raise TimeoutError(f"{folder} comes up again and again")
 
 
