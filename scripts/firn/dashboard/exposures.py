@@ -150,7 +150,7 @@ def _time(folder: Path) -> int:
 
 
 def _picture(folders: Iterable[Path], exposure: str) -> dict[str, Any]:
-    from firn.live.strip import look_at  # pandas and Pillow, which take a second to import
+    from firn.live.strip import look_at  # Pillow, which is slow to import
 
     return look_at(folders, exposure, is_inside)
 

@@ -235,7 +235,7 @@ def _shown(batches: list[Batch]) -> list[dict[str, Any]]:
 
 
 def _drawn(which: str, exposure: str, batch: Batch, rows: "pd.DataFrame") -> dict[str, Any]:
-    from firn.live.strip import MOST_PICKS, look_at  # pandas and Pillow, which take a second to import
+    from firn.live.strip import MOST_PICKS, look_at  # Pillow, which is slow to import
 
     best = rows.sort_values("pick_score", ascending=False).iloc[:MOST_PICKS]
     picture = look_at(folders_of(batch.name), exposure, is_inside, best.to_dict("records"))

@@ -260,7 +260,7 @@ def _is_done(jobs: dict[str, list[str]], root: str, batch: str, number: int) -> 
 def _write_outcomes(session: Session, root: str, batch: str, now: float) -> bool:
     """Write what came of a batch; not yet, and false, while tables of a job are still to come up, as on a network disk."""
     from firn.live.batch_tables import BatchTables
-    from firn.live.outcomes import LOST, read_outcomes, stamp, tally  # reading tables is slow to import, and most ticks read none
+    from firn.live.outcomes import LOST, read_outcomes, stamp, tally  # drawing is slow to import, and most ticks draw nothing
     from firn.live.pattern import add_pictures
     from firn.live.strip import show_batch
 
