@@ -1,4 +1,4 @@
-"""Components of particles in known poses: what was planted is found, noise gives nothing, clusters are clouds."""
+"""Components of particles in known poses: what was planted is found, noise gives nothing, first classes are where images come from."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from firn.kernels.grid import fourier_disc
 from firn.kernels.mask import soft_sphere
 from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.rotation import random_rotations
-from firn.refine.posed_components import clusters, coordinates
+from firn.refine.posed_components import Components, components, first_shares
 from firn.refine.posed_disc import DiscImages, PosedDisc
 from firn.simulate.phantom import phantom_volume, random_phantom
 
@@ -32,7 +32,8 @@ def planted(strength: float, seed: int = 1) -> tuple[PosedDisc, torch.Tensor]:
 
 def found(disc: PosedDisc) -> torch.Tensor:
     nothing = prepare_volume(torch.zeros(SIDE, SIDE, SIDE))
-    return coordinates(disc, (nothing, nothing), soft_sphere(SIDE, 9.0, 2.0), 1, 9.0, torch.Generator().manual_seed(2))[:, 0]
+    chance = torch.Generator().manual_seed(2)
+    return components(disc, (nothing, nothing), soft_sphere(SIDE, 9.0, 2.0), 1, 9.0, chance).coordinates[:, 0]
 
 
 def test_a_planted_component_is_found_and_its_coordinates_with_it():
@@ -59,13 +60,17 @@ def test_maps_of_both_half_sets_come_from_their_own_images():
     assert float(fsc(own.halves[0], own.halves[1])[1:4].min()) > 0.9
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_clusters_are_the_clouds(count: int):
-    chance = torch.Generator().manual_seed(4)
-    labels = torch.randint(count, (300,), generator=chance)
-    centres = torch.tensor([[0.0, 6.0], [6.0, 0.0], [-6.0, -6.0]])
-    points = centres[labels] + torch.randn(300, 2, generator=chance)
-    guessed = clusters(points, count, chance)
-    for number in range(count):
-        assert len(torch.unique(guessed[labels == number])) <= 2
-        assert float((guessed[labels == number] == guessed[labels == number].mode().values).float().mean()) > 0.97
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.6, 0.3, 0.1)])
+def test_first_classes_are_the_points_of_which_noisy_images_come(fractions: tuple[float, ...]):
+    chance, count = torch.Generator().manual_seed(4), 4000
+    places = torch.tensor([[0.0, 1.0], [1.2, 0.0], [-1.0, -1.2]])[: len(fractions)]
+    state = torch.multinomial(torch.tensor(fractions), count, replacement=True, generator=chance)
+    powers = torch.eye(2) * (1 + 3 * torch.rand(count, 1, 1, generator=chance))
+    along = (powers @ places[state][..., None]).squeeze(-1) + powers[:, 0, :1].sqrt() * torch.randn(count, 2, generator=chance)
+    shares = first_shares(Components(along / 3, along, powers), len(fractions), chance)
+    logs = along @ places.T - 0.5 * torch.einsum("kp,npq,kq->nk", places, powers, places) + torch.tensor(fractions).log()
+    possible = float((logs.argmax(1) == state).float().mean())
+    order = [int(shares[state == number].mean(0).argmax()) for number in range(len(fractions))]
+    assert sorted(order) == list(range(len(fractions)))
+    assert float((shares[:, order].argmax(1) == state).float().mean()) > possible - 0.01
+    torch.testing.assert_close(shares.mean(0)[order], torch.tensor(fractions), atol=0.04, rtol=0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from firn.kernels.project import prepare_volume, project_points
-from firn.refine.posed_components import clusters, coordinates
+from firn.refine.posed_components import components, first_shares
 from firn.refine.posed_disc import MapPair, PosedDisc
 from firn.refine.shared_difference import shared_differences
 
@@ -45,11 +45,11 @@ class PosedClasses:
         self.shares = torch.empty(len(disc.data), 0)
 
     def start_from_components(self, classes: int, radius: float, chance: torch.Generator) -> Tensor:
-        """First shares by clusters of the particles along principal components; returns their coordinates `(n, q)`."""
+        """First shares by the likeliest points among the particles' principal components; returns the coordinates `(n, q)` there."""
         common = prepare_volume(self.consensus.judging(1) * self.mask), prepare_volume(self.consensus.judging(2) * self.mask)
-        found = coordinates(self.disc, common, self.focus, min(classes - 1, 3), radius, chance)
-        self.shares = torch.nn.functional.one_hot(clusters(found, classes, chance), classes).float()
-        return found
+        found = components(self.disc, common, self.focus, min(classes - 1, 3), radius, chance)
+        self.shares = first_shares(found, classes, chance)
+        return found.coordinates
 
     def start_from_maps(self, maps: list[Tensor], radius: float) -> None:
         """First shares by the particles' likelihood under given maps at the working box, on the images' grey scale."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from firn.kernels.project import prepare_volume, project_points
 from firn.refine.posed_classes import PosedClasses
+from firn.refine.posed_components import products
 from firn.refine.posed_disc import PosedDisc
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -59,9 +60,7 @@ def held_out_gains(trained: PosedClasses, judged: PosedDisc, classes: int) -> Te
     for batch in judged.batches(part, "particles, held out"):
         rest = (batch.images - batch.ctf * project_points(consensus, batch.rotations, part.points)) * root
         models = torch.stack([batch.ctf * root * project_points(one, batch.rotations, part.points) for one in differences], dim=1)
-        rows = torch.view_as_real(models).flatten(2)
-        along[batch.rows] = (rows @ torch.view_as_real(rest).flatten(1)[..., None]).squeeze(-1).cpu()
-        powers[batch.rows] = (rows @ rows.mT).cpu()
+        along[batch.rows], powers[batch.rows] = (one.cpu() for one in products(models, rest))
     along = centred_products(along, powers)
     found = torch.stack([_best_gain(mixture, along, powers) for mixture in merged(fractions.cpu(), powers.mean(0))], dim=-1)
     return found[:, torch.arange(classes).clamp(max=found.shape[1] - 1)]
