@@ -5,7 +5,7 @@ import torch
 
 from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, symmetrise_sums
 from firn.kernels.fourier import irfft2, rfft2
-from firn.kernels.grid import fourier_disc
+from firn.kernels.grid import fourier_disc, layout_points
 from firn.kernels.project import prepare_volume, project, project_points
 from firn.kernels.rotation import euler_matrices, random_rotations
 from firn.kernels.spectrum import (
@@ -115,12 +115,14 @@ def test_compiled_adding_is_adding_by_torch_on_any_number_of_threads(d, threads)
         assert float((ours - theirs).abs().max()) < 1e-5
 
 
-def test_compiled_symmetrising_is_symmetrising_by_torch():
+@pytest.mark.parametrize("group", ["C3", "D2", "D3", "O", "I2"])
+def test_compiled_symmetrising_is_symmetrising_by_torch(group):
     generator = torch.Generator().manual_seed(5)
     sums, weights = torch.complex(*torch.randn(2, 20, 20, 11, generator=generator)), torch.rand(20, 20, 11, generator=generator)
-    both = [symmetrise_spectra(*completed(sums, weights), symmetry_matrices("D3").float(), compiled=choice) for choice in (True, False)]
+    both = [symmetrise_spectra(*completed(sums, weights), symmetry_matrices(group).float(), compiled=choice) for choice in (True, False)]
+    inside = layout_points(20).norm(dim=-1) < 7
     for ours, theirs in zip(*both, strict=True):
-        assert float((ours - theirs).abs().max()) < 1e-4
+        assert float((ours - theirs).abs()[inside].max()) < 1e-4
 
 
 def test_products_with_slices_are_those_of_the_slices_themselves():

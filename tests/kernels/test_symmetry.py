@@ -11,10 +11,26 @@ import torch
 from firn.errors import InputError
 from firn.kernels.fourier import irfft3, rfft3
 from firn.kernels.rotation import random_rotations
-from firn.kernels.symmetry import group_order, in_asymmetric_unit, symmetrize_spectrum, symmetrize_volume, symmetry_matrices
+from firn.kernels.symmetry import group_factors, group_order, in_asymmetric_unit, symmetrize_spectrum, symmetrize_volume, symmetry_matrices
 
 GROUPS = ("C1", "C4", "D2", "D7", "T", "O", "I1", "I2", "I3", "I4")
 RELION = json.loads((Path(__file__).parents[1] / "data" / "relion_symmetry_operators.json").read_text())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_products_of_a_groups_factors_are_the_group_each_once(group):
+    operators = symmetry_matrices(group)
+    products = torch.eye(3, dtype=torch.float64)[None]
+    for factor in group_factors(operators):
+        products = torch.einsum("hij,kjl->khil", products, factor).flatten(0, 1)
+    assert len(products) == len(operators)
+    assert float((products[:, None] - operators[None]).abs().amax(dim=(2, 3)).amin(0).max()) < 1e-9
+
+
+def test_the_octahedral_group_has_factors_that_permute_axes_only():
+    factors = group_factors(symmetry_matrices("O"))
+    assert sum(len(factor) for factor in factors) <= 9
+    assert all(float((factor - factor.round()).abs().max()) < 1e-9 for factor in factors)
 
 
 def unmatched(ours: torch.Tensor, theirs_xyz: torch.Tensor) -> float:

@@ -24,6 +24,10 @@ class FourierDisc:
     shells: Int[Tensor, " m"]
     """Nearest integer radius."""
 
+    def within(self, wider: "FourierDisc") -> Int[Tensor, " m"]:
+        """Where these points stand in a wider disc of the same image."""
+        return torch.searchsorted(wider.index, self.index)
+
 
 def fourier_disc(n: int, radius: float, device: torch.device | str = "cpu") -> FourierDisc:
     """Half-plane points with `|k| <= radius` (units of 1/n) of an image of side n, in the order of the rfft layout.

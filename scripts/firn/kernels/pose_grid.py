@@ -7,6 +7,8 @@ around it, at the poles too.
 Source: Gorski et al., Astrophys. J. 622, 759 (2005), section 5 (faces and their projection).
 """
 
+import functools
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -66,9 +68,7 @@ def node_rotations(nodes: Int[Tensor, "*b"], order: int) -> Float[Tensor, "*b 3 
 
 def nearby_nodes(rotations: Float[Tensor, "b 3 3"], order: int, directions: int = 9, in_plane: int = 3) -> Int[Tensor, "b k"]:
     """The nodes around each rotation: those of its nearest directions with the nearest in-plane angles of each."""
-    everything = torch.arange(12 * 4**order, device=rotations.device)
-    angles = direction_angles(everything, order)
-    frames = euler_matrices(torch.cat((angles, torch.zeros_like(angles[:, :1])), dim=-1)).float()
+    angles, frames = _frames(order, rotations.device)
     nearest = (rotations[:, :, 0] @ frames[:, :, 0].T).topk(directions, dim=-1).indices
     relative = torch.einsum("bkji,bjl->bkil", frames[nearest], rotations)
     psi = torch.rad2deg(torch.atan2(relative[..., 1, 2] - relative[..., 2, 1], relative[..., 1, 1] + relative[..., 2, 2]))
@@ -91,6 +91,13 @@ def direction_angles(directions: Int[Tensor, "*b"], order: int) -> Float[Tensor,
     column = torch.tensor(_FACE_COLUMN, device=directions.device, dtype=torch.float64)[face]
     rot = 45.0 * (column * reach + x - y) / reach
     return torch.stack((rot % 360.0, torch.rad2deg(torch.acos(height))), dim=-1)
+
+
+@functools.lru_cache(maxsize=2)
+def _frames(order: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(rot, tilt) in degrees and rotations with no in-plane angle of all directions of a grid."""
+    angles = direction_angles(torch.arange(12 * 4**order, device=device), order)
+    return angles, euler_matrices(torch.cat((angles, torch.zeros_like(angles[:, :1])), dim=-1)).float()
 
 
 def _even_bits(numbers: Tensor, order: int) -> Tensor:

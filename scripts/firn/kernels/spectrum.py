@@ -12,6 +12,7 @@ from torch import Tensor
 
 from firn.kernels.fast import trilinear
 from firn.kernels.grid import layout_points
+from firn.kernels.symmetry import group_factors
 
 CHUNK = 2**22
 COMPILED_AXES = 4
@@ -128,16 +129,18 @@ def symmetrise_spectra(
 ) -> tuple[Complex[Tensor, "d d h"], Float[Tensor, "d d h"]]:
     """Sums and weights averaged over operators at the points of the ball inside them; zero elsewhere. compiled: as for spectrum_table."""
     if is_host(sums) if compiled is None else compiled:
-        out, out_weights = trilinear.symmetrise(spectrum_table(sums), _centred(weights), operators)
-        return torch.view_as_complex(_uncentred(out)), _uncentred(out_weights)
+        tables = spectrum_table(sums), _centred(weights)
+        for factor in group_factors(operators):
+            tables = trilinear.symmetrise(*tables, factor)
+        return torch.view_as_complex(_uncentred(tables[0])), _uncentred(tables[1])
     points = layout_points(sums.shape[0], sums.device)
     inside = points.norm(dim=-1) <= sums.shape[0] // 2 - 1
-    tables = [spectrum_table(part, compiled) for part in (sums, torch.complex(weights, torch.zeros_like(weights)))]
+    read = [spectrum_table(part, compiled) for part in (sums, torch.complex(weights, torch.zeros_like(weights)))]
     out, out_weights = torch.zeros_like(sums), torch.zeros_like(weights)
     for operator in operators:
         turned = points[inside] @ operator.T
-        out[inside] += read_table(tables[0], turned) / len(operators)
-        out_weights[inside] += read_table(tables[1], turned).real / len(operators)
+        out[inside] += read_table(read[0], turned) / len(operators)
+        out_weights[inside] += read_table(read[1], turned).real / len(operators)
     return out, out_weights
 
 

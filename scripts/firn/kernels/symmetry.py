@@ -49,6 +49,23 @@ def group_order(group: str) -> int:
     return len(symmetry_matrices(group))
 
 
+def group_factors(operators: Float[Tensor, "g 3 3"]) -> list[Float[Tensor, "k 3 3"]]:
+    """Sets of rotations whose products, one of each set in this order, are the operators of a group, each once.
+
+    Averaging over one set after the other averages over the group. Rotations that only permute axes make the first sets; what they
+    do not make comes in one set, so that interpolation happens once.
+    """
+    exact = [one for one in operators if float((one - one.round()).abs().max()) < 1e-6]
+    done, factors = [torch.eye(3).to(operators)], []
+    while len(done) < len(exact):
+        larger = min((_closure([*done, one]) for one in exact if not _holds(done, one)), key=len)
+        factors.append(_transversal(done, larger))
+        done = larger
+    if len(done) < len(operators):
+        factors.append(_transversal(done, list(operators)))
+    return factors
+
+
 def symmetrize_volume(volume: Float[Tensor, "n n n"], group: str, oversampling: int = 2) -> Float[Tensor, "n n n"]:
     """Average of a volume over the rotations of a group about its origin `n // 2`.
 
@@ -90,6 +107,29 @@ def in_asymmetric_unit(directions: Float[Tensor, "*b 3"], group: str) -> Bool[Te
     images = symmetry_matrices(group).to(directions.device) @ reference
     closeness = directions.double() @ images.T
     return closeness[..., 0] >= closeness.amax(-1) - 1e-6
+
+
+def _closure(elements: list[Tensor]) -> list[Tensor]:
+    """All products of rotations that generate a finite group."""
+    found = list(elements)
+    for element in found:
+        found += [product for one in elements if not _holds(found, product := element @ one)]
+    return found
+
+
+def _transversal(subgroup: list[Tensor], group: list[Tensor]) -> Tensor:
+    """Elements `(k, 3, 3)` whose products with those of a subgroup, the subgroup's first, are the group, each once."""
+    found: list[Tensor] = []
+    covered: list[Tensor] = []
+    for element in [subgroup[0], *group]:
+        if not _holds(covered, element):
+            found.append(element)
+            covered += [one @ element for one in subgroup]
+    return torch.stack(found)
+
+
+def _holds(elements: list[Tensor], one: Tensor) -> bool:
+    return bool(elements) and float((torch.stack(elements) - one).abs().amax(dim=(1, 2)).min()) < 1e-4
 
 
 def _generators(group: str) -> tuple[tuple[int, tuple[float, float, float]], ...]:

@@ -29,9 +29,12 @@ NEAR = 9, 3
 """Directions and in-plane angles that a search nearby looks at: those within one and a half steps of their grid."""
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
-PATIENCE = 2
+PATIENCE, GAIN = 2, 0.5
+"""Iterations without a gain, in shells of resolution, before the last one; where orientations have settled, one is enough."""
 RESOLVED_DETAIL = 6.0
 MANY_OPERATORS = 6
+SHELLS_BEYOND = 2
+"""Shells beyond a resolution that grows no more that still help to find poses."""
 CORRECTION_DRAWS = 3
 
 
@@ -56,6 +59,11 @@ class Iteration:
     moved: float
     """Median change of orientation in degrees."""
     last: bool
+
+    def settled(self, before: "Iteration | None") -> bool:
+        """Whether most orientations stayed within half a step of a grid that was as fine in the iteration before."""
+        same = before is not None and before.finest_order == self.finest_order
+        return same and self.moved < grid_step(self.finest_order) / 2
 
 
 @dataclass
@@ -114,10 +122,12 @@ class Refinement:
         """Iterate, from where the state is, until neither resolution nor assignments improve, then once more to Nyquist."""
         course = self.course
         while self.result is None or not self.result.last:
-            number = 1 if self.result is None else self.result.number + 1
+            before, number = self.result, 1 if self.result is None else self.result.number + 1
             self.result = self.step(number, last=number == iterations or course.stale >= PATIENCE)
-            better = self.result.resolved > course.best + 0.5
-            course.stale = 0 if better or number <= 2 else course.stale + 1
+            if number <= 2 or self.result.resolved > course.best + GAIN:
+                course.stale = 0
+            else:
+                course.stale = PATIENCE if self.result.settled(before) else course.stale + 1
             course.best = max(course.best, self.result.resolved)
             yield self.result
 
@@ -222,12 +232,13 @@ class Refinement:
         settings, side, device = self.settings, self.particles.side, self.settings.device
         spectra = self.particles.centred(rows, self.poses.shifts[rows], device)
         masked = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
-        ctf = [self._ctf(rows, reference.disc.points) for reference in searcher.references]
+        ctf = self._ctf(rows, accumulator.disc.points)
+        at_levels = [ctf[:, reference.disc.within(accumulator.disc)] for reference in searcher.references]
         groups = self.particles.group[rows].to(device)
-        posterior = searcher.search(masked, ctf, groups, self.poses.rotations[rows].to(device), self._prior(rows))
-        accumulator.add(posterior, spectra, self._ctf(rows, accumulator.disc.points), groups)
+        posterior = searcher.search(masked, at_levels, groups, self.poses.rotations[rows].to(device), self._prior(rows))
+        accumulator.add(posterior, spectra, ctf, groups)
         remember(self.poses, rows, posterior, searcher.everywhere)
-        return residuals.add(posterior, masked, ctf[-1], groups, searcher.references[-1])
+        return residuals.add(posterior, masked, at_levels[-1], groups, searcher.references[-1])
 
     def _prior(self, rows: Tensor) -> Prior:
         return OffsetPrior(self.poses.shifts[rows].to(self.settings.device), self.course.offset_sigma)
@@ -249,7 +260,8 @@ class Refinement:
         for model, reference in zip(self.models, references, strict=True):
             model.volume, model.scaled = reference * mask, True
         resolved = crossing(curve.tolist())
-        self.course.searched = min(radius, self.settings.max_radius, resolved + beyond(side))
+        growing = resolved > self.course.best + GAIN
+        self.course.searched = min(radius, self.settings.max_radius, resolved + (beyond(side) if growing else SHELLS_BEYOND))
         self.course.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
         turned = _orientation_change(before.rotations, self.poses.rotations, self.operators.cpu())
         if plan.everywhere:
