@@ -96,7 +96,7 @@ def test_2d_classes_need_what_they_are_when_turned_to_all_angles_and_their_two_s
 
 def test_more_classes_need_more_maps():
     for needs in (
-        lambda classes: classification_3d_needs(5000, 40, classes, 96, 128),
+        lambda classes: classification_3d_needs(5000, 40, 20, classes, 96, 128),
         lambda classes: initial_needs(5000, 40, classes, 96),
     ):
         assert total(needs(4)) > total(needs(2)) + 3 * 12 * padded_numbers(96)

@@ -123,10 +123,16 @@ def classification_2d_needs(count: int, points: int, turned: int, classes: int, 
     return [*common_parts(count), spectra, averages, batches]
 
 
-def classification_3d_needs(count: int, radius: float, classes: int, work: int, side: int) -> list[Part]:
-    """Spectra and CTFs on a disc, kept, and two half maps of each class at the working box."""
+def classification_3d_needs(count: int, radius: float, first: float, classes: int, work: int, side: int) -> list[Part]:
+    """Spectra and CTFs on a disc, kept, and two half maps of each class at the working box.
+
+    Components take four copies of what is within the radius `first`, before there are classes; products of a half-set's images with all
+    classes' differences and of these with each other come after them.
+    """
     spectra = Part(f"{count:,} spectra of {disc_points(radius):.0f} points", 12.0 * count * disc_points(radius), on_device=False)
-    return [*common_parts(count), spectra, maps_part(work, 2 * classes), posed_batches(count, side, radius, 2 * classes, work)]
+    beside = max(32.0 * count * disc_points(first), 6.0 * count * classes * (classes + 1))
+    parts = [spectra, Part("components of them", beside, on_device=False)]
+    return [*common_parts(count), *parts, maps_part(work, 2 * classes), posed_batches(count, side, radius, 2 * classes, work)]
 
 
 def initial_needs(count: int, points: int, classes: int, work: int) -> list[Part]:

@@ -87,14 +87,14 @@ def run(job: Job[Params]) -> None:
     side, pixel_size = common_box(table)
     classes, radius = _classes(job, len(table)), _radius(job, side, pixel_size)
     work = min(fast_size(2 * math.ceil(radius) + 4), side)
-    expect(job, classification_3d_needs(len(table), radius, classes, work, side))
+    first = min(radius, max(4.0, side * pixel_size / job.params.initial_resolution))
+    expect(job, classification_3d_needs(len(table), radius, first, classes, work, side))
     disc = fourier_disc(side, radius, job.device)
     data = _read(job, given_poses(table, pixel_size), table, disc)
     posed = PosedDisc(data, disc, work, lambda rows, step: job.over(rows, step))
     scale = pixel_size * side / work
     engine = PosedClasses(posed, _mask_maker(job, side, work, pixel_size), _given_mask(job, "focus", side, work, pixel_size))
-    first = max(4.0, side * pixel_size / job.params.initial_resolution)
-    steps, coordinates = _iterate(job, engine, min(first, radius), scale)
+    steps, coordinates = _iterate(job, engine, first, scale)
     order = torch.argsort(engine.shares.sum(0), descending=True, stable=True)
     maps = engine.final_maps()
     shares = engine.shares[:, order].numpy()
@@ -107,7 +107,7 @@ def run(job: Job[Params]) -> None:
     _report(job, chosen, engine, shares, scale)
     _draw_course(job, steps, order, coordinates, shares, side * pixel_size)
     if job.params.held_out:
-        _tell_support(job, _support(job, engine, min(first, radius)), classes)
+        _tell_support(job, _support(job, engine, first), classes)
 
 
 def _classes(job: Job[Params], count: int) -> int:
@@ -218,7 +218,8 @@ def _tell_support(job: Job[Params], support: Support, classes: int) -> None:
     if support.classes == 1:
         job.warn(
             f"No two classes are supported: sorted from one half-set alone, classes predict the other half-set's images no better than one "
-            f"map ({_gain(support, classes)}). The classes written are chance; take the particles as one."
+            f"map ({_gain(support, classes)}). Either the particles are alike or they are too few to show how they differ: the classes written "
+            f"may be chance."
         )
     elif support.classes < classes:
         job.warn(

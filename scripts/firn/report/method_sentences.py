@@ -229,6 +229,9 @@ def _sorted(step: Step) -> Sentence | None:
 
 def _classes_3d(step: Step) -> Sentence | None:
     text = f"{_particles(step)} divided into {step.told('classes')} classes at fixed orientations, at {step.told('resolution')} Å"
+    supported = step.count("supported_classes")
+    if supported:
+        text += f"; half-sets sorted apart supported {supported:.0f} class{'es' if supported > 1 else ''}"
     return Sentence(f"{text}.", ("scheres2012",))
 
 
