@@ -38,6 +38,12 @@ def movies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_tiff_movie(path, [generator.poisson(5, (64, 64)).astype(np.uint8) for _ in range(3)])
 
 
+def judge_first_try() -> None:
+    """A job failed in the first try."""
+    RECORD.parent.mkdir(parents=True)
+    RECORD.with_name("1.judged").touch()
+
+
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     """Pairs of job and movie that kill the process; without processes, so that the tests are quick."""
@@ -81,6 +87,7 @@ def test_the_third_try_sets_the_killer_aside_and_keeps_its_neighbours(deadly: se
     deadly.add(("motion", FILES[1]))
     if imported:
         run_steps([Step(**CHAIN[0])], "0001", "")
+    judge_first_try()
     try_again(CHAIN, FILES, "0001", 2, str(RECORD))
     kept = table("motion", "exposures")
     assert sorted(kept["movie"]) == [FILES[0], FILES[2]]
@@ -96,6 +103,7 @@ def test_the_third_try_sets_the_killer_aside_and_keeps_its_neighbours(deadly: se
 @pytest.mark.usefixtures("movies")
 def test_a_batch_of_which_nothing_is_left_leaves_empty_tables(deadly: set[tuple[str, str]]) -> None:
     deadly.update(("movies", path) for path in FILES)
+    judge_first_try()
     try_again(CHAIN, FILES, "0001", 2, str(RECORD))
     assert sorted(table("movies", "failed")["movie"]) == FILES
     assert table("motion", "exposures").empty
@@ -108,6 +116,7 @@ def test_a_full_disk_is_no_fault_of_a_movie(deadly: set[tuple[str, str]], monkey
         raise MachineError("ended with code 1: OSError: [Errno 28] No space left on device")
 
     monkeypatch.setattr(batch_try, "_run_alone", full)
+    judge_first_try()
     with pytest.raises(MachineError, match="No space left"):
         try_again(CHAIN, FILES, "0001", 2, str(RECORD))
     assert not RECORD.exists()
@@ -135,8 +144,30 @@ def test_a_try_that_the_machine_spoilt_is_made_again_as_it_was(deadly: set[tuple
 
 
 @pytest.mark.usefixtures("movies")
+def test_a_try_that_was_killed_says_nothing_of_its_movies_until_three_were(
+    deadly: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, alone = batch_try._run_alone, []
+
+    def run_alone(steps: list[Step], batch: str, exposure: str) -> None:
+        alone.append(exposure)
+        if len(alone) <= 3:
+            raise KeyboardInterrupt
+        whole(steps, batch, exposure)
+
+    monkeypatch.setattr(batch_try, "_run_alone", run_alone)
+    for number in (1, 2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            try_again(CHAIN, FILES, "0001", number, str(RECORD.with_name(f"{number}.json")))
+    assert alone == [""] * 3
+    try_again(CHAIN, FILES, "0001", 4, str(RECORD.with_name("4.json")))
+    assert alone[3:] == [exposure_id(path) for path in FILES]
+
+
+@pytest.mark.usefixtures("movies")
 def test_movies_that_are_away_with_their_folder_are_not_set_aside() -> None:
     Path("raw").rename("elsewhere")
+    judge_first_try()
     with pytest.raises(MachineError, match="its folder raw is missing or empty"):
         try_again(CHAIN, FILES[:1], "0001", 2, str(RECORD))
     assert not list(Path("results").rglob("failed.star"))

@@ -29,14 +29,16 @@ from firn.formats.storage import FULL, away
 from firn.formats.tables import read_table, write_table
 from firn.jobs import gather
 from firn.live.storage import require_results, results_away
-from firn.runtime.atomic import write_json, write_text
+from firn.runtime.atomic import write_json
 from firn.runtime.entry import open_job
 
 KINDS = ("exposures", "picks", "particles")
 NO_ROOM = tuple(os.strerror(number) for number in FULL)
 """What a process says of a disk that takes no more; its traceback ends with it."""
-SPOILT = ".spoilt"
-"""Ending of the file that is left by a try that a fault of the machine spoilt."""
+JUDGED, SPOILT = ".judged", ".spoilt"
+"""Endings of the files that are left by a try in which a job failed, and by one that a fault of the machine spoilt."""
+UNSAID = 3
+"""Tries that left neither, as when they were killed, before exposures are tried one by one."""
 MACHINE_CODE = 71
 """Exit code of a process whose machine was at fault; EX_OSERR of sysexits.h."""
 LAST_WORDS = 300
@@ -57,26 +59,33 @@ class Step:
 
 
 def try_again(chain: Sequence[dict[str, Any]], files: Sequence[str], batch: str, number: int, record: str) -> None:
-    """Make what is missing of a batch, and leave the record; at first as a batch, later exposure by exposure.
+    """Make what is missing of a batch, and leave the record; at first as a batch, exposure by exposure after a try in which a job failed.
 
-    chain: name, settings and inputs of each job of the batch in order, the import first; files: its movies; number: of this try, from 1. Tries
-    that a fault of the machine spoilt do not count. Raises InputError when jobs still fail.
+    chain: name, settings and inputs of each job of the batch in order, the import first; files: its movies; number: of this try, from 1. A try
+    that was killed, or that a fault of the machine spoilt, is made again as it was. Raises InputError when jobs still fail.
     """
     steps = [Step(**entry) for entry in chain]
     missing = [step for step in steps if not (step.home(batch) / "job.json").exists()]
     try:
-        if number - len(list(Path(record).parent.glob(f"[0-9]*{SPOILT}"))) <= 1:
+        if _is_judged(Path(record).parent, number):
+            _one_by_one(steps, missing, files, batch)
+        else:
             for step in missing:
                 _run_alone([step], batch, "")
-        else:
-            _one_by_one(steps, missing, files, batch)
         require_results()
     except InputError as error:
-        if isinstance(error, MachineError) or results_away() or away(files):
-            with suppress(OSError):
-                write_text(Path(record).with_suffix(SPOILT), f"{error}\n")
+        machine = isinstance(error, MachineError) or results_away() or away(files)
+        with suppress(OSError):
+            Path(record).parent.mkdir(parents=True, exist_ok=True)
+            Path(record).with_suffix(SPOILT if machine else JUDGED).touch()
         raise
     write_json(Path(record), {"batch": batch, "try": number, "made": [step.name for step in missing]})
+
+
+def _is_judged(tries: Path, number: int) -> bool:
+    """Whether an earlier try showed that a job of the batch fails, or so many were killed that it is likely."""
+    spoilt = len(list(tries.glob(f"[0-9]*{SPOILT}")))
+    return any(tries.glob(f"[0-9]*{JUDGED}")) or number - spoilt > UNSAID
 
 
 def run_steps(steps: Sequence[Step], batch: str, exposure: str) -> None:
