@@ -59,3 +59,11 @@ def test_resizing_a_volume_keeps_a_smooth_map_and_its_origin(old: int, new: int)
 
 def test_fast_sizes_are_even_and_smooth() -> None:
     assert [fourier.fast_size(n) for n in (1, 7, 97, 121, 4092)] == [2, 8, 100, 128, 4096]
+
+
+@pytest.mark.parametrize(("side", "n"), [(12, 6), (13, 6), (13, 7), (12, 12)])
+def test_the_centre_of_an_inverse_transform_is_the_cube_cut_from_all_of_it(side: int, n: int) -> None:
+    volume = torch.randn(side, side, side, generator=torch.Generator().manual_seed(4))
+    start = side // 2 - n // 2
+    cut = volume[start : start + n, start : start + n, start : start + n]
+    assert torch.allclose(fourier.irfft3_centre(fourier.rfft3(volume), side, n), cut, atol=1e-5)

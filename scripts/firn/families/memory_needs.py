@@ -16,7 +16,7 @@ from firn.refine.slice_sums import run_points
 from firn.refine.state import Settings
 from firn.runtime.memory_room import Part
 
-PROGRAM = 390e6
+PROGRAM = 550e6
 """Python with torch, and what it has read before it works."""
 ROW = 1500
 """Of a table, per particle, while it is read, changed and written."""

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from firn.kernels.fourier import irfft3
+from firn.kernels.fourier import irfft3_centre
 from firn.kernels.grid import ball_shells, layout_points
-from firn.kernels.project import crop_volume, gridding_window
+from firn.kernels.project import gridding_window
 from firn.kernels.spectrum import add_slices_, resize_spectrum3, symmetrise_spectra, with_friedel_mates
 
 MIN_RELATIVE_WEIGHT = 1e-3
@@ -77,8 +77,7 @@ def reconstruct(
     inside = (layout_points(total.shape[0], total.device).norm(dim=-1) <= limit) & (denominator > 0)
     spectrum = torch.where(inside, total / denominator.clamp(min=1e-30), torch.zeros_like(total))
     d = padding * n
-    volume = irfft3(resize_spectrum3(spectrum, d), (d, d, d))
-    return crop_volume(volume, n) / gridding_window(n, padding, total.device)
+    return irfft3_centre(resize_spectrum3(spectrum, d), d, n) / gridding_window(n, padding, total.device)
 
 
 def completed(total: Complex[Tensor, "d d h"], weight: Float[Tensor, "d d h"]) -> tuple[Complex[Tensor, "d d h"], Float[Tensor, "d d h"]]:

@@ -30,6 +30,14 @@ def irfft3(spectra: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return torch.fft.fftshift(torch.fft.irfftn(spectra, s=shape, dim=dims), dim=dims)
 
 
+def irfft3_centre(spectra: Tensor, side: int, n: int) -> Tensor:
+    """The central cube of side n of the volumes of a side that irfft3 gives; lines outside it are left out after each axis."""
+    kept = (torch.arange(n, device=spectra.device) - n // 2) % side
+    lines = torch.fft.ifft(spectra, dim=-3).index_select(-3, kept)
+    lines = torch.fft.ifft(lines, dim=-2).index_select(-2, kept)
+    return torch.fft.irfft(lines, n=side, dim=-1).index_select(-1, kept)
+
+
 def frequencies(size: int, device: torch.device | str = "cpu") -> Tensor:
     """Frequencies `(size,)` of an axis in cycles per pixel, those up to Nyquist first."""
     return torch.fft.fftfreq(size, device=device)

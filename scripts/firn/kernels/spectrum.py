@@ -58,18 +58,22 @@ def slice_products(
     rows: Complex[Tensor, "b t m"],
     powers: Float[Tensor, "b m"],
     wanted: tuple[Bool[Tensor, "b c"], Bool[Tensor, "b t"]],
-) -> tuple[Float[Tensor, "b t c"], Float[Tensor, "b c"], Complex[Tensor, "b c m"]]:
-    """(Re < row, slice >, sum of powers |slice|², slices) of each image's own slices, read as by read_slices; anything where not wanted."""
+    keep: bool = True,
+) -> tuple[Float[Tensor, "b t c"], Float[Tensor, "b c"], Complex[Tensor, "b c m"] | None]:
+    """(Re < row, slice >, sum of powers |slice|², slices) of each image's own slices, read as by read_slices; anything where not wanted.
+
+    keep: whether the slices are asked for.
+    """
     if table.ndim == COMPILED_AXES:
-        slices = torch.empty(*frames.shape[:2], 2 * len(places))
+        slices = torch.empty(len(frames), frames.shape[1] if keep else 1, 2 * len(places))
         parts = torch.view_as_real(rows).flatten(-2), powers, wanted, slices
         cross, norms = trilinear.score(table, frames, _in_plane(places), *parts)
-        return cross, norms, torch.view_as_complex(slices.unflatten(-1, (-1, 2)))
+        return cross, norms, torch.view_as_complex(slices.unflatten(-1, (-1, 2))) if keep else None
     parts = frames.flatten(0, 1).split(max(1, CHUNK // len(places)))
     slices = torch.cat([read_slices(table, part, places) for part in parts]).unflatten(0, frames.shape[:2])
     cross = torch.view_as_real(rows).flatten(-2) @ torch.view_as_real(slices).flatten(-2).mT
     norms = ((slices.real**2 + slices.imag**2) @ powers[:, :, None])[..., 0]
-    return cross, norms, slices
+    return cross, norms, slices if keep else None
 
 
 def _read_volume(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

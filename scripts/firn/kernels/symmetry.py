@@ -5,6 +5,7 @@ two-fold on x; T has a three-fold on z; O has four-folds on x, y, z; I1 and I2 h
 the xz plane nearer to x (I1) or to z (I2, also called I); I3 and I4 have a five-fold on z and a second one at -x (I3) or +x (I4).
 """
 
+import functools
 import math
 import re
 
@@ -55,15 +56,7 @@ def group_factors(operators: Float[Tensor, "g 3 3"]) -> list[Float[Tensor, "k 3 
     Averaging over one set after the other averages over the group. Rotations that only permute axes make the first sets; what they
     do not make comes in one set, so that interpolation happens once.
     """
-    exact = [one for one in operators if float((one - one.round()).abs().max()) < 1e-6]
-    done, factors = [torch.eye(3).to(operators)], []
-    while len(done) < len(exact):
-        larger = min((_closure([*done, one]) for one in exact if not _holds(done, one)), key=len)
-        factors.append(_transversal(done, larger))
-        done = larger
-    if len(done) < len(operators):
-        factors.append(_transversal(done, list(operators)))
-    return factors
+    return [factor.to(operators) for factor in _factors(tuple(operators.double().flatten().tolist()))]
 
 
 def symmetrize_volume(volume: Float[Tensor, "n n n"], group: str, oversampling: int = 2) -> Float[Tensor, "n n n"]:
@@ -107,6 +100,21 @@ def in_asymmetric_unit(directions: Float[Tensor, "*b 3"], group: str) -> Bool[Te
     images = symmetry_matrices(group).to(directions.device) @ reference
     closeness = directions.double() @ images.T
     return closeness[..., 0] >= closeness.amax(-1) - 1e-6
+
+
+@functools.lru_cache(maxsize=4)
+def _factors(numbers: tuple[float, ...]) -> list[Tensor]:
+    """group_factors of a group whose matrices' numbers these are."""
+    operators = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 3, 3)
+    exact = [one for one in operators if float((one - one.round()).abs().max()) < 1e-6]
+    done, factors = [torch.eye(3, dtype=torch.float64)], []
+    while len(done) < len(exact):
+        larger = min((_closure([*done, one]) for one in exact if not _holds(done, one)), key=len)
+        factors.append(_transversal(done, larger))
+        done = larger
+    if len(done) < len(operators):
+        factors.append(_transversal(done, list(operators)))
+    return factors
 
 
 def _closure(elements: list[Tensor]) -> list[Tensor]:

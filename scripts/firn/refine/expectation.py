@@ -17,7 +17,7 @@ from firn.kernels.pose_grid import all_nodes, child_nodes, finer_nodes, nearby_n
 from firn.kernels.project import prepare_volume, project_table
 from firn.kernels.sampling import shift_grid
 from firn.kernels.score import score_poses, score_scale_free, shifted_rows, weigh_projections
-from firn.kernels.spectrum import cropped_side, resize_spectrum3, slice_products, spectrum_table
+from firn.kernels.spectrum import cropped_side, is_host, resize_spectrum3, slice_products, spectrum_table
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
 
@@ -31,6 +31,9 @@ TEMPER = (0.5, 0.6, 0.75)
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
 BATCH_BYTES = 2**26
+SLICES_BYTES = 2**28
+COMMON_ORIENTATIONS = 128
+"""Candidates that few particles exceed, once many points are compared."""
 TABLE_POINTS = 2**26
 PROJECTED_POINTS = 2**16
 
@@ -76,31 +79,44 @@ class Reference:
         self._powers_ = torch.empty(count, points, device=spectrum.device)
         self._made_ = torch.zeros(count, dtype=torch.bool, device=spectrum.device)
 
+    def image_bytes(self, candidates: int) -> int:
+        """Memory that scoring one image takes, given the most orientations that it may have to try."""
+        points = len(self.disc.points)
+        if self.nodes is not None or not is_host(self._table):
+            return 12 * candidates * points
+        return 8 * (min(candidates, COMMON_ORIENTATIONS) + 4 * MAX_SHIFTS) * points
+
     def table(self) -> tuple[Tensor, Tensor]:
         """Weighed projections `(g, 2 m)` and their powers `(g, m)` at all of `nodes`."""
         self._make(torch.nonzero(~self._made_).squeeze(-1))
         return self._columns_, self._powers_
 
     def columns(self, nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at kept nodes `(b, c)`, of which not all are wanted."""
-        kept = self.nodes if self.nodes is not None else nodes.new_zeros(0)
+        """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at grid nodes `(b, c)`, of which not all are wanted."""
         used = torch.unique(nodes[wanted])
-        rows = torch.searchsorted(kept, used)
+        if self.nodes is None:
+            slices = project_table(self._table, node_rotations(used, self.level.order), self.disc.points)
+            columns, powers = weigh_projections(slices, self.disc.weights)
+            where = torch.searchsorted(used, torch.where(wanted, nodes, used[0]))
+            return columns[where], powers[where]
+        rows = torch.searchsorted(self.nodes, used)
         self._make(rows[~self._made_[rows]])
-        where = torch.searchsorted(kept, torch.where(wanted, nodes, used[0]))
+        where = torch.searchsorted(self.nodes, torch.where(wanted, nodes, used[0]))
         return self._columns_[where], self._powers_[where]
 
-    def products(self, candidates: Candidates, rows: Tensor, power: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Cross terms `(b, t, c)` and norms `(b, 1, c)` of candidates (kernels/score), and projections `(b, c, m)` that are not kept.
+    def products(self, candidates: Candidates, rows: Tensor, power: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Cross terms `(b, t, c)` and norms `(b, 1, c)` of candidates (kernels/score); undefined for those that are padding.
 
-        rows: weighted images `(b, t, m)` moved by each shift; power: `(b, m)`; undefined for candidates that are padding.
+        rows: images `(b, t, m)` moved by each shift; power: `(b, m)`. keep: give the projections `(b, c, m)` too, unless they are kept
+        here or too many.
         """
         if self.nodes is not None:
             columns, powers = self.columns(candidates.nodes, candidates.node_ok)
             return torch.view_as_real(rows).flatten(-2) @ columns.mT, (powers @ power[:, :, None]).mT, None
         frames, wanted = 2 * node_rotations(candidates.nodes, self.level.order), (candidates.node_ok, candidates.shift_ok)
-        weights = self.disc.weights
-        cross, norms, slices = slice_products(self._table, frames, self.disc.points, rows * weights, power * (weights / 2), wanted)
+        weights, fit = self.disc.weights, 8 * candidates.nodes.numel() * len(self.disc.points) <= SLICES_BYTES
+        inputs = rows * weights, power * (weights / 2), wanted
+        cross, norms, slices = slice_products(self._table, frames, self.disc.points, *inputs, keep=keep and fit)
         return cross, norms[:, None], slices
 
     def _make(self, rows: Tensor) -> None:
@@ -131,11 +147,10 @@ class Searcher:
 
     def batch_size(self) -> int:
         """Particles at a time that keep memory bounded."""
-        counts = [8 * limit for limit in _limits(self.levels)]
-        counts = [0 if self.everywhere else self.near[0] * self.near[1], *counts]
-        widest = max(count * len(reference.disc.points) for count, reference in zip(counts, self.references, strict=True))
+        counts = [0 if self.everywhere else self.near[0] * self.near[1], *(8 * limit for limit in _limits(self.levels))]
+        widest = max(reference.image_bytes(count) for count, reference in zip(counts, self.references, strict=True))
         dense = len(self.shifts) * len(self.references[0].nodes) if self.references[0].nodes is not None else 0
-        return max(1, min(64, BATCH_BYTES // max(12 * widest, 8 * dense)))
+        return max(1, min(64, BATCH_BYTES // max(widest, 8 * dense)))
 
     def search(self, spectra: Tensor, ctf: list[Tensor], groups: Tensor, rotations: Tensor, prior: "Prior") -> Posterior:
         """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, noise groups and former rotations."""
@@ -189,7 +204,7 @@ class Searcher:
     ) -> tuple[Tensor, Tensor | None]:
         """Scores `(b, t, c)` of each particle's own candidates, padding -inf, and projections as of Reference.products."""
         rows = data[0][:, None] * self._phases(candidates.shifts, reference)
-        cross, norms, slices = reference.products(candidates, rows, data[1])
+        cross, norms, slices = reference.products(candidates, rows, data[1], keep=reference is self.references[-1])
         scores = cross - norms if self.model.scaled else 0.25 * cross.clamp(min=0) ** 2 / norms.clamp(min=1e-30)
         prior.add_(scores, candidates, reference.level.order)
         return scores.masked_fill(~(candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]), -torch.inf), slices

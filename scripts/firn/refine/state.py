@@ -4,6 +4,7 @@ Convention: images `(n, y, x)` with the protein white; shifts yx in pixels, adde
 rotations zyx with `r_volume = R r_image`; noise is the variance of one complex Fourier coefficient of an image, per shell.
 """
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -161,7 +162,13 @@ class Settings:
 def masked_spectra(spectra: Tensor, side: int, radius: float, edge: float) -> Tensor:
     """Spectra of the images times a soft disc, which removes what cannot be the particle."""
     images = irfft2(spectra, (side, side))
-    return rfft2(images * soft_disc(side, radius, edge, spectra.device))
+    return rfft2(images * _disc(side, radius, edge, spectra.device))
+
+
+@functools.lru_cache(maxsize=2)
+def _disc(side: int, radius: float, edge: float, device: torch.device) -> Tensor:
+    """The soft disc, made once for all batches."""
+    return soft_disc(side, radius, edge, device)
 
 
 def on_disc(spectra: Tensor, disc: FourierDisc) -> Tensor:
