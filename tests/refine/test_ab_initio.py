@@ -18,9 +18,9 @@ from firn.refine.ab_initio_course import (
     class_logs,
     final_schedule,
     gathered,
+    heats,
     joint_evidence,
     needed,
-    passes_apart,
     promising,
     reconstruct_ab_initio,
     starting_schedule,
@@ -213,8 +213,24 @@ def test_a_class_without_particles_stays_empty():
 
 
 @pytest.mark.parametrize(("particles", "passes"), [(700, 6), (5000, 4), (100_000, 1)])
-def test_few_particles_are_passed_over_more_often(particles, passes):
-    assert passes_apart(particles) == passes
+def test_few_particles_are_passed_over_more_often_and_cool_down(particles, passes):
+    factors = heats(particles)
+    assert len(factors) == passes
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == 1
+
+
+def test_heat_counts_as_so_much_more_noise():
+    """Images judged by three times the noise: the same posterior as of images whose noise is three times as strong."""
+    engine = noise_engine(40, 2)
+    rows, state = torch.arange(40), engine.fresh()
+    state.fitted = True
+    noisier = State(state.volumes, 3 * state.noise, fitted=True)
+    hot = engine._expect(state, Batch(30.0, 40, 1.0, 0.0, heat=3.0), rows)[1].found
+    noisy = engine._expect(noisier, Batch(30.0, 40, 1.0, 0.0), rows)[1].found
+    cold = engine._expect(state, Batch(30.0, 40, 1.0, 0.0), rows)[1].found
+    assert torch.allclose(hot.class_posterior, noisy.class_posterior, atol=1e-4)
+    assert hot.peak.mean() < cold.peak.mean()
 
 
 def test_moving_the_sums_moves_the_volume():

@@ -73,6 +73,8 @@ class Batch:
     class_mixing: float
     collected: int = 1
     """Folds to see before the volumes are renewed."""
+    heat: float = 1.0
+    """Factor on the noise variance by which classes and poses are judged: above 1 they are less certain than the images make them."""
 
     @property
     def filtered(self) -> bool:
@@ -237,13 +239,13 @@ class AbInitio:
         if not state.fitted:
             projections = projections * self._grey_scale(projections, observations, disc)
             state.fitted = True
-        search = self._search(state, disc, self._shifts(coarse_resolution), batch.class_mixing)
+        search = self._search(state, disc, self._shifts(coarse_resolution), batch.class_mixing, batch.heat)
         if batch.resolution > 0.88 * coarse_resolution:
             return disc, search_grid(observations, projections, rotations, search)
         coarse = rank_grid(observations, projections, rotations, search)
         points, disc = self._disc(batch.resolution)
         step = self._shift_step(coarse_resolution)
-        near = self._search(state, disc, shift_grid(0.75 * step, 0.5 * step), batch.class_mixing)
+        near = self._search(state, disc, shift_grid(0.75 * step, 0.5 * step), batch.class_mixing, batch.heat)
         observations = self.observations.pick(rows, points)
         return disc, search_near(observations, self._cropped(spectra, disc), coarse, rotations, rotation_step / 2, near)
 
@@ -258,8 +260,8 @@ class AbInitio:
     def _reach(self) -> float:
         return self.settings.max_shift / self.geometry.pixel_size
 
-    def _search(self, state: State, disc: FourierDisc, shifts: Tensor, class_mixing: float) -> Search:
-        noise = state.noise[disc.shells]
+    def _search(self, state: State, disc: FourierDisc, shifts: Tensor, class_mixing: float, heat: float = 1.0) -> Search:
+        noise = heat * state.noise[disc.shells]
         return Search(self.geometry.n, disc, noise, shifts.to(noise.device), max(self._reach, 0.5), class_mixing)
 
     def _disc(self, resolution: float) -> tuple[Tensor, FourierDisc]:

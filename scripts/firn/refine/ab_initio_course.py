@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from firn.refine.ab_initio import FEWEST_FOLDS, AbInitio, Batch, Settings, State
+from firn.refine.class_hands import inverted, inverted_rotations, other_hands
 from firn.refine.initial_model import opposites
 from firn.refine.initial_search import Found
 from firn.refine.state import moved_to
@@ -25,6 +26,8 @@ from firn.refine.state import moved_to
 FULL_PASSES = 2
 PASSES_APART, SEEN_APART = 6, 20_000
 """Several classes settle slowly where images are noisy: passes over all particles at the finest resolution, as long as these are few."""
+HOTTEST = 3.0
+"""Factor on the noise variance in the first of these passes, 1 in the last: poses that are certain too early stay wrong."""
 SCORING_PARTICLES = 300
 OPPOSITE_ITERATIONS = 8
 LARGE_BATCHES = 10
@@ -108,7 +111,7 @@ class Course:
             found = self.engine.iterate_apart(state, batch, iteration)
         else:
             found = self.engine.iterate(state, batch, self.engine.draw(batch.particles))
-        numbers = {"resolution": batch.resolution, "log_likelihood": float(found.log_likelihood.mean())}
+        numbers = {"resolution": batch.resolution, "log_likelihood": batch.heat * float(found.log_likelihood.mean())}
         self.note({"step": name, "iteration": iteration + 1, **numbers})
 
     def _begin(self, name: str, first: Callable[[], State]) -> tuple[int, State]:
@@ -167,21 +170,32 @@ def reconstruct_ab_initio(course: Course) -> Result:
 
 
 def _sorted_apart(course: Course, state: State, evidences: list[float]) -> Result:
-    """Passes over all particles, the classes that explain them best, and each particle under volumes that it is no part of."""
+    """Passes over all particles, the classes that explain them best, each particle under volumes that it is no part of, one hand for all."""
     engine, count, finest = course.engine, course.engine.settings.classes, course.engine.settings.max_resolution
-    batch = Batch(finest, -(-len(engine) // FEWEST_FOLDS), 1.0, 0.0, FEWEST_FOLDS)
-    state = course.series("all particles", state.copy, [batch] * (passes_apart(len(engine)) * FEWEST_FOLDS))
+    batches = [Batch(finest, -(-len(engine) // FEWEST_FOLDS), 1.0, 0.0, FEWEST_FOLDS, heat) for heat in heats(len(engine))]
+    state = course.series("all particles", state.copy, [batch for batch in batches for _ in range(FEWEST_FOLDS)])
     course.snapshot("final", state.volumes)
     members = list(range(count))
     if len(state.volumes) > count:
         members = needed(class_logs(engine.assign_apart(state, finest)[1]), count)
     state, found = engine.assign_apart(chosen_classes(state, members), finest)
-    return Result(state.volumes, found, evidences, members)
+    return Result(*of_one_hand(state.volumes, found, engine.geometry.radius(finest)), evidences, members)
 
 
-def passes_apart(particles: int) -> int:
-    """Passes over all particles, so many of them, with several classes: many ones have long settled in batches."""
-    return min(PASSES_APART, max(1, SEEN_APART // particles))
+def of_one_hand(volumes: list[Tensor], found: Found, radius: float) -> tuple[list[Tensor], Found]:
+    """Volumes in the hand in which they resemble the largest class best, and poses of their particles to match."""
+    largest = int(torch.bincount(found.classes, minlength=len(volumes)).argmax())
+    other = other_hands(volumes, largest, radius)
+    turned = other.to(found.classes.device)[found.classes][:, None, None]
+    rotations = torch.where(turned, inverted_rotations(found.rotations), found.rotations)
+    chosen = [inverted(volume) if turn else volume for volume, turn in zip(volumes, other.tolist(), strict=True)]
+    return chosen, found._replace(rotations=rotations)
+
+
+def heats(particles: int) -> list[float]:
+    """Of each pass over all particles, so many of them, with several classes; many ones have long settled in batches."""
+    passes = min(PASSES_APART, max(1, SEEN_APART // particles))
+    return [HOTTEST ** (later / max(passes - 1, 1)) for later in reversed(range(passes))]
 
 
 def class_logs(found: Found) -> Tensor:
