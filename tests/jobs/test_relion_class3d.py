@@ -5,16 +5,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from firn.errors import InputError
 from firn.formats.mrc import write_volume
 from firn.formats.particles import read_particles
+from firn.formats.relion_run import write_references
+from firn.formats.star import read_star
 from firn.formats.volumes import read_volume
 from firn.jobs import relion_class3d
 from firn.runtime.entry import open_job
-from firn.simulate.phantom import phantom_volume
-from refine_session import BOX, PHANTOM, PIXEL, write_session
+from firn.simulate.phantom import phantom_volume, random_phantom
+from refine_session import BOX, PHANTOM, PIXEL, simulate, write_particles, write_session, write_start
 from relion_stand_in import install
 
 HOME = Path("results/classes")
@@ -26,8 +30,10 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def classify(mask: bool = False, **settings: Any) -> pd.DataFrame:
-    wanted = {"type": "relion_class3d", "particles": "keep", "volume": "start", "particle_diameter": 115} | settings
-    inputs = {"particles": ["keep"], "volume": ["start"]} | ({"mask": ["start"]} if mask else {})
+    start = {name: settings[name] for name in ("volumes",) if name in settings} or {"volume": "start"}
+    wanted = {"type": "relion_class3d", "particles": "keep", "particle_diameter": 115} | start | settings
+    inputs = {name: [given] if isinstance(given, str) else list(given) for name, given in start.items()}
+    inputs |= {"particles": ["keep"]} | ({"mask": ["start"]} if mask else {})
     with open_job(relion_class3d.Params, wanted, inputs, HOME, "classes", threads=1) as job:
         relion_class3d.run(job)
     return read_particles(HOME / "particles.star")
@@ -46,6 +52,50 @@ def test_relion_classifies_and_every_class_is_a_map_with_its_particles() -> None
         assert volume.shape == (BOX,) * 3
         assert pixel_size == pytest.approx(PIXEL)
     assert found["rot"].nunique() > 1
+
+
+@pytest.mark.relion
+@pytest.mark.skipif(not shutil.which("relion_refine"), reason="needs RELION")
+def test_relion_sorts_particles_to_the_map_that_each_class_starts_from() -> None:
+    """Two kinds of particles in known poses, and a map of each: 24 of the second kind, 12 of the first."""
+    other = random_phantom(60, 45.0, seed=9, widths=(3.5, 5.0))
+    kinds = np.arange(36) % 3 > 0
+    truth = simulate(36, [PHANTOM, other], kinds.astype(int))
+    angles = dict(zip(("rot", "tilt", "psi"), truth.angles.T, strict=True))
+    origins = {f"origin_{axis}": -truth.shifts[:, number] for number, axis in enumerate("xy")}
+    noise = np.random.default_rng(2).normal(size=truth.clean.shape)
+    write_particles(Path(), truth, 2 * truth.clean + noise, **angles, **origins)
+    for name, phantom in (("first", PHANTOM), ("second", other)):
+        write_start(Path(), phantom_volume(phantom, BOX, PIXEL), name)
+    found = classify(volumes=["first", "second"], iterations=1, align=False, initial_lowpass=15, pad=1)
+    assert (found["class_number"].to_numpy() == np.where(kinds, 1, 2)).mean() > 0.9
+    largest = read_volume(HOME / "class_1/map.mrc")[0].ravel()
+    likeness = [np.corrcoef(largest, phantom_volume(phantom, BOX, PIXEL).ravel())[0, 1] for phantom in (PHANTOM, other)]
+    assert likeness[1] > likeness[0]
+
+
+def test_each_class_starts_from_a_map_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(Path("bin"))
+    monkeypatch.setenv("PATH", str(Path("bin").absolute()))
+    write_session(Path(), 4, snr=1.0)
+    for number in (1, 2):
+        write_start(Path("start"), number * phantom_volume(PHANTOM, BOX, PIXEL), f"class_{number}")
+    write_start(Path(), 3 * phantom_volume(PHANTOM, BOX, PIXEL), "junk")
+    classify(volumes=["start", "junk"], iterations=1, classes=7)
+    (arguments,) = json.loads((HOME / "relion.json").read_text())["arguments"]
+    named = dict(zip(arguments, [*arguments[1:], ""], strict=True))
+    assert named["--K"] == "3"
+    assert Path(named["--ref"]).name == "references.star"
+    with pytest.raises(InputError, match="volumes has one map"):
+        classify(volumes="junk")
+    with pytest.raises(InputError, match="give either volume"):
+        classify(volumes="junk", volume="start")
+
+
+def test_references_are_told_in_their_order(tmp_path: Path) -> None:
+    write_references(tmp_path / "r.star", ["b.mrc", "a.mrc"])
+    (block,) = read_star(tmp_path / "r.star").values()
+    assert block["rlnReferenceImage"].tolist() == ["b.mrc", "a.mrc"]
 
 
 def test_classes_come_back_by_size_each_with_the_map_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Refinements of one structure: the parameters they share, and what they read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -154,6 +154,15 @@ def particles_of(
 def origins_of(table: pd.DataFrame, pixel_size: float) -> Tensor:
     """Shifts yx `(n, 2)` in pixels, float32; zero where the table has none."""
     return torch.tensor(read_shifts(table, pixel_size), dtype=torch.float32)
+
+
+def start_files(folders: Sequence[Path]) -> list[Path]:
+    """Map of each starting volume; the folder of a job with several classes stands for all of them, in the order of their numbers."""
+    files: list[Path] = []
+    for folder in folders:
+        classes = sorted(folder.glob("class_*/map.mrc"), key=lambda path: int(path.parent.name.removeprefix("class_")))
+        files += classes or [folder / "map.mrc"]
+    return files
 
 
 def volume_in_box(path: Path, side: int, pixel_size: float) -> Tensor:

@@ -7,6 +7,7 @@ Source: the files of RELION 3.1.
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from firn.errors import InputError, brief
 from firn.formats.mrc_header import read_mrc_header
-from firn.formats.star import read_star
+from firn.formats.star import read_star, write_star
 from firn.formats.tables import OPTICS, read_table, split_image_names, write_table
 
 ROW = "firnRow"
@@ -70,6 +71,11 @@ def hand_over(path: Path, table: pd.DataFrame, box_px: int) -> None:
     words = {name: kept[name].astype(str).str.replace(r"\s", "_", regex=True) for name in ("optics_name", "group_name") if name in kept}
     named = kept.assign(micrograph=groups.astype(str).str.replace(r"\s", "_", regex=True), **words)
     write_table(path, named.assign(**{ROW: range(len(table))}, box_px=box_px, dimensionality=2), "particles")
+
+
+def write_references(path: Path, files: Sequence[str]) -> None:
+    """Write a list of references, one for each class, as RELION reads it."""
+    write_star(path, {"references": pd.DataFrame({"rlnReferenceImage": list(files)})})
 
 
 def with_results(table: pd.DataFrame, path: Path) -> pd.DataFrame:

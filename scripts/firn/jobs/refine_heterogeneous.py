@@ -10,7 +10,16 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
-from firn.families.refinement import SearchParams, halved_table, images_held, origins_of, particles_of, search_settings, volume_in_box
+from firn.families.refinement import (
+    SearchParams,
+    halved_table,
+    images_held,
+    origins_of,
+    particles_of,
+    search_settings,
+    start_files,
+    volume_in_box,
+)
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
 from firn.formats.particles import common_box
@@ -71,10 +80,7 @@ def run(job: Job[Params]) -> None:
 
 def _start_files(job: Job[Params]) -> list[Path]:
     """Starting map of each class."""
-    files: list[Path] = []
-    for folder in job.inputs["volumes"]:
-        classes = sorted(folder.glob("class_*/map.mrc"), key=lambda path: int(path.parent.name.removeprefix("class_")))
-        files += classes or [folder / "map.mrc"]
+    files = start_files(job.inputs["volumes"])
     if len(files) < 2:
         raise InputError(f"job {job.name}: one volume sorts nothing; give several, such as those of an ab_initio job with classes: 3")
     return files
