@@ -83,13 +83,33 @@ def test_aberrations_many_optics_groups_and_other_programs_columns_come_back_wit
         rlnHelicalTubeID=np.arange(30) % 4, rlnAnglePsiFlipRatio=0.5, class_number=chance.integers(1, 4, 30),
     )  # fmt: skip
     write_table("results/stack/particles.star", aberrated, "particles")
-    export()
+    record = export()
+    assert "no aberrations (beam tilt, odd polynomials, even polynomials, magnification)" in record["warnings"][0]
+    assert not read_cs(FILE)["ctf/tilt_A"].any()
     found, _ = bring_back()
     for name in aberrated.columns:
         if pd.api.types.is_numeric_dtype(aberrated[name]):
             np.testing.assert_allclose(found[name], aberrated[name], rtol=1e-6, atol=1e-3, err_msg=name)
         else:
             assert list(found[name]) == list(aberrated[name]), name
+
+
+def test_aberrations_of_cryosparcs_own_come_back_to_it_as_they_were(particles):
+    export()
+    fields = read_cs(FILE)
+    told = fields | {
+        "ctf/tilt_A": np.tile(np.float32([123.4, -0.07]), (30, 1)),
+        "ctf/anisomag": np.tile(np.float32([0.01, 0, 0, -0.01]), (30, 1)),
+    }
+    write_cs(FILE, told)
+    found, record = bring_back()
+    assert "tells of aberrations or of shifts with them, which are kept for export_cryosparc" in record["warnings"][0]
+    assert not {"beam_tilt_x", "magnification_xx"} & set(found.columns)
+    write_table("results/stack/particles.star", found, "particles")
+    assert not any("aberrations" in sentence for sentence in export()["warnings"])
+    again = read_cs(FILE)
+    for name in ("ctf/tilt_A", "ctf/anisomag", "ctf/trefoil_A"):
+        np.testing.assert_array_equal(again[name], told[name])
 
 
 def bring_back(**settings: object) -> tuple[pd.DataFrame, dict]:

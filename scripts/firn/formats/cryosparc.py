@@ -20,6 +20,8 @@ import yaml
 
 from firn.errors import InputError
 from firn.formats.compressed import no_damage
+from firn.formats.cryosparc_aberrations import COLUMN as ABERRATIONS
+from firn.formats.cryosparc_aberrations import aberration_fields, kept_column
 from firn.formats.tables import join_image_names, split_image_names
 from firn.formats.yaml_text import read_yaml
 
@@ -115,7 +117,7 @@ def particles_to_cs(table: pd.DataFrame, shapes: Mapping[str, tuple[int, int]]) 
     shapes: (height, width) of micrographs in pixels; the places of particles on others are kept as firn's own columns.
     """
     fields: Fields = {"uid": _uids(table)}
-    done = {"image", "image_pixel_size", "box_px", "dimensionality", *CTF}
+    done = {"image", "image_pixel_size", "box_px", "dimensionality", *CTF, ABERRATIONS}
     fields |= _blob_fields(table) | _ctf_fields(table)
     if {"micrograph", "x_px", "y_px"} <= set(table.columns) and set(table["micrograph"]) <= set(shapes):
         fields |= _location_fields(table, shapes)
@@ -146,7 +148,7 @@ def _particle_columns(fields: Fields) -> pd.DataFrame:
     names = join_image_names(fields["blob/idx"], stacks)
     columns: dict[str, Any] = {"image": names, "image_pixel_size": _rounded(fields["blob/psize_A"])}
     columns |= {name: _rounded(fields[field] / factor) for name, (field, factor) in CTF.items()}
-    columns |= _location_columns(fields) | _alignment_columns(fields)
+    columns |= _location_columns(fields) | _alignment_columns(fields) | kept_column(fields)
     own = {name.removeprefix(OWN): values for name, values in fields.items() if name.startswith(OWN)}
     columns |= {name: _text(values) if values.dtype.kind in "SU" else values for name, values in own.items()}
     sign = np.sign(fields["blob/sign"]).astype(int) if "blob/sign" in fields else np.ones(len(names), dtype=int)
@@ -247,16 +249,7 @@ def _ctf_fields(table: pd.DataFrame) -> Fields:
     groups = table["optics_name"] if "optics_name" in table.columns else pd.Series(["1"] * count)
     given = table.assign(phase_shift=table["phase_shift"] if "phase_shift" in table.columns else 0.0)
     named = {field: (given[name] * factor).to_numpy(dtype=np.float32) for name, (field, factor) in CTF.items()}
-    zeros = {
-        "ctf/scale_const": 1,
-        "ctf/shift_A": 2,
-        "ctf/tilt_A": 2,
-        "ctf/trefoil_A": 2,
-        "ctf/tetra_A": 4,
-        "ctf/anisomag": 4,
-        "ctf/bfactor": 1,
-    }
-    empty = {name: np.zeros((count, width) if width > 1 else count, dtype=np.float32) for name, width in zeros.items()}
+    empty = {name: np.zeros(count, dtype=np.float32) for name in ("ctf/scale_const", "ctf/bfactor")} | aberration_fields(table)
     exposure = {"ctf/type": np.array([b"imported"] * count), "ctf/exp_group_id": (pd.factorize(groups)[0] + 1).astype(np.uint32)}
     return exposure | named | {"ctf/scale": np.ones(count, dtype=np.float32)} | empty
 

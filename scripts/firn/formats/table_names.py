@@ -85,6 +85,7 @@ NAMES = {
     "significant_poses": "rlnNrOfSignificantSamples",
     "source_particle": "firnSourceParticle",
     "cryosparc_id": "firnCryosparcId",
+    "cryosparc_aberrations": "firnCryosparcAberrations",
     "symmetry_copy": "firnSymmetryCopy",
     "unsubtracted_image": "rlnImageOriginalName",
     # classes

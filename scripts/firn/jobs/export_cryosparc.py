@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from firn.families.particle_figures import draw_particles
 from firn.formats.cryosparc import Fields, exposures_to_cs, particles_to_cs, write_cs, write_group
+from firn.formats.cryosparc_aberrations import measured
 from firn.formats.linked_files import bring_files, files_of
 from firn.formats.mrc_header import read_mrc_header
 from firn.formats.particles import NEEDS, common_box
@@ -51,6 +52,11 @@ def run(job: Job[Params]) -> None:
     if job.has("particles"):
         table = read_table(job.input("particles", "particles.star"), "particles", needs=NEEDS)
         box, _ = common_box(table)
+        if kinds := measured(table):
+            job.warn(
+                f"CryoSPARC is told of no aberrations ({', '.join(kinds)}), since its signs are not known; they stay in firn's own fields, "
+                "and Global CTF Refinement measures them there"
+            )
         _write(job, "particles", table, particles_to_cs(table.assign(box_px=box), _shapes(table, ("micrograph",))))
         draw_particles(job, "First particles", "As they are handed on: protein is white.", table.iloc[:SHOWN])
 

@@ -10,6 +10,7 @@ from firn.errors import InputError
 from firn.families.particle_figures import draw_particles
 from firn.families.restacking import restack
 from firn.formats.cryosparc import SIGN
+from firn.formats.cryosparc_aberrations import COLUMN as ABERRATIONS
 from firn.formats.foreign_particles import read_foreign
 from firn.formats.mrc import read_shape
 from firn.formats.particles import common_box
@@ -84,6 +85,11 @@ def _warn(job: Job[Params], table: pd.DataFrame) -> None:
     header, used = read_shape(job.staged_path(stacks[0]))[1], float(table["image_pixel_size"].iloc[0])
     if header > 0 and abs(header - used) > 0.01 * used:
         job.warn(f"{stacks[0]}: its header says {header:.4g} Å per pixel, but {used:.4g} Å is used")
+    if ABERRATIONS in table.columns:
+        job.warn(
+            f"{job.params.file}: tells of aberrations or of shifts with them, which are kept for export_cryosparc and not used, since "
+            "CryoSPARC's signs are not known; ctf_refine_global measures aberrations"
+        )
     smaller = int(table["half"].value_counts().reindex([1, 2], fill_value=0).min())
     if smaller < 0.4 * len(table):
         job.warn(f"{job.params.file}: its half-sets are uneven, the smaller holds {smaller} of {len(table)} particles")
