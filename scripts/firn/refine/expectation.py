@@ -30,8 +30,8 @@ TEMPER = (0.5, 0.6, 0.75)
 """Factors on the log-likelihood at those levels, for the same reason."""
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
-BATCH_BYTES = 2**26
-SLICES_BYTES = 2**28
+BATCH_BYTES = 2**25
+SLICES_BYTES = 2**27
 COMMON_ORIENTATIONS = 128
 """Candidates that few particles exceed, once many points are compared."""
 TABLE_POINTS = 2**26
