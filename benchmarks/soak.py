@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from chaos import MOUNT, bring_back, take_away
-from soak_movies import KEPT, KINDS, NOTHING, Kind
+from soak_movies import KEPT, KINDS, NOTHING, Kind, Step
 
 from firn.formats.ids import exposure_id
 from firn.formats.tables import read_table
@@ -90,15 +90,19 @@ class Soak:
             name = faulty[draw] if draw < len(faulty) else "sound"
             path = self.raw / f"{number // PER_FOLDER:02d}" / KINDS[name].name.format(number=number)
             self.movies[str(path)] = name
-            for after, step in KINDS[name].steps:
-                self.at(number / per_second + after, lambda step=step, path=path: self.land(step, path))
+            self.at(number / per_second, lambda path=path, steps=KINDS[name].steps: self.land(path, list(steps)))
 
-    def land(self, step: Callable[[Path, random.Random], None], path: Path) -> None:
-        """One step of one movie; again a little later while the folder is away."""
+    def land(self, path: Path, steps: list[Step]) -> None:
+        """The first of the steps of a movie, the others after it; all of them later while the folder is away."""
+        now = time.monotonic() - self.began
         if not self.raw.exists():
-            return self.at(time.monotonic() - self.began + 1, lambda: self.land(step, path))
+            return self.at(now + 1, lambda: self.land(path, steps))
         path.parent.mkdir(exist_ok=True)
-        return step(path, self.chance)
+        (after, step), *others = steps
+        step(path, self.chance)
+        if others:
+            self.at(now + others[0][0] - after, lambda: self.land(path, others))
+        return None
 
     def plan_blows(self, kills: int, storage: list[str], seconds: float) -> None:
         """Kills and faults of the storage at random times, those of the storage one after the other."""

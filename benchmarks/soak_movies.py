@@ -23,13 +23,16 @@ KEPT, NOTHING = "kept", "nothing"
 POOL = 24
 CLOCKS = (0.0, 4e9)
 
+Step = tuple[float, Callable[[Path, random.Random], None]]
+"""Seconds after a movie came up, and what is done to it then."""
+
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault: what may become of the movie, and what is done at which seconds after it comes up; each step gets the movie's path."""
+    """A fault: what may become of the movie, and the steps by which it comes up."""
 
     expected: tuple[str, ...]
-    steps: tuple[tuple[float, Callable[[Path, random.Random], None]], ...]
+    steps: tuple[Step, ...]
     name: str = "m{number:05d}.tif"
 
 
@@ -148,7 +151,7 @@ def touched(path: Path, chance: random.Random) -> None:
     os.utime(path)
 
 
-def grown(last: int) -> tuple[tuple[float, Callable[[Path, random.Random], None]], ...]:
+def grown(last: int) -> tuple[Step, ...]:
     """Steps by which a movie grows frame by frame."""
     return tuple((PAGE_S * frame, written(frame)) for frame in range(1, last + 1))
 
