@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from firn.kernels.correlate import best_templates, isolated_correlation, local_correlation, local_mean, local_variance
+from firn.kernels.correlate import best_templates, local_correlation, local_mean, local_variance
 
 
 def _disc(n: int) -> torch.Tensor:
@@ -106,81 +106,3 @@ def test_tiles_leave_no_seams():
         inside = mask[: rows.stop - y + 4][: image[rows].shape[0]]
         window = image[rows, columns][inside]
         assert float(score[y, x]) == pytest.approx(_pearson(window, template[0][: len(inside)][inside]), abs=1e-3)
-
-
-def _placed(shape: tuple[int, int], template: torch.Tensor, places: list[tuple[int, int]], amounts: tuple[float, ...]) -> torch.Tensor:
-    """An image with amounts of a template at places yx."""
-    n, image = template.shape[-1], torch.zeros(shape)
-    for (y, x), amount in zip(places, amounts, strict=True):
-        image[y - n // 2 : y - n // 2 + n, x - n // 2 : x - n // 2 + n] += amount * template
-    return image
-
-
-def _zero_mean(n: int, seed: int) -> torch.Tensor:
-    mask, values = _disc(n), torch.randn(n, n, generator=torch.Generator().manual_seed(seed))
-    return (values - values[mask].mean()) * mask
-
-
-@pytest.mark.parametrize("n", [9, 10])
-def test_a_lone_place_is_judged_as_if_nothing_were_explained(image, n):
-    valid = torch.ones_like(image, dtype=torch.bool)
-    valid[30:33, 10:12] = False
-    templates, points = torch.randn(1, n, n, generator=torch.Generator().manual_seed(2)), torch.tensor([[20, 25], [1, 30], [32, 14]])
-    score, variance = local_correlation(image, valid, templates, _disc(n))
-    for particles in (torch.zeros(3, dtype=torch.bool), torch.tensor([True, False, True])):
-        found = isolated_correlation(image, valid, templates, _disc(n), points, torch.zeros(3, dtype=torch.long), particles)
-        assert found[0].numpy() == pytest.approx(score[points[:, 0], points[:, 1]].numpy(), abs=1e-4)
-        assert found[1].numpy() == pytest.approx(variance[points[:, 0], points[:, 1]].numpy(), rel=1e-4)
-
-
-def test_particles_that_touch_are_each_seen_alone():
-    template, decoy = _zero_mean(11, 3), _zero_mean(11, 4)
-    places, templates = [(20, 20), (20, 25), (26, 22)], torch.stack((decoy, template))
-    image = _placed((45, 50), template, places, (2.0, 1.5, 1.0))
-    known, points, which = torch.ones_like(image, dtype=torch.bool), torch.tensor(places), torch.ones(3, dtype=torch.long)
-    together = local_correlation(image, known, templates, _disc(11))[0][points[:, 0], points[:, 1]]
-    score, variance, best = isolated_correlation(image, known, templates, _disc(11), points, which, torch.ones(3, dtype=torch.bool))
-    assert float(together.max()) < 0.97
-    assert float(score.min()) > 0.98
-    alone = template[_disc(11)].std(correction=0).item() * torch.tensor([2.0, 1.5, 1.0])
-    assert variance.sqrt().numpy() == pytest.approx(alone.numpy(), rel=0.1)
-    assert best.tolist() == [1, 1, 1]
-
-
-def test_a_place_between_particles_keeps_only_what_they_leave():
-    ball = torch.exp(-0.5 * ((torch.arange(15) - 7.0)[:, None] ** 2 + (torch.arange(15) - 7.0) ** 2) / 4)
-    ball = (ball - ball[_disc(15)].mean()) * _disc(15)
-    places = [(20, 19), (20, 25)]
-    image = _placed((41, 45), ball, places, (1.0, 1.0)) + 1e-3 * torch.randn(41, 45, generator=torch.Generator().manual_seed(5))
-    known, points = torch.ones_like(image, dtype=torch.bool), torch.tensor([*places, (20, 22)])
-    particles, which = torch.tensor([True, True, False]), torch.zeros(3, dtype=torch.long)
-    score, variance, _ = isolated_correlation(image, known, ball[None], _disc(15), points, which, particles)
-    before, power = (each[20, 22] for each in local_correlation(image, known, ball[None], _disc(15)))
-    assert float(score[2] * variance[2].sqrt()) < 0.3 * float(before * power.sqrt())
-    assert float((score * variance.sqrt())[:2].min()) > 0.5 * float(ball[_disc(15)].std())
-
-
-def test_what_is_unknown_explains_nothing_and_nothing_given_is_changed():
-    template, places = _zero_mean(9, 6), [(15, 15), (15, 20)]
-    image = _placed((31, 40), template, places, (1.0, 1.0))
-    valid = torch.ones_like(image, dtype=torch.bool)
-    valid[:, 21:24] = False
-    given = [
-        image,
-        valid,
-        template[None],
-        _disc(9),
-        torch.tensor(places),
-        torch.zeros(2, dtype=torch.long),
-        torch.ones(2, dtype=torch.bool),
-    ]
-    copies = [each.clone() for each in given]
-    clean, spoiled = isolated_correlation(*given), isolated_correlation(torch.where(valid, image, 1000.0), *given[1:])
-    assert all(torch.equal(one, other) for one, other in zip(given, copies, strict=True))
-    assert all(torch.equal(one, other) for one, other in zip(clean, spoiled, strict=True))
-
-
-def test_no_place_is_no_answer(image):
-    none = torch.zeros(0, dtype=torch.long)
-    found = isolated_correlation(image, image > -9, torch.ones(1, 9, 9), _disc(9), none.view(0, 2), none, none.bool())
-    assert [len(each) for each in found] == [0, 0, 0]

@@ -67,28 +67,6 @@ def test_power_is_that_of_the_noise_where_there_is_no_particle():
     assert float(picks.power.median()) == pytest.approx(0.45, abs=0.2)  # share of the white spectrum that the band passes
 
 
-def _crowd(isolate: bool) -> tuple[Picks, np.ndarray]:
-    """Picks of two rows of touching discs, and the distance in Å of each to the nearest disc."""
-    places = [(y, x) for y in (130.0, 270.0) for x in range(60, 400, 52)]
-    reduced = reduce_micrograph(_micrograph(places, noise=0.5), PIXEL, LOW_PASS, DIAMETER)
-    box = template_box(DIAMETER, reduced.pixel_size)
-    disc = Shape(draw_blobs("circle", DIAMETER, DIAMETER, torch.zeros(1), box, reduced.pixel_size), torch.zeros(1), DIAMETER)
-    factors = template_factors(box, reduced.pixel_size, LOW_PASS, DIAMETER, None)
-    picks = pick(reduced, [disc], torch.ones_like(reduced.valid), factors, DIAMETER / 2, 0.0, 500, isolate)
-    return picks, PIXEL * torch.cdist(picks.points.double(), torch.tensor(places).double()).amin(1).numpy()
-
-
-def test_without_their_neighbours_particles_match_as_well_and_other_places_less():
-    (crowded, near), (alone, still_near) = _crowd(isolate=False), _crowd(isolate=True)
-    assert len(crowded.score) == len(alone.score)
-    assert (near < 20).sum() == (still_near < 20).sum() == 14
-    before, after = crowded.score.numpy(), alone.score.numpy()
-    assert after[still_near < 20].mean() == pytest.approx(before[near < 20].mean(), abs=0.02)
-    assert after[still_near > 60].max() < before[near > 60].max() - 0.05
-    strength = alone.score.clamp(min=0) * alone.power.sqrt()
-    assert bool((strength.diff() <= 0).all())
-
-
 def test_an_ice_crystal_is_refused_and_particles_elsewhere_are_not():
     image = _micrograph([(300.0, 330.0)])
     image[40:180, 60:220] -= 8

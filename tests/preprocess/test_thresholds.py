@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from firn.preprocess.thresholds import USUAL_NCC, calibrate_power, divide_picks, far_counts, largest_power, likely_particles
+from firn.preprocess.thresholds import USUAL_NCC, calibrate_power, divide_picks, far_counts, largest_power
 
 
 def _picks(noise: int, particles: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,18 +36,6 @@ def test_dirt_is_not_taken_for_the_particles():
     kept = found & (dirty[1] <= (largest_power(dirty[1], found) or 0))
     assert int(kept[1500:].sum()) == 0
     assert int(kept[500:1500].sum()) > 950
-
-
-def test_likely_particles_are_neither_noise_nor_dirt():
-    score, power = _picks(500, 1000)
-    likely = likely_particles(torch.cat((score, torch.full((40,), 0.7))), torch.cat((power, torch.full((40,), 300.0))))
-    assert int(likely[:500].sum()) < 25
-    assert int(likely[500:1500].sum()) > 950
-    assert int(likely[1500:].sum()) == 0
-
-
-def test_of_few_picks_the_well_matched_ones_are_likely():
-    assert likely_particles(torch.tensor([0.2, 0.5]), torch.ones(2)).tolist() == [False, True]
 
 
 def test_one_cloud_gets_the_usual_threshold():

@@ -87,14 +87,13 @@ def pick_shapes(
 ) -> Picks:
     """Picks of a reduced micrograph; distances between picks and from the edge, and the largest diameter, in Å.
 
-    white: match where the noise has equal power at all frequencies, and judge each pick without its neighbours, for shapes that are
-    known in detail.
+    white: match where the noise has equal power at all frequencies, for shapes that are known in detail.
     """
     box = template_box(diameter, reduced.pixel_size)
     factors = filters_of(row, params, box, reduced.pixel_size, low_pass, diameter, reduced.image.device)
     clean = clean_pixels(reduced, diameter, params.refuse_rims)
     matched, factors = whiten(reduced, factors, low_pass, diameter) if white else (reduced, factors)
-    return pick(matched, shapes, clean, factors, *distances, params.max_picks, isolate=white)
+    return pick(matched, shapes, clean, factors, *distances, params.max_picks)
 
 
 def filters_of(

@@ -12,11 +12,11 @@ class Params(TemplateParams):
     """Find particles that look like given 2D classes or projections, in any in-plane rotation.
 
     Each micrograph is reduced to 20 Å, its background removed, its noise made white, and correlated with every template in
-    every rotation. All maxima are kept, with their correlation (NCC) and local power, both measured without what neighbours that
-    match well explain; inspect_picks then decides which are particles.
+    every rotation. All maxima are kept, with their correlation (NCC) and local power; inspect_picks then decides which are
+    particles.
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 4
 
 
 def run(job: Job[Params]) -> None:

@@ -4,8 +4,7 @@ Convention: scores lie in [-1, 1], on the pixels of the image, at the template's
 those of the known pixels under the template's mask, so that edges and masked dirt do not bias the score.
 Turns of one shape have much in common: the image is correlated with the few images that span the templates, and a template's
 correlation is a weighted sum of theirs.
-Source: Roseman, Ultramicroscopy 94, 225 (2003), eqs. 3-10; masked images as in Padfield, IEEE Trans. Image Process. 21, 2706 (2012);
-explaining one particle after the other: matching pursuit, Mallat & Zhang, IEEE Trans. Signal Process. 41, 3397 (1993).
+Source: Roseman, Ultramicroscopy 94, 225 (2003), eqs. 3-10; masked images as in Padfield, IEEE Trans. Image Process. 21, 2706 (2012).
 """
 
 import torch
@@ -25,8 +24,6 @@ PIXELS = 4096
 """Pixels whose correlations with all templates are summed at once."""
 WINDOWS = 512
 """Windows compared with all templates at once."""
-SWEEPS = 2
-"""Times that the amount of each particle is set to what all others leave of the image; more change nothing."""
 
 
 def local_correlation(
@@ -65,39 +62,6 @@ def best_templates(
     unit = _normalised(templates, mask).flatten(1).T
     chunks = [(crop_boxes(padded, chunk + side, side).flatten(1) @ unit).argmax(-1) for chunk in points.split(WINDOWS)]
     return torch.cat(chunks) if chunks else points.new_zeros(0)
-
-
-def isolated_correlation(
-    image: Float[Tensor, "y x"],
-    valid: Bool[Tensor, "y x"],
-    templates: Float[Tensor, "t h w"],
-    mask: Bool[Tensor, "h w"],
-    points: Int[Tensor, "n 2"],
-    best: Int[Tensor, "n"],
-    particles: Bool[Tensor, "n"],
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Int[Tensor, "n"]]:
-    """(best score over the templates, variance under the mask, index of that template) at n pixels yx, without their neighbours.
-
-    What is compared at a pixel is the image less the other pixels that are particles: their templates `best`, in the amounts, none
-    below 0, that together explain most of the image. A pixel far from all particles keeps what local_correlation gives.
-    """
-    side = mask.shape[0]
-    pad = (side, side, side, side)
-    left, known = torch.nn.functional.pad(torch.stack((torch.where(valid, image, 0.0), valid.to(image.dtype))), pad).unbind(0)
-    unit, places = _normalised(templates, mask), points + side
-    own, amounts = unit[best[particles]], image.new_zeros(len(points))
-    own = _normalised(own, crop_boxes(known, places[particles], side) * mask)
-    amounts[particles] = _take_out(left, own, places[particles] - side // 2)
-    shown = torch.zeros(len(points), dtype=torch.long, device=image.device)
-    shown[particles] = torch.arange(len(own), device=image.device)
-    found = []
-    for chunk in torch.arange(len(points), device=image.device).split(WINDOWS):
-        windows = crop_boxes(left, places[chunk], side)
-        mine = particles[chunk]
-        windows[mine] += amounts[chunk][mine, None, None] * own[shown[chunk][mine]]
-        found.append(_compare(windows, crop_boxes(known, places[chunk], side) * mask, unit))
-    score, variance, which = (torch.cat(parts) for parts in zip(*found, strict=True)) if found else (amounts, amounts, shown)
-    return score, variance, which
 
 
 def responses(image: Float[Tensor, "y x"], templates: Float[Tensor, "t h w"]) -> Float[Tensor, "t y x"]:
@@ -192,37 +156,10 @@ def _largest(values: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([(weights @ chunk.contiguous()).amax(0) for chunk in values.split(PIXELS, dim=1)])
 
 
-def _take_out(left_: Tensor, shapes: Tensor, corners: Tensor) -> Tensor:
-    """Amounts `(n,)` of shapes `(n, h, w)`, each of norm 1, at their corners yx in an image, which is left without them.
-
-    One after the other takes what the others leave, again and again: non-negative least squares by coordinate descent.
-    """
-    side = shapes.shape[-1]
-    windows = [left_[y : y + side, x : x + side] for y, x in corners.tolist()]
-    amounts = list(left_.new_zeros(len(shapes)))
-    for _ in range(SWEEPS):
-        for number, (window, shape) in enumerate(zip(windows, shapes, strict=True)):
-            amount = (amounts[number] + (window * shape).sum()).clamp(min=0)
-            window -= (amount - amounts[number]) * shape
-            amounts[number] = amount
-    return torch.stack(amounts) if amounts else left_.new_zeros(0)
-
-
-def _compare(windows: Tensor, known: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(best score, variance, index of the best template) of windows `(n, h, w)` over their known pixels."""
-    count = known.sum((-2, -1)).clamp(min=1)
-    mean = (windows * known).sum((-2, -1)) / count
-    windows = (windows - mean[:, None, None]) * known
-    variance = windows.square().sum((-2, -1)) / count
-    which = (windows.flatten(1) @ unit.flatten(1).T).argmax(-1)
-    sums = (windows * _normalised(unit[which], known)).sum((-2, -1))
-    return (sums * torch.rsqrt((count * variance).clamp(min=1e-12))).clamp(-1, 1), variance, which
-
-
 def _normalised(templates: Tensor, mask: Tensor) -> Tensor:
     """Templates with mean 0 under the mask, 0 outside it and sum of squares 1."""
     inside = mask.to(templates.dtype)
-    centred = (templates - (templates * inside).sum((-2, -1), keepdim=True) / inside.sum((-2, -1), keepdim=True).clamp(min=1)) * inside
+    centred = (templates - (templates * inside).sum((-2, -1), keepdim=True) / inside.sum()) * inside
     return centred / centred.square().sum((-2, -1), keepdim=True).sqrt().clamp(min=1e-12)
 
 

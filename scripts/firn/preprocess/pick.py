@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from firn.kernels.correlate import best_templates, isolated_correlation, local_correlation
+from firn.kernels.correlate import best_templates, local_correlation
 from firn.kernels.ctf import ctf_2d
 from firn.kernels.fourier import frequencies2
 from firn.kernels.peaks import local_maxima, refine_maxima, separate
 from firn.kernels.templates import band_filter, disc_mask, filter_images
 from firn.preprocess.reduced import BACKGROUND, Reduced
-from firn.preprocess.thresholds import likely_particles
 
 MARGIN = 1.5
 """Diameter of the mask that a template is normalised in, in diameters of the template: particle and surround have like areas."""
@@ -62,13 +61,11 @@ def pick(
     separation: float,
     edge: float,
     limit: int,
-    isolate: bool = False,
 ) -> Picks:
     """Maxima of the best match over all shapes, at least `separation` Å apart and `edge` Å inside the micrograph.
 
     Shapes compete by correlation (NCC), places by the matched filter's output: correlation times the root of the local power.
-    factors: filters and CTF, on the spectra of the shapes' boxes, which have one size. isolate: measure each maximum again where
-    its neighbours of like diameter that seem to be particles have been taken away.
+    factors: filters and CTF, on the spectra of the shapes' boxes, which have one size.
     """
     groups = _alike(shapes)
     maps = [_Match.make(reduced, clean, [shapes[number] for number in numbers], factors) for numbers in groups]
@@ -79,17 +76,12 @@ def pick(
     peaks = local_maxima(strength, clean & inside, 0.0)
     peaks = peaks[separate(peaks.to(score.dtype), separation / reduced.pixel_size, limit)]
     at = peaks[:, 0], peaks[:, 1]
-    scores, powers, which = score[at], power[at], which[at]
-    shape, angle = torch.zeros_like(which), torch.zeros_like(scores)
+    shape, angle = torch.zeros_like(which[at]), torch.zeros_like(score[at])
     for number, match in enumerate(maps):
-        mine = which == number
-        best = match.identify(peaks[mine])
-        if isolate:
-            scores[mine], powers[mine], best = match.isolate(peaks[mine], best, scores[mine], powers[mine])
-        shape[mine], angle[mine] = match.describe(best, torch.tensor(groups[number], device=score.device))
+        mine = which[at] == number
+        shape[mine], angle[mine] = match.identify(peaks[mine], torch.tensor(groups[number], device=score.device))
     places = refine_maxima(strength, peaks) * torch.tensor(reduced.stride, dtype=score.dtype, device=score.device)
-    order = torch.argsort(scores.clamp(min=0) * powers.sqrt(), descending=True, stable=True)
-    return Picks(places[order], scores[order], powers[order], shape[order], angle[order])
+    return Picks(places, score[at], power[at], shape, angle)
 
 
 def best_scores(reduced: Reduced, shapes: list[Shape], clean: Bool[Tensor, "y x"], factors: Float[Tensor, "n f"]) -> Float[Tensor, "y x"]:
@@ -127,18 +119,10 @@ class _Match:
         templates = filtered[..., first : first + side, first : first + side]
         return cls(*local_correlation(reduced.image, clean, templates, mask), reduced.image, clean, templates, mask, shapes)
 
-    def identify(self, peaks: Tensor) -> Tensor:
-        """Number of the template, among all turns of all shapes, that scored at each pixel."""
-        return best_templates(self.image, self.clean, self.templates, self.mask, peaks)
-
-    def isolate(self, peaks: Tensor, best: Tensor, score: Tensor, power: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(score, power, number of the template) at each pixel without its neighbours, from those with them."""
-        particles = likely_particles(score.cpu(), power.cpu()).to(peaks.device)
-        return isolated_correlation(self.image, self.clean, self.templates, self.mask, peaks, best, particles)
-
-    def describe(self, best: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """(number of the shape, angle) of templates; numbers are those of this match's shapes."""
-        turns = torch.tensor([len(shape.angles) for shape in self.shapes], device=best.device)
+    def identify(self, peaks: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """(number of the shape, angle) that scored at each pixel; numbers are those of this match's shapes."""
+        best = best_templates(self.image, self.clean, self.templates, self.mask, peaks)
+        turns = torch.tensor([len(shape.angles) for shape in self.shapes], device=peaks.device)
         return numbers.repeat_interleave(turns)[best], torch.cat([shape.angles for shape in self.shapes])[best]
 
 

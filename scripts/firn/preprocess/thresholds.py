@@ -77,13 +77,6 @@ def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLi
     return PickLine(per_score, per_log_power, found.level, reason, found.separation)
 
 
-def likely_particles(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
-    """Which picks are particles when nothing but these picks is known: their line, and no more power than particles have."""
-    passed = divide_picks(score, power).passes(score, power)
-    largest = largest_power(power, passed)
-    return passed if largest is None else passed & (power <= largest)
-
-
 def calibrate_power(
     power: Float[Tensor, "n"], kept: Bool[Tensor, "n"], exposure: Int[Tensor, "n"], defocus: Float[Tensor, "e"]
 ) -> Float[Tensor, "n"]:
