@@ -330,16 +330,9 @@ def _were(count: float | None) -> str:
 
 
 SILENT = (
-    "simulate_movies",
-    "export_relion",
-    "export_cryosparc",
-    "export_deposition",
-    "cache_particles",
-    "check_particles",
-    "restack_particles",
-    "score",
-    "create_templates",
-)
+    "simulate_movies", "export_relion", "export_cryosparc", "export_deposition", "cache_particles", "check_particles",
+    "restack_particles", "score", "create_templates",
+)  # fmt: skip
 SENTENCES: dict[str, tuple[Callable[[Step], Sentence | None], ...]] = {
     "simulate_particles": (_plain("The particles were simulated, not collected."),),
     "import_movies": (_imported,),
