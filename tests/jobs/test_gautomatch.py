@@ -95,9 +95,9 @@ def test_arguments_are_those_of_the_parameters_and_the_users_come_last() -> None
     assert not {"--gid", "--T"} & set(words)
 
 
-def test_templates_go_along_as_they_are_with_their_pixel_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_templates_go_along_as_they_are_with_their_pixel_size_but_for_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("classes").mkdir()
-    write_stack("classes/classes.mrcs", np.ones((3, 8, 8), np.float32), 4.5)
+    write_stack("classes/classes.mrcs", np.float32([np.ones((8, 8))] * 3 + [np.zeros((8, 8))]), 4.5)
     seen: list[tuple[int, ...]] = []
     ran = gautomatch.run_program
 

@@ -92,11 +92,12 @@ def options(job: Job[Params], laid: Laid) -> list[str]:
 
 
 def _templates(job: Job[Params], folder: Path) -> Sequence[str]:
-    """Arguments for templates: white ones, as Gautomatch expects them, in a stack of its own kind."""
+    """Arguments for templates: white ones, as Gautomatch expects them, without empty averages, in a stack of its own kind."""
     if not job.has("templates"):
         return []
     images, pixel_size = read_mrc(job.input("templates", "classes.mrcs"))
-    write_stack(folder / "templates.mrcs", images.reshape(-1, *images.shape[-2:]), pixel_size)
+    images = images.reshape(-1, *images.shape[-2:])
+    write_stack(folder / "templates.mrcs", images[images.any(axis=(1, 2))], pixel_size)
     return ["--T", "templates.mrcs", "--apixT", f"{pixel_size:g}", "--ang_step", f"{job.params.angular_step:g}"]
 
 
