@@ -12,7 +12,7 @@ from PIL import Image
 from firn.dashboard.gate import Gate
 from firn.dashboard.pages import PAGES
 from firn.formats.mrc import write_stack
-from firn.formats.tables import write_table
+from firn.formats.tables import read_table, write_table
 from firn.live import layout
 from served_run import Site, write_classes, write_job, write_live
 
@@ -97,6 +97,16 @@ def test_classes_are_told_with_their_tiles_in_the_order_of_the_table(site: Site,
         tiles = np.asarray(sheet)
     assert tiles.shape == (told["tile"], told["across"] * told["tile"])
     assert (tiles[:, : 4 * told["tile"]].std() > 20) & (tiles[:, 4 * told["tile"] :].max() == 0)
+
+
+def test_a_class_without_an_average_has_neither_resolution_nor_ess(site: Site, run_folder: Path) -> None:
+    folder = run_folder / "results" / "class2d"
+    write_classes(folder, "classify_2d")
+    table = read_table(folder / "classes.star", "classes")
+    write_table(folder / "classes.star", table.assign(class_gain=[30.0, 20.0, 10.0, 0.0]), "classes")
+    *others, last = site.get("/api/classes?of=results/class2d").told["classes"]
+    assert all(one["class_resolution"] == 8.0 and one["class_ess"] == 1.5 for one in others)
+    assert (last["class_count"], "class_resolution" in last, "class_ess" in last) == (10, False, False)
 
 
 def test_a_bright_spot_high_in_a_class_is_drawn_high(site: Site, run_folder: Path) -> None:

@@ -20,6 +20,8 @@ TILE_PX = 160
 ACROSS = 10
 MOST_CLASSES = 1000
 NUMBERS = ("class_count", "class_fraction", "class_resolution", "class_ess", "class_quality")
+OF_AVERAGES = ("class_resolution", "class_ess", "class_quality")
+"""What a class without an average, whose gain is 0, does not have."""
 HAND_FOLDER = Path("decisions")
 
 
@@ -74,7 +76,7 @@ def table_of(result: Result) -> dict[str, Any]:
     table = _read(result)
     rows = [
         {"number": int(row["class_number"])}
-        | {name: _finite(row[name]) for name in NUMBERS if name in table.columns}
+        | {name: _finite(row[name]) for name in NUMBERS if name in table.columns and not (name in OF_AVERAGES and row.get("class_gain") == 0)}
         | ({"kept": bool(row["kept"]), "reason": str(row.get("reason", ""))} if "kept" in table.columns else {})
         for _, row in table.iterrows()
     ]

@@ -35,7 +35,7 @@ def draw_mosaic(path: Path, averages: np.ndarray, classes: pd.DataFrame, pixel_s
 
 
 def draw_sizes(path: Path, classes: pd.DataFrame, kept: Sequence[bool] | None = None) -> None:
-    """Particles per class as bars and resolution as dots, in the table's order."""
+    """Particles per class as bars and resolution as dots, in the table's order; none for a class without an average, whose gain is 0."""
     figure, axes = new_figure(6.0, 3.0)
     axis, place = axes[0, 0], np.arange(1, len(classes) + 1)
     colours = [BLUE] * len(classes) if kept is None else [GREEN if keep else RED for keep in kept]
@@ -45,7 +45,8 @@ def draw_sizes(path: Path, classes: pd.DataFrame, kept: Sequence[bool] | None = 
     other = axis.twinx()
     other.spines["right"].set_visible(True)
     other.grid(visible=False)
-    other.plot(place, classes["class_resolution"], ".", color=ORANGE)
+    shown = np.asarray(classes["class_gain"] > 0) if "class_gain" in classes.columns else np.full(len(classes), True)
+    other.plot(place[shown], classes["class_resolution"][shown], ".", color=ORANGE)
     other.set_ylabel("resolution (Å)", color=ORANGE)
     other.set_ylim(bottom=0)
     save(figure, path)
@@ -81,6 +82,13 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
 
 
 def _draw_class(axis: Axes, image: np.ndarray, row: pd.Series, pixel_size: float | None) -> None:
+    if not image.any():
+        axis.text(0.5, 0.5, "no average", transform=axis.transAxes, ha="center", va="center", fontsize=6, color=GREY)
+        axis.set_title(f"{int(row['class_number'])}: {int(row['class_count'])}\nunexplained", fontsize=6, pad=2)
+        axis.set_xlim(-0.5, image.shape[1] - 0.5)
+        axis.set_ylim(-0.5, image.shape[0] - 0.5)
+        axis.set_aspect("equal")
+        return
     show_image(axis, image, pixel_size)
     certainty = f", ESS {row['class_ess']:.1f}" if pd.notna(row.get("class_ess")) else ""
     axis.set_title(f"{int(row['class_number'])}: {int(row['class_count'])}\n{row['class_resolution']:.1f} Å{certainty}", fontsize=6, pad=2)

@@ -46,7 +46,7 @@ function drawClass(one) {
   image.style.backgroundImage = `url("${root}/api/tiles?of=${encodeURIComponent(shown.folder)}")`;
   image.style.backgroundSize = `${100 * across}% ${100 * down}%`;
   image.style.backgroundPosition = `${100 * (at % across) / (across - 1)}% ${down > 1 ? 100 * Math.floor(at / across) / (down - 1) : 0}%`;
-  const text = [one.class_resolution ? `${one.class_resolution.toFixed(1)} Å` : null, one.class_ess ? `ESS ${one.class_ess.toFixed(2)}` : null].filter(Boolean).join(" · ");
+  const text = [one.class_resolution ? `${one.class_resolution.toFixed(1)} Å` : null, one.class_ess ? `ESS ${one.class_ess.toFixed(2)}` : null].filter(Boolean).join(" · ") || "no average: unexplained";
   return make("button", { type: "button", class: "class", "aria-pressed": String(keeping.has(one.number)), title: one.reason || "", "aria-label": `class ${one.number}, ${one.class_count ?? ""} particles, ${text}`, on: { click: event => {
     if (!keeping.delete(one.number)) keeping.add(one.number);
     event.currentTarget.setAttribute("aria-pressed", String(keeping.has(one.number)));
