@@ -76,7 +76,11 @@ def table_of(result: Result) -> dict[str, Any]:
     table = _read(result)
     rows = [
         {"number": int(row["class_number"])}
-        | {name: _finite(row[name]) for name in NUMBERS if name in table.columns and not (name in OF_AVERAGES and row.get("class_gain") == 0)}
+        | {
+            name: _finite(row[name])
+            for name in NUMBERS
+            if name in table.columns and not (name in OF_AVERAGES and row.get("class_gain") == 0)
+        }
         | ({"kept": bool(row["kept"]), "reason": str(row.get("reason", ""))} if "kept" in table.columns else {})
         for _, row in table.iterrows()
     ]
