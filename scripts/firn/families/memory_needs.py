@@ -31,7 +31,7 @@ ON_THE_WAY = 40
 """Of an image of a batch, per pixel: as read, spectra and phases."""
 POSED_BATCH = 256
 """Images of a batch in given poses, or fewer."""
-SEARCH = 300e6
+SEARCH = 400e6
 """Of a pose search: scores and projections of one batch."""
 TOUCHED = 0.45
 """Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations."""
