@@ -37,6 +37,15 @@ def test_selection_drops_false_picks_and_keeps_particles(here: Path) -> None:
     assert job.metrics["particles_kept"]["value"] == len(kept)
 
 
+def test_the_class_without_an_average_is_kept_by_no_rule(here: Path) -> None:
+    select(min_quality=0, min_count=0)
+    table = read_table("results/keep/decisions.star", "classes")
+    empty = ~read_mrc("results/class2d/classes.mrcs")[0].any(axis=(1, 2))
+    assert empty.tolist() == [False] * 5 + [True]
+    assert table["kept"].astype(bool).tolist() == (~empty).tolist()
+    assert table["reason"][5].startswith("average empty")
+
+
 def test_kept_averages_keep_their_numbers(here: Path) -> None:
     select()
     before, after = (read_table(f"results/{job}/classes.star", "classes") for job in ("class2d", "keep"))

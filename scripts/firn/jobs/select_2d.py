@@ -22,7 +22,7 @@ DECISION_KEYS = ("select", "reject", "author", "comment")
 class Params(JobParams):
     """Keep particles of 2D classes that look like a well-averaged, centred molecule; thresholds, or a list of yours, decide otherwise."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     stage: ClassVar[str] = "classify_2d"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("particles", "templates")
@@ -111,6 +111,7 @@ def _with_quality(classes: pd.DataFrame, averages: np.ndarray, pixel_size: float
 
 def _objections(row: pd.Series, params: Params) -> list[str]:
     tests = [
+        ("average", row.get("class_gain") == 0, "empty: no average explains these particles"),
         ("quality", row["class_quality"] < params.min_quality, f"{row['class_quality']:.2f} below {params.min_quality:g}"),
         ("count", row["class_count"] < params.min_count, f"{int(row['class_count'])} below {params.min_count}"),
         (
