@@ -16,6 +16,7 @@ from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetrize_volume
 from firn.refine.initial_data import Geometry
 from firn.refine.initial_search import Slices
+from firn.refine.maximisation import full_correlation
 
 PRIOR_SHARE = 0.1
 """Wiener prior relative to the mean weight of each shell."""
@@ -89,12 +90,10 @@ def solve(
 def agreement(halves: tuple[Sums, Sums], n: int, radius: float, solvent: Float[Tensor, "n n n"]) -> Float[Tensor, " s"]:
     """Squared correlation of the sum of two halves with the truth in each shell 0 ... n // 2, from that between the halves.
 
-    2 F / (1 + F): Rosenthal & Henderson, J. Mol. Biol. 333, 721 (2003). Particles of both halves were posed by the same volumes, so
-    it is an upper bound.
+    Particles of both halves were posed by the same volumes, so it is an upper bound.
     """
     first, second = (reconstruct(*half, n, radius=radius) * solvent for half in halves)
-    curve = fsc(first, second).clamp(min=0)
-    return 2 * curve / (1 + curve)
+    return full_correlation(fsc(first, second).clamp(min=0))
 
 
 def degree_parts(volume: Float[Tensor, "n n n"], highest: int) -> Float[Tensor, "l n n n"]:

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from firn.kernels.project import prepare_volume, project_points
-from firn.refine.posed_components import components, first_shares
+from firn.refine.posed_components import class_fractions, components, first_shares
 from firn.refine.posed_disc import MapPair, PosedDisc
 from firn.refine.shared_difference import shared_differences
 
 SETTLED = 0.002
-LEAST_FRACTION = 1e-4
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class PosedClasses:
             radius = min(self.disc.radius, first_radius + (self.disc.radius - first_radius) * (number - 1) / growing)
             before = self.shares.argmax(1)
             maps = self.disc.maps(self.shares, radius, self.mask, f"particles, iteration {number}, maps")
-            fractions = self.shares.mean(0).clamp(min=LEAST_FRACTION)
+            fractions = class_fractions(self.shares)
             references = [self._references(pair, radius) for pair in maps]
-            shares = self._posterior(references, fractions / fractions.sum(), radius, f"particles, iteration {number}, classes")
+            shares = self._posterior(references, fractions, radius, f"particles, iteration {number}, classes")
             self.shares = torch.nn.functional.one_hot(shares.argmax(1), shares.shape[1]).float() if hard else shares
             changed = float((self.shares.argmax(1) != before).float().mean())
             step = Step(number, radius, changed, tuple(self.shares.mean(0).tolist()))

@@ -91,13 +91,18 @@ def _regions(points: Tensor, count: int, chance: torch.Generator) -> Tensor:
     return torch.cdist(points, centres).argmin(1)
 
 
+def class_fractions(shares: Tensor) -> Tensor:
+    """Parts `(k,)` of all particles that classes of shares `(n, k)` hold; none vanishes for good."""
+    fractions = shares.mean(0).clamp(min=LEAST_FRACTION)
+    return fractions / fractions.sum()
+
+
 def _mixture(found: Components, shares: Tensor) -> Tensor:
     """Log-likelihoods `(n, k)` of images under classes made of shares `(n, k)`, over that of no difference; with the classes' fractions."""
-    fractions = shares.mean(0).clamp(min=LEAST_FRACTION)
     curves = torch.einsum("nk,npq->kpq", shares, found.powers) + torch.eye(found.along.shape[1])
     points = torch.linalg.solve(curves, (shares.T @ found.along)[..., None]).squeeze(-1)
     lost = torch.einsum("kp,npq,kq->nk", points, found.powers, points) / 2
-    return found.along @ points.T - lost + (fractions / fractions.sum()).log()
+    return found.along @ points.T - lost + class_fractions(shares).log()
 
 
 def _rest(disc: PosedDisc, part: FourierDisc, references: Pair) -> Tensor:
