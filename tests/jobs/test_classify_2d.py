@@ -8,7 +8,7 @@ import pytest
 from false_picks import BOX, PIXEL_SIZE, classify, write_particles
 from firn.errors import InputError
 from firn.formats.mrc import read_mrc
-from firn.formats.tables import read_table
+from firn.formats.tables import read_table, write_table
 from firn.refine import class2d
 
 
@@ -95,6 +95,19 @@ def test_no_column_and_no_half_set_is_lost(here: Path) -> None:
     assert set(before.columns) <= set(after.columns)
     assert after["particle_id"].tolist() == before["particle_id"].tolist()
     assert after["half"].tolist() == before["half"].tolist()
+
+
+def test_particles_of_one_half_set_alone_are_classified_as_those_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = write_particles(Path("results/stack"), 40, 0)
+    averages = []
+    for given in (table.drop(columns="half"), table.assign(half=1)):
+        write_table("results/stack/particles.star", given, "particles")
+        classify(classes=2, iterations=3, final_iterations=1)
+        averages.append(read_mrc("results/class2d/classes.mrcs")[0])
+    assert averages[0].any()
+    assert np.array_equal(*averages)
+    assert set(read_table("results/class2d/particles.star", "particles")["half"]) == {1}
 
 
 def test_too_few_particles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

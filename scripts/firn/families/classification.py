@@ -150,8 +150,11 @@ class ParticleDiscs:
 
 
 def _halves(table: pd.DataFrame) -> np.ndarray:
+    """0 or 1 by particle: its half-set, or in turns where there are none, or one of them is too small to judge averages by."""
     if "half" in table.columns:
-        return table["half"].to_numpy(np.int64) - 1
+        halves = table["half"].to_numpy(np.int64) - 1
+        if np.bincount(halves, minlength=2).min() >= FEWEST_PER_CLASS:
+            return halves
     return np.arange(len(table), dtype=np.int64) % 2
 
 
