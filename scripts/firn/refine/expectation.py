@@ -5,7 +5,9 @@ matrix product; each next level looks only into the cells that hold nearly all o
 Source: adaptive expectation, Tagare et al., J. Struct. Biol. 171, 197 (2010); Scheres, J. Struct. Biol. 180, 519 (2012).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -63,6 +65,35 @@ class Posterior:
     slices: Tensor | None = None
 
 
+class KeptProjections:
+    """A half-map's weighed projections `(g, 2 m)` at sorted grid nodes `(g,)` and their powers `(g, m)`, each made when first asked for."""
+
+    def __init__(self, nodes: Tensor, points: int, project: Callable[[Tensor], tuple[Tensor, Tensor]]):
+        self.nodes, self._project, self._at_once = nodes, project, max(1, PROJECTED_POINTS // points)
+        self._columns_ = torch.empty(len(nodes), 2 * points, device=nodes.device)
+        self._powers_ = torch.empty(len(nodes), points, device=nodes.device)
+        self._made_ = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.device)
+
+    def everything(self) -> tuple[Tensor, Tensor]:
+        """Projections and powers at all nodes."""
+        self._make(torch.nonzero(~self._made_).squeeze(-1))
+        return self._columns_, self._powers_
+
+    def at(self, nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """As Reference.columns."""
+        used, filled = _wanted_nodes(nodes, wanted)
+        rows = torch.searchsorted(self.nodes, used)
+        self._make(rows[~self._made_[rows]])
+        where = torch.searchsorted(self.nodes, filled)
+        return self._columns_[where], self._powers_[where]
+
+    def _make(self, rows: Tensor) -> None:
+        """Project a few at a time, so that all stays in the processor's cache."""
+        for part in rows.split(self._at_once):
+            self._columns_[part], self._powers_[part] = self._project(self.nodes[part])
+        self._made_[rows] = True
+
+
 class Reference:
     """A half-map made ready for one level: its disc, cropped spectrum, and projections by grid node.
 
@@ -73,36 +104,31 @@ class Reference:
         self.level = level
         self.disc: FourierDisc = fourier_disc(side, level.radius, spectrum.device)
         self._table = spectrum_table(resize_spectrum3(spectrum, cropped_side(level.radius, 2, side)))
-        self.nodes = nodes if nodes is not None and len(nodes) * len(self.disc.points) <= TABLE_POINTS else None
-        count, points = 0 if self.nodes is None else len(self.nodes), len(self.disc.points)
-        self._columns_ = torch.empty(count, 2 * points, device=spectrum.device)
-        self._powers_ = torch.empty(count, points, device=spectrum.device)
-        self._made_ = torch.zeros(count, dtype=torch.bool, device=spectrum.device)
+        self._project = partial(_projected, self._table, level.order, self.disc)
+        points = len(self.disc.points)
+        few = nodes is not None and len(nodes) * points <= TABLE_POINTS
+        self.kept = KeptProjections(nodes, points, self._project) if nodes is not None and few else None
+
+    @property
+    def nodes(self) -> Tensor | None:
+        """Nodes whose projections are kept."""
+        return None if self.kept is None else self.kept.nodes
 
     def image_bytes(self, candidates: int) -> int:
         """Memory that scoring one image takes, given the most orientations that it may have to try."""
         points = len(self.disc.points)
-        if self.nodes is not None or not is_host(self._table):
+        if self.kept is not None or not is_host(self._table):
             return 12 * candidates * points
         return 8 * (min(candidates, COMMON_ORIENTATIONS) + 4 * MAX_SHIFTS) * points
 
-    def table(self) -> tuple[Tensor, Tensor]:
-        """Weighed projections `(g, 2 m)` and their powers `(g, m)` at all of `nodes`."""
-        self._make(torch.nonzero(~self._made_).squeeze(-1))
-        return self._columns_, self._powers_
-
     def columns(self, nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Weighed projections `(b, c, 2 m)` and their powers `(b, c, m)` at grid nodes `(b, c)`, of which not all are wanted."""
-        used = torch.unique(nodes[wanted])
-        if self.nodes is None:
-            slices = project_table(self._table, node_rotations(used, self.level.order), self.disc.points)
-            columns, powers = weigh_projections(slices, self.disc.weights)
-            where = torch.searchsorted(used, torch.where(wanted, nodes, used[0]))
-            return columns[where], powers[where]
-        rows = torch.searchsorted(self.nodes, used)
-        self._make(rows[~self._made_[rows]])
-        where = torch.searchsorted(self.nodes, torch.where(wanted, nodes, used[0]))
-        return self._columns_[where], self._powers_[where]
+        if self.kept is not None:
+            return self.kept.at(nodes, wanted)
+        used, filled = _wanted_nodes(nodes, wanted)
+        columns, powers = self._project(used)
+        where = torch.searchsorted(used, filled)
+        return columns[where], powers[where]
 
     def products(self, candidates: Candidates, rows: Tensor, power: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Cross terms `(b, t, c)` and norms `(b, 1, c)` of candidates (kernels/score); undefined for those that are padding.
@@ -110,22 +136,14 @@ class Reference:
         rows: images `(b, t, m)` moved by each shift; power: `(b, m)`. keep: give the projections `(b, c, m)` too, unless they are kept
         here or too many.
         """
-        if self.nodes is not None:
-            columns, powers = self.columns(candidates.nodes, candidates.node_ok)
+        if self.kept is not None:
+            columns, powers = self.kept.at(candidates.nodes, candidates.node_ok)
             return torch.view_as_real(rows).flatten(-2) @ columns.mT, (powers @ power[:, :, None]).mT, None
         frames, wanted = 2 * node_rotations(candidates.nodes, self.level.order), (candidates.node_ok, candidates.shift_ok)
         weights, fit = self.disc.weights, 8 * candidates.nodes.numel() * len(self.disc.points) <= SLICES_BYTES
         inputs = rows * weights, power * (weights / 2), wanted
         cross, norms, slices = slice_products(self._table, frames, self.disc.points, *inputs, keep=keep and fit)
         return cross, norms[:, None], slices
-
-    def _make(self, rows: Tensor) -> None:
-        """Project at kept nodes, a few at a time, so that all stays in the processor's cache."""
-        points, nodes = self.disc.points, self.nodes if self.nodes is not None else rows
-        for part in rows.split(max(1, PROJECTED_POINTS // len(points))):
-            slices = project_table(self._table, node_rotations(nodes[part], self.level.order), points)
-            self._columns_[part], self._powers_[part] = weigh_projections(slices, self.disc.weights)
-        self._made_[rows] = True
 
 
 class Searcher:
@@ -185,13 +203,13 @@ class Searcher:
         reference, count = self.references[0], len(data[0])
         shifts = self.shifts.expand(count, -1, -1)
         shift_ok = torch.ones(shifts.shape[:2], dtype=torch.bool, device=shifts.device)
-        if reference.nodes is None:
+        if reference.kept is None:
             nodes = nearby_nodes(rotations, self.levels[0].order, *self.near)
             candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
             return candidates, *self._sparse(data, candidates, reference, prior)
-        nodes = reference.nodes.expand(count, -1)
+        nodes = reference.kept.nodes.expand(count, -1)
         rows = shifted_rows(data[0], self._phases(self.shifts, reference))
-        scores = self._score(rows, data[1], *reference.table())
+        scores = self._score(rows, data[1], *reference.kept.everything())
         candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
         prior.add_(scores, candidates, self.levels[0].order)
         return candidates, scores, None
@@ -239,6 +257,17 @@ class OffsetPrior:
     def add_(self, scores_: Tensor, candidates: Candidates, order: int) -> None:
         """As Prior.add_; all orientations are alike."""
         scores_ -= (0.5 / self._sigma**2) * ((candidates.shifts + self._applied[:, None]) ** 2).sum(-1)[:, :, None]
+
+
+def _projected(table: Tensor, order: int, disc: FourierDisc, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighed projections `(g, 2 m)` on a disc at grid nodes `(g,)` of an order, and their powers `(g, m)`."""
+    return weigh_projections(project_table(table, node_rotations(nodes, order), disc.points), disc.weights)
+
+
+def _wanted_nodes(nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """The different ones, sorted, of wanted nodes, and nodes `(b, c)` with one of these in place of each that is not wanted."""
+    used = torch.unique(nodes[wanted])
+    return used, torch.where(wanted, nodes, used[0])
 
 
 def _limits(levels: list[Level]) -> list[int]:

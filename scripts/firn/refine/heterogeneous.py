@@ -291,9 +291,9 @@ class Heterogeneous:
 
     def _search(self, rows: Tensor, groups: Tensor, searcher: Searcher, poses: Poses) -> tuple[Posterior, Tensor, Tensor]:
         """(posterior under one class, spectra, masked spectra)."""
-        settings, device = self.settings, self.settings.device
+        device = self.settings.device
         spectra = self.particles.centred(rows, poses.shifts[rows], device)
-        masked = masked_spectra(spectra, self.particles.side, settings.mask_radius, settings.mask_edge)
+        masked = masked_spectra(spectra, self._disc)
         ctf = [self._ctf(rows, reference.disc.points) for reference in searcher.references]
         prior = OffsetPrior(poses.shifts[rows].to(device), self.course.offset_sigma)
         return searcher.search(masked, ctf, groups, poses.rotations[rows].to(device), prior), spectra, masked

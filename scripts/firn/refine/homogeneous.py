@@ -229,9 +229,9 @@ class Refinement:
 
     def _one_batch(self, rows: Tensor, searcher: Searcher, accumulator: Accumulator, residuals: Residuals) -> tuple[Tensor, Tensor]:
         """Search, back-project and remember some particles; returns the model's part and power of each (Residuals.add)."""
-        settings, side, device = self.settings, self.particles.side, self.settings.device
+        device = self.settings.device
         spectra = self.particles.centred(rows, self.poses.shifts[rows], device)
-        masked = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
+        masked = masked_spectra(spectra, self._disc)
         ctf = self._ctf(rows, accumulator.disc.points)
         at_levels = [ctf[:, reference.disc.within(accumulator.disc)] for reference in searcher.references]
         groups = self.particles.group[rows].to(device)

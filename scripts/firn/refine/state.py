@@ -4,7 +4,6 @@ Convention: images `(n, y, x)` with the protein white; shifts yx in pixels, adde
 rotations zyx with `r_volume = R r_image`; noise is the variance of one complex Fourier coefficient of an image, per shell.
 """
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -159,16 +158,9 @@ class Settings:
     ranks: Ranks = ALONE
 
 
-def masked_spectra(spectra: Tensor, side: int, radius: float, edge: float) -> Tensor:
-    """Spectra of the images times a soft disc, which removes what cannot be the particle."""
-    images = irfft2(spectra, (side, side))
-    return rfft2(images * _disc(side, radius, edge, spectra.device))
-
-
-@functools.lru_cache(maxsize=2)
-def _disc(side: int, radius: float, edge: float, device: torch.device) -> Tensor:
-    """The soft disc, made once for all batches."""
-    return soft_disc(side, radius, edge, device)
+def masked_spectra(spectra: Tensor, mask: Tensor) -> Tensor:
+    """Spectra of the images times a mask `(n, n)`, a soft disc that removes what cannot be the particle."""
+    return rfft2(irfft2(spectra, (len(mask), len(mask))) * mask)
 
 
 def on_disc(spectra: Tensor, disc: FourierDisc) -> Tensor:
@@ -184,7 +176,7 @@ def first_noise(particles: Particles, settings: Settings, half: int) -> Tensor:
     powers = torch.zeros(2, side, side // 2 + 1, device=device)
     for batch in rows[particles.here(rows)].split(256):
         spectra = particles.centred(batch, torch.zeros(len(batch), 2), device)
-        inside = masked_spectra(spectra, side, settings.mask_radius, settings.mask_edge)
+        inside = masked_spectra(spectra, disc)
         for power_, part in zip(powers, (inside, spectra - inside), strict=True):
             power_ += (part.real**2 + part.imag**2).sum(0)
     settings.ranks.add_(powers)
