@@ -1,6 +1,7 @@
 """export_cryosparc as a job: the folder stands alone, and what comes back is what went."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,22 @@ def test_nothing_is_lost_on_the_way_to_cryosparc_and_back(particles: pd.DataFram
         np.testing.assert_allclose(found[name], particles[name], atol=1e-3, err_msg=name)
     turned = [euler_to_matrix(*one[["rot", "tilt", "psi"]].to_numpy().T) for one in (found, particles)]
     assert np.rad2deg(np.linalg.norm(turned[0] - turned[1], axis=(1, 2)).max() / np.sqrt(2)) < 1e-3
+
+
+def test_files_of_any_name_come_back(particles: pd.DataFrame):
+    names = ["a b", "it's", 'a "b"', "#a", "a@b", "a:b", ">a", ">>", "añ日本", "$(touch x)", "a\tb", "-a", "%s", "a\\b", "l" * 200]
+    table = particles.iloc[: len(names)].reset_index(drop=True)
+    for name in names:
+        shutil.copy("results/stack/particles.mrcs", f"results/stack/{name}.mrcs")
+        shutil.copy("results/motion/m 0.mrc", f"results/motion/{name}.mrc")
+    images = [f"{number + 1:06d}@results/stack/{name}.mrcs" for number, name in enumerate(names)]
+    table = table.assign(image=images, micrograph=[f"results/motion/{name}.mrc" for name in names], movie=[f"{name}.tif" for name in names])
+    write_table("results/stack/particles.star", table, "particles")
+    export()
+    found, _ = bring_back()
+    for name in ("image", "micrograph", "movie", "particle_id"):
+        assert list(found[name]) == list(table[name]), name
+    np.testing.assert_array_equal(load_images(found), load_images(table))
 
 
 def test_the_group_file_names_the_table_and_what_is_in_it():

@@ -150,13 +150,3 @@ def test_relion_that_is_not_installed_is_one_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match="the program relion_refine_mpi is not on the PATH; install it, or give its path as executable"):
         refine()
-
-
-def test_a_name_with_a_blank_is_refused_before_relion_cuts_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch)
-    _, table = posed_session(4)
-    Path("a b").mkdir()
-    shutil.copy("keep/particles.mrcs", "a b/particles.mrcs")
-    write_table("keep/particles.star", table.assign(image=table["image"].str.replace("keep/", "a b/")), "particles")
-    with pytest.raises(InputError, match=r"'a b/particles\.mrcs': RELION reads no names with blanks"):
-        refine()

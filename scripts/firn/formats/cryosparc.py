@@ -10,7 +10,7 @@ Columns of firn's that CryoSPARC has no field for are kept in fields `firn/<colu
 import hashlib
 import os
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def particles_to_cs(table: pd.DataFrame, shapes: Mapping[str, tuple[int, int]]) 
     if "psi" in table.columns:
         slot = "alignments3D" if "rot" in table.columns else "alignments2D"
         fields |= _alignment_fields(table, slot)
-        done |= {"rot", "tilt", "psi", "origin_x", "origin_y", "half", "class_number", "class_probability"}
+        done |= {"rot", "tilt", "psi", "origin_x", "origin_y", "class_probability", *_counted(table).values()}
     return fields | {OWN + name: _plain(table[name]) for name in table.columns if name not in done}
 
 
@@ -222,7 +222,7 @@ def _blob_fields(table: pd.DataFrame) -> Fields:
     sections, stacks = split_image_names(table["image"])
     box = table["box_px"].to_numpy(dtype=np.uint32)
     return {
-        "blob/path": np.array([str(stack).encode() for stack in stacks]),
+        "blob/path": _paths(stacks),
         "blob/idx": sections.astype(np.uint32),
         "blob/shape": np.stack((box, box), axis=1),
         "blob/psize_A": table["image_pixel_size"].to_numpy(dtype=np.float32),
@@ -234,7 +234,7 @@ def _blob_fields(table: pd.DataFrame) -> Fields:
 def _image_fields(table: pd.DataFrame, column: str, shapes: Mapping[str, tuple[int, int]]) -> Fields:
     count = len(table)
     return {
-        "path": np.array([str(name).encode() for name in table[column]]),
+        "path": _paths(table[column]),
         "idx": np.zeros(count, dtype=np.uint32),
         "shape": np.array([shapes[name] for name in table[column]], dtype=np.uint32),
         "psize_A": table["micrograph_pixel_size"].to_numpy(dtype=np.float32),
@@ -258,7 +258,7 @@ def _location_fields(table: pd.DataFrame, shapes: Mapping[str, tuple[int, int]])
     shape = np.array([shapes[name] for name in table["micrograph"]], dtype=np.uint32)
     return {
         "location/micrograph_uid": np.array([_hash(name) for name in table["micrograph"]], dtype=np.uint64),
-        "location/micrograph_path": np.array([str(name).encode() for name in table["micrograph"]]),
+        "location/micrograph_path": _paths(table["micrograph"]),
         "location/micrograph_shape": shape,
         "location/center_x_frac": (table["x_px"] / shape[:, 1]).to_numpy(dtype=np.float32),
         "location/center_y_frac": (table["y_px"] / shape[:, 0]).to_numpy(dtype=np.float32),
@@ -276,8 +276,12 @@ def _alignment_fields(table: pd.DataFrame, slot: str) -> Fields:
     if "class_probability" in table.columns:
         found["class_posterior"] = table["class_probability"].to_numpy()
     fields = {f"{slot}/{name}": values.astype(np.float32) for name, values in found.items()}
-    counted = {field: name for name, field in COUNTED.items() if name in table.columns}
-    return fields | {f"{slot}/{field}": (table[name].to_numpy() - 1).astype(np.uint32) for field, name in counted.items()}
+    return fields | {f"{slot}/{field}": (table[name].to_numpy() - 1).astype(np.uint32) for field, name in _counted(table).items()}
+
+
+def _counted(table: pd.DataFrame) -> dict[str, str]:
+    """CryoSPARC's fields that count from 0 and firn's columns for them, which all particles have."""
+    return {field: name for name, field in COUNTED.items() if name in table.columns and table[name].notna().all()}
 
 
 def _location_columns(fields: Fields) -> dict[str, Any]:
@@ -304,6 +308,11 @@ def _alignment_columns(fields: Fields) -> dict[str, Any]:
     if f"{slot}/class_posterior" in fields:
         found["class_probability"] = _rounded(fields[f"{slot}/class_posterior"])
     return found
+
+
+def _paths(names: Iterable[object]) -> np.ndarray:
+    """Names of files, one that begins with CryoSPARC's mark of its own files behind another of them."""
+    return np.array([(">" if str(name).startswith(">") else "").encode() + str(name).encode() for name in names])
 
 
 def _plain(column: pd.Series) -> np.ndarray:

@@ -12,7 +12,8 @@ from firn.errors import ExposureError, InputError
 from firn.formats.ids import particle_id
 from firn.formats.mrc import read_mrc
 from firn.formats.storage import blame_storage
-from firn.formats.tables import OPTICS, write_table
+from firn.formats.table_names import OF_OPTICS, OPTICS
+from firn.formats.tables import write_table
 
 IDENTITY = ("exposure_id", "batch", "micrograph")
 PICK_COLUMNS = (*IDENTITY, "particle_id", "x_px", "y_px", "pick_score", "pick_power", "diameter")
@@ -49,7 +50,7 @@ def ctf_values(row: Mapping[Any, Any]) -> tuple[float, float, float, float, floa
 
 def optics_of(row: Mapping[Any, Any]) -> dict[str, Any]:
     """The optics columns of a row."""
-    return {name: row[name] for name in OPTICS if name in row}
+    return {name: row[name] for name in (*OPTICS, *(name for name in row if str(name).startswith(OF_OPTICS))) if name in row}
 
 
 def picks_table(row: Mapping[Any, Any], columns: Mapping[str, Any]) -> pd.DataFrame:

@@ -15,9 +15,9 @@ from firn.formats.compressed import no_damage
 from firn.formats.discovery import batch_names, check_headers
 from firn.formats.exposures import IDENTITY, picks_table
 from firn.formats.foreign_particles import with_old_pixel_size
-from firn.formats.linked_files import FILES, IMAGES, path_in_run
+from firn.formats.linked_files import named_files, path_in_run, with_files
 from firn.formats.movie import MovieHeader
-from firn.formats.tables import ABSENT, join_image_names, read_table, require_columns, split_image_names
+from firn.formats.tables import read_table, require_columns
 
 NEEDS = ("voltage_kv", "cs_mm", "amplitude_contrast", "micrograph_pixel_size")
 
@@ -46,22 +46,11 @@ def read_foreign_exposures(path: str | os.PathLike, project: Path, batch_size: i
 
 
 def with_paths_in_run(table: pd.DataFrame, project: Path) -> pd.DataFrame:
-    """The table with the files that its columns name as the run folder knows them, apart from `image`; marks of a format, as in `x.ctf:mrc`, stay."""
+    """The table with the files that its columns name as the run folder knows them, apart from `image`."""
     with no_damage(project, "the folder of files that its tables name"):
-        return table.assign(**_paths_in_run(table, project))
-
-
-def _paths_in_run(table: pd.DataFrame, project: Path) -> dict[str, pd.Series]:
-    changed = {}
-    for column in (name for name in FILES if name in table.columns):
-        names = table[column].astype(str)
-        places = {name: _path_in_run(name, project) for name in names.unique() if name not in ABSENT}
-        changed[column] = names.map(places).fillna(table[column])
-    for column in (name for name in IMAGES if name in table.columns and name != "image"):
-        sections, stacks = split_image_names(table[column])
-        places = {stack: path_in_run(project / stack) for stack in pd.unique(stacks)}
-        changed[column] = pd.Series(join_image_names(sections, [places[stack] for stack in stacks]), index=table.index)
-    return changed
+        others = table.drop(columns="image", errors="ignore")
+        found = with_files(others, {name: path_in_run(project / name) for name in named_files(others)})
+        return found.assign(image=table["image"])[list(table.columns)] if "image" in table.columns else found
 
 
 def read_foreign_picks_of(files: Mapping[str, Path], exposures: pd.DataFrame) -> list[pd.DataFrame]:
@@ -73,11 +62,6 @@ def read_foreign_picks_of(files: Mapping[str, Path], exposures: pd.DataFrame) ->
         )
         tables.append(picks_table({name: value for name, value in row.items() if name not in picks.columns}, dict(picks)))
     return tables
-
-
-def _path_in_run(name: str, project: Path) -> str:
-    plain, mark, form = name.rpartition(":") if ":" in Path(name).name else (name, "", "")
-    return path_in_run(project / plain) + mark + form
 
 
 def _movie_fault(name: str, header: MovieHeader) -> ExposureError:

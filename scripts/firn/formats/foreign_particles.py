@@ -40,6 +40,7 @@ def read_foreign(
     table = _read(path, passthrough)
     if table.empty:
         raise InputError(f"{path}: has no particles")
+    _refuse_volumes(table, path)
     table = _with_optics(table, overrides, path)
     table = _with_poses(table, ignore_poses)
     table = _with_identity(table, path, exposures or {})
@@ -53,6 +54,13 @@ def _read(path: str | os.PathLike, passthrough: str | None) -> pd.DataFrame:
         return read_table(path, "particles", needs=("image", "defocus_u", "defocus_v", "defocus_angle"))
     fields = read_cs(path)
     return particles_from_cs(join_cs(fields, read_cs(passthrough), passthrough) if passthrough else fields, path)
+
+
+def _refuse_volumes(table: pd.DataFrame, path: str | os.PathLike) -> None:
+    """Raise InputError for the subtomograms of RELION, each in a file of its own."""
+    deep = pd.to_numeric(table.get("dimensionality", pd.Series(dtype=float)), errors="coerce").eq(3).any()
+    if deep or ("rlnTomoName" in table.columns and not table["image"].astype(str).str.contains("@").all()):
+        raise InputError(f"{path}: its particles are subtomograms; firn takes single images of particles, number@stack.mrcs")
 
 
 def _with_optics(table: pd.DataFrame, overrides: Mapping[str, float], path: str | os.PathLike) -> pd.DataFrame:

@@ -9,9 +9,11 @@ import pandas as pd
 
 from firn.errors import InputError
 from firn.formats.mrc import read_sections, read_shape
-from firn.formats.tables import read_table, split_image_names
+from firn.formats.tables import read_table, require_finite, split_image_names
 
-NEEDS = ("image", "image_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u", "defocus_v", "defocus_angle")
+CTF_NUMBERS = ("image_pixel_size", "voltage_kv", "cs_mm", "amplitude_contrast", "defocus_u", "defocus_v", "defocus_angle", "phase_shift")
+"""What the CTF of a particle needs; without a phase_shift there is none."""
+NEEDS = ("image", *CTF_NUMBERS[:-1])
 
 SectionReader = Callable[[str, np.ndarray], np.ndarray]
 """(stack, 0-based section numbers) to float32 images `(n, y, x)`."""
@@ -39,8 +41,12 @@ def sections_by_stack(table: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np
 
 
 def read_particles(path: str | os.PathLike, needs: tuple[str, ...] = NEEDS) -> pd.DataFrame:
-    """Particle table with all that the CTF and the images need; phase_shift is filled with 0 where absent."""
+    """Particle table with all that the CTF and the images need; phase_shift is filled with 0 where absent.
+
+    Raises InputError when a column is missing, or a number that the CTF needs.
+    """
     table = read_table(path, "particles", needs=needs)
+    require_finite(table, CTF_NUMBERS, path, "check_particles leaves such particles out")
     return table if "phase_shift" in table.columns else table.assign(phase_shift=0.0)
 
 

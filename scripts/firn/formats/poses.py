@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from firn.formats.ids import half_set
-from firn.formats.tables import require_columns
+from firn.formats.tables import require_columns, require_finite
 
 ANGLES = ("rot", "tilt", "psi")
 
@@ -12,14 +12,15 @@ ANGLES = ("rot", "tilt", "psi")
 def read_angles(table: pd.DataFrame, where: str) -> np.ndarray:
     """(rot, tilt, psi) in degrees `(n, 3)`; raises InputError naming `where` when the particles have no poses."""
     require_columns(table, ANGLES, where)
+    require_finite(table, ANGLES, where, "particles need poses here, such as a refinement finds")
     return table[list(ANGLES)].to_numpy(np.float64)
 
 
 def read_shifts(table: pd.DataFrame, pixel_size: float) -> np.ndarray:
-    """Shifts yx `(n, 2)` in pixels; zero where the table has none."""
+    """Shifts yx `(n, 2)` in pixels; zero where the table, or a row of it, has none."""
     if "origin_x" not in table.columns:
         return np.zeros((len(table), 2))
-    return table[["origin_y", "origin_x"]].to_numpy(np.float64) / pixel_size
+    return table[["origin_y", "origin_x"]].fillna(0.0).to_numpy(np.float64) / pixel_size
 
 
 def with_poses(table: pd.DataFrame, angles: np.ndarray, shifts: np.ndarray | None = None, pixel_size: float = 1.0) -> pd.DataFrame:

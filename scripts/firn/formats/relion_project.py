@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from firn.formats.linked_files import bring_files, files_of
+from firn.formats.linked_files import bring_files, files_of, with_plain_names
 from firn.formats.mrc_header import read_mrc_header
 from firn.formats.star import write_star
 from firn.formats.tables import write_table
@@ -45,14 +45,16 @@ class Project:
     nodes: list[tuple[str, int]] = field(default_factory=list)
     outside: set[str] = field(default_factory=set)
     half_precision: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def add_table(self, table: pd.DataFrame, kind: str) -> Path:
         """Write exposures or particles as an import job, with the files that they name; the path of the STAR file."""
         block = "movies" if kind == "exposures" and "micrograph" not in table.columns else kind
         name = {"movies": "movies.star", "exposures": "micrographs.star", "particles": "particles.star"}[block]
-        files = files_of(table)
-        self.outside |= bring_files(self.folder, self.home, files, self.copies)
-        self.half_precision |= half_precision(files)
+        self.half_precision |= half_precision(files_of(table))
+        table, renamed = with_plain_names(table)
+        self.outside |= bring_files(self.folder, self.home, files_of(table), self.copies, renamed)
+        self.renamed |= renamed
         path = self._new_job() / name
         write_table(path, table, block)
         self._node(path, NODES[name])

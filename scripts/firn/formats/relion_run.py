@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from firn.errors import InputError, brief
+from firn.errors import InputError
+from firn.formats.linked_files import PLAIN, bring_files, with_plain_names
 from firn.formats.mrc_header import read_mrc_header
 from firn.formats.star import read_star, write_star
-from firn.formats.tables import OPTICS, read_table, split_image_names, write_table
+from firn.formats.tables import OPTICS, read_table, write_table
 
 ROW = "firnRow"
 HANDED = (
@@ -58,15 +59,11 @@ class RelionIteration:
 
 
 def hand_over(path: Path, table: pd.DataFrame, box_px: int) -> None:
-    """Write the particles as RELION reads them, each with its row number.
-
-    Raises InputError when a stack's name holds a blank, which ends a name for RELION.
-    """
-    stacks = pd.unique(split_image_names(table["image"])[1])
-    blank = next((stack for stack in stacks if re.search(r"\s", str(stack))), None)
-    if blank is not None:
-        raise InputError(f"'{brief(blank)}': RELION reads no names with blanks; rename the folder or the stack")
-    kept = table[[name for name in (*HANDED, *OPTICS) if name in table.columns]]
+    """Write the particles as RELION reads them, each with its row number; stacks whose names it does not read are linked beside them."""
+    kept, renamed = with_plain_names(
+        table[[name for name in (*HANDED, *OPTICS) if name in table.columns and name != "micrograph"]], path.parent / PLAIN
+    )
+    bring_files(Path(), Path(), renamed, renamed=renamed)
     groups = table["exposure_id"] if "exposure_id" in table.columns else table.get("micrograph", pd.Series("all", index=table.index))
     words = {name: kept[name].astype(str).str.replace(r"\s", "_", regex=True) for name in ("optics_name", "group_name") if name in kept}
     named = kept.assign(micrograph=groups.astype(str).str.replace(r"\s", "_", regex=True), **words)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from firn.errors import brief
 from firn.formats.names import ends_early
-from firn.formats.star_text import TEXT_ENDINGS, check_widths, is_loop, read_bodies, split_loop, split_pairs, split_rows
+from firn.formats.star_text import NUMBERED, check_widths, holds_text, is_loop, read_bodies, split_loop, split_pairs, split_rows
 
 _PLAIN = re.compile(r"""[^\s"'#_][^\s"]*""")
 _RARE_BLANKS = "\x0b\x0c\x1c\x1d\x1e\x1f"
@@ -55,7 +55,7 @@ def _text_table(rows: list[str], labels: list[str], where: str) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    numeric = {label: _numbers(column) for label, column in table.items() if not str(label).endswith(TEXT_ENDINGS)}
+    numeric = {label: _numbers(column) for label, column in table.items() if not holds_text(str(label), column)}
     return table.assign(**{str(label): column for label, column in numeric.items() if column is not None})
 
 
@@ -71,17 +71,19 @@ def _write_block(stream: io.TextIOBase, name: str, table: pd.DataFrame) -> None:
     stream.write(f"\n# version 30001\n\ndata_{name}\n\nloop_\n")
     for number, label in enumerate(table.columns, start=1):
         stream.write(f"_{label} #{number}\n")
-    columns = [_formatted(table[label]) for label in table.columns]
+    columns = [_formatted(table[label], exact=not label.startswith(NUMBERED)) for label in table.columns]
     stream.writelines(" ".join(row) + "\n" for row in zip(*columns, strict=True))
     stream.write("\n")
 
 
-def _formatted(column: pd.Series) -> list[str]:
+def _formatted(column: pd.Series, exact: bool) -> list[str]:
     values = column.to_numpy()
     if values.dtype == bool:
         return [f"{value:d}" for value in values]
     if np.issubdtype(values.dtype, np.integer):
         return [f"{value:12d}" for value in values]
+    if np.issubdtype(values.dtype, np.floating) and exact:
+        return [repr(value) for value in values.tolist()]
     if np.issubdtype(values.dtype, np.floating):
         return [f"{value:14.6f}" if abs(value) >= 0.1 or value == 0 else f"{value:14.6e}" for value in values]
     return ['""' if absent else _quoted(str(value)) for value, absent in zip(values, column.isna(), strict=True)]

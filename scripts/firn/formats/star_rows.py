@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from firn.errors import InputError, brief
-from firn.formats.star_text import TEXT_ENDINGS, is_loop, read_bodies, split_loop, split_pairs, split_rows
-from firn.formats.table_names import ABSENT, GROUP, NUMBERS, TO_LABEL, TO_NAME, block_of
+from firn.formats.star_text import holds_text, is_loop, read_bodies, split_loop, split_pairs, split_rows
+from firn.formats.table_names import ABSENT, GROUP, NUMBERS, TO_LABEL, TO_NAME, block_of, name_in_optics
 
 Columns = dict[str, list[Any]]
 
@@ -42,7 +42,7 @@ def _columns(body: list[str], where: str) -> Columns:
 
 def _typed(label: str, texts: list[str]) -> list[Any]:
     """Numbers where all values are, unless the label says text."""
-    if label.endswith(TEXT_ENDINGS):
+    if holds_text(label, texts):
         return texts
     numbers = [_number(text) for text in texts]
     return texts if any(number is None for number in numbers) else numbers
@@ -77,5 +77,5 @@ def _with_optics(columns: Columns, optics: Mapping[str, list[Any]], path: str | 
     if len(places) < len(optics[GROUP]):
         raise InputError(f"{path}: its optics block has an optics group twice")
     rows = [places[group] for group in columns[GROUP]]
-    joined = {label: [values[row] for row in rows] for label, values in optics.items() if label not in columns}
+    joined = {name_in_optics(label): [values[row] for row in rows] for label, values in optics.items() if label not in columns}
     return {label: values for label, values in columns.items() if label != GROUP} | joined

@@ -7,7 +7,7 @@ Source: the STAR subset that RELION 3.1+ writes (loop_ tables, and name-value li
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from firn.errors import InputError, brief
@@ -16,6 +16,9 @@ MAX_COLUMNS = 500
 MAX_BLOCKS = 10_000
 TEXT_ENDINGS = ("Name", "Metadata", "Id", "Batch", "Code", "Reason", "Version", "Type", "Table")
 """Ends of the labels of columns that hold text, whatever stands in them."""
+NUMBERED = ("rln", "firn")
+"""Begins of the labels of columns whose numbers have the form that is written; those of other programs keep theirs."""
+_PADDED = re.compile(r"[+-]?0\d+")
 _VALUE = re.compile(r""""(?:[^"]|"(?![ \t]|$))*"(?![^ \t])|'(?:[^']|'(?![ \t]|$))*'(?![^ \t])|[^ \t]+""")
 
 
@@ -36,6 +39,11 @@ def read_bodies(path: str | os.PathLike) -> dict[str, list[str]]:
     if not bodies:
         raise InputError(f"{path}: has no data_ block, so it is not a STAR file")
     return bodies
+
+
+def holds_text(label: str, texts: Iterable[str]) -> bool:
+    """Whether a column's values stay text even where all are numbers: by its label, or as words such as 0012 of another program."""
+    return label.endswith(TEXT_ENDINGS) or (not label.startswith(NUMBERED) and any(_PADDED.fullmatch(text) for text in texts))
 
 
 def is_loop(rows: Sequence[str]) -> bool:

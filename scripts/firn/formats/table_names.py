@@ -146,8 +146,20 @@ ABSENT = ("", "None", "nan", "NaN")
 """What stands in a table where there is nothing."""
 TO_LABEL = NAMES | OPTICS
 TO_NAME = {label: name for name, label in TO_LABEL.items()}
+OF_OPTICS = "optics:"
+"""What stands before the label of a column of the optics block that has no name here, so that it is written there again."""
 GROUP = "rlnOpticsGroup"
 """Column by which rows name the row of the optics block that is theirs."""
+
+
+def name_in_optics(label: str) -> str:
+    """Name of a column that a file has in its optics block."""
+    return label if label == GROUP else TO_NAME.get(label, OF_OPTICS + label)
+
+
+def label_of(name: str) -> str:
+    """Label on disk of a column."""
+    return TO_LABEL.get(name, name.removeprefix(OF_OPTICS))
 
 
 def block_of(blocks: Collection[str], kind: str, path: str | PathLike) -> str:

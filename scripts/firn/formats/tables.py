@@ -1,7 +1,8 @@
 """Tables of exposures, picks and particles: pandas frames with firn's names inside, RELION-3.1+ STAR on disk.
 
 Inside, every row carries its own optics (pixel_size in Å, voltage_kv, cs_mm, amplitude_contrast); on disk they
-form the optics block. Columns with no name in NAMES (table_names) keep their label and pass through untouched, so none is lost.
+form the optics block. Columns with no name in NAMES (table_names) keep their label, those of the optics block behind OF_OPTICS, and pass through
+untouched, so none is lost.
 """
 
 import os
@@ -16,7 +17,7 @@ import pandas as pd
 from firn.errors import InputError, brief
 from firn.formats.aberrations import neutral_filled
 from firn.formats.star import read_star, write_star
-from firn.formats.table_names import ABSENT, BLOCKS, NUMBERS, OPTICS, TO_LABEL, TO_NAME, block_of
+from firn.formats.table_names import ABSENT, BLOCKS, NUMBERS, OF_OPTICS, OPTICS, TO_LABEL, TO_NAME, block_of, label_of, name_in_optics
 
 _IMAGE_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII)
 
@@ -54,14 +55,15 @@ def _with_numbers(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
 def write_table(path: str | os.PathLike, table: pd.DataFrame, kind: str) -> None:
     """Write a table as RELION-3.1+ STAR; optics columns become the optics block."""
     optics_columns = [name for name in OPTICS if name in table.columns and name != "optics_name"]
+    optics_columns += [name for name in table.columns if name.startswith(OF_OPTICS)]
     if not optics_columns or kind in ("classes", "failed") or table.empty:
-        write_star(path, {BLOCKS[kind]: table.rename(columns=TO_LABEL)})
+        write_star(path, {BLOCKS[kind]: table.rename(columns=label_of)})
         return
     table = neutral_filled(table.reset_index(drop=True))
     optics, groups = _split_optics(table, optics_columns)
     main = table.drop(columns=[*optics_columns, "optics_name", "rlnOpticsGroup"], errors="ignore")
     main = main.assign(rlnOpticsGroup=groups)
-    write_star(path, {"optics": optics, BLOCKS[kind]: main.rename(columns=TO_LABEL)})
+    write_star(path, {"optics": optics, BLOCKS[kind]: main.rename(columns=label_of)})
 
 
 def require_columns(table: pd.DataFrame, names: Iterable[str], where: str | os.PathLike) -> None:
@@ -95,6 +97,23 @@ def join_image_names(sections: Iterable[int], stacks: Iterable[str | os.PathLike
     return [f"{section + 1:06d}@{stack}" for section, stack in zip(sections, stacks, strict=True)]
 
 
+def without_number(table: pd.DataFrame, names: Iterable[str]) -> np.ndarray:
+    """Whether a row has anything but a finite number in one of the named columns that are there, `(n,)`."""
+    columns = [pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64) for name in names if name in table.columns]
+    return ~np.isfinite(np.array(columns)).all(axis=0) if columns else np.zeros(len(table), dtype=bool)
+
+
+def require_finite(table: pd.DataFrame, names: Iterable[str], where: str | os.PathLike, remark: str) -> None:
+    """Raise InputError when a named column that is there holds anything but finite numbers. remark: what to do about it."""
+    for name in names:
+        rows = np.flatnonzero(without_number(table, [name]))
+        if len(rows):
+            label = TO_LABEL.get(name, name)
+            raise InputError(
+                f"{where}: {len(rows)} of {len(table)} rows, the first row {rows[0] + 1}, have no number in _{label}; {remark}"
+            )
+
+
 def split_image_names(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """(0-based section numbers, stack paths) of RELION image names.
 
@@ -118,7 +137,10 @@ def _join_optics(table: pd.DataFrame, optics: pd.DataFrame, path: str | os.PathL
     if len(twice):
         raise InputError(f"{path}: its optics block has the optics group {brief(twice.iloc[0])} twice")
     own = [label for label in optics.columns if label == "rlnOpticsGroup" or label not in table.columns]
-    return table.merge(optics[own], on="rlnOpticsGroup", how="left", validate="many_to_one").drop(columns="rlnOpticsGroup")
+    joined = optics[own].rename(columns=name_in_optics)
+    return (
+        table.rename(columns=TO_NAME).merge(joined, on="rlnOpticsGroup", how="left", validate="many_to_one").drop(columns="rlnOpticsGroup")
+    )
 
 
 def _split_optics(table: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -127,15 +149,18 @@ def _split_optics(table: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame
     optics = table.loc[grouped.head(1).index, keys].reset_index(drop=True)
     groups = grouped.ngroup().to_numpy() + 1
     names = _unique_names(optics)
-    optics = optics.drop(columns="optics_name", errors="ignore").rename(columns=TO_LABEL)
+    optics = optics.drop(columns="optics_name", errors="ignore").rename(columns=label_of)
     optics.insert(0, "rlnOpticsGroup", np.arange(1, len(optics) + 1))
     optics.insert(0, "rlnOpticsGroupName", names)
     return optics, groups
 
 
 def _unique_names(optics: pd.DataFrame) -> list[str]:
+    """Names of optics groups as they are given, with a number behind those that others before them have."""
     numbered = [f"opticsGroup{number}" for number in range(1, len(optics) + 1)]
-    if "optics_name" not in optics.columns or optics["optics_name"].isna().any():
-        return numbered
-    names = [str(name) for name in optics["optics_name"]]
-    return names if len(set(names)) == len(names) else numbered
+    given = optics["optics_name"].fillna(pd.Series(numbered, index=optics.index)) if "optics_name" in optics.columns else numbered
+    names: dict[str, None] = {}
+    for name in map(str, given):
+        tries = (name, *(f"{name}_{number}" for number in range(2, len(optics) + 2)))
+        names[next(tried for tried in tries if tried not in names)] = None
+    return list(names)

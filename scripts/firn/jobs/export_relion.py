@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import model_validator
 
 from firn.families.particle_figures import draw_particles
+from firn.formats.linked_files import PLAIN
 from firn.formats.particles import common_box
 from firn.formats.relion_project import Project
 from firn.formats.tables import read_table
@@ -57,9 +58,14 @@ def run(job: Job[Params]) -> None:
     small = project.half_precision
     if small:
         job.warn(f"{len(small)} files are of half precision, which RELION reads from version 4 on, the first is {min(small)}")
+    if project.renamed:
+        job.warn(
+            f"{len(project.renamed)} files have names that RELION does not read (with one of # : % \" ' or a tab) and got others in "
+            f"project/{PLAIN}, the first is {min(project.renamed.values())}"
+        )
     if project.outside:
         first = sorted(project.outside)[0]
-        job.warn(f"{len(project.outside)} files lie outside the run folder and are named by their absolute paths, the first is {first}")
+        job.warn(f"{len(project.outside)} files lie outside the run folder and are found by their absolute paths, the first is {first}")
 
 
 def _add_exposures(job: Job[Params], project: Project) -> None:
