@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from firn.errors import InputError
 from firn.formats.aberrations import Aberrations, aberrated_groups, even_coefficients, is_magnified
 from firn.formats.particles import iterate_images, load_images
 from firn.kernels.aberrations import image_frequencies, odd_phase, stretched, turned_phases
@@ -38,7 +39,14 @@ def iterate_corrected(table: pd.DataFrame, batch_size: int) -> Iterator[tuple[np
 
 
 def correct_(images_: Tensor, table: pd.DataFrame) -> Tensor:
-    """Take odd phases and magnification away from images of the table's rows as recorded, in place; returns them."""
+    """Take odd phases and magnification away from images of the table's rows as recorded, in place; returns them.
+
+    Raises InputError when an image holds NaN or infinity, of which a single one would spoil a whole map.
+    """
+    bad = ~images_.sum(dim=(1, 2)).isfinite()
+    if bad.any():
+        first = table["image"].iloc[int(bad.nonzero()[0])]
+        raise InputError(f"{first}: the image has pixels that are no number; check_particles leaves such particles out")
     for group, rows, phase in _groups(images_, table):
         for part in rows.split(BATCH):
             plain = stretched(images_[part], torch.tensor(group.magnification)) if is_magnified(group) else images_[part]

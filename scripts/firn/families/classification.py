@@ -18,6 +18,7 @@ from firn.families.aberrations import load_corrected, particle_optics
 from firn.families.memory_needs import classification_2d_needs
 from firn.formats.mrc import read_shape, write_stack
 from firn.formats.particles import read_particles
+from firn.formats.poses import read_shifts
 from firn.formats.tables import image_names, split_image_names, write_table
 from firn.kernels.fourier import frequencies2, irfft2, resize_images, rfft2, shift_phases
 from firn.kernels.rotate2d import HalfDisc, half_disc
@@ -159,18 +160,12 @@ def _halves(table: pd.DataFrame) -> np.ndarray:
 
 
 def _centred(images: Tensor, table: pd.DataFrame, pixel_size: float) -> Tensor:
-    origins = _origins(table) / pixel_size
+    origins = read_shifts(table, pixel_size)
     if not np.any(origins):
         return images
     shape = (images.shape[-2], images.shape[-1])
     phases = shift_phases(frequencies2(shape, images.device), torch.as_tensor(origins, dtype=torch.float32, device=images.device))
     return irfft2(rfft2(images) * phases, shape)
-
-
-def _origins(table: pd.DataFrame) -> np.ndarray:
-    """yx origins `(n, 2)` in Å; zero where the table has none."""
-    columns = [table[name].to_numpy(float) if name in table.columns else np.zeros(len(table)) for name in ("origin_y", "origin_x")]
-    return np.stack(columns, axis=-1)
 
 
 def _normalised(images: Tensor, background: Tensor) -> Tensor:
@@ -263,7 +258,7 @@ def _full_size(plan: Plan, state: State) -> np.ndarray:
 def _assigned(table: pd.DataFrame, assignment: Assignment, order: np.ndarray, pixel_size: float) -> pd.DataFrame:
     rank = np.zeros(order.max() + 1, dtype=np.int64)
     rank[order] = np.arange(1, len(order) + 1)
-    origins = _origins(table) - assignment.shift.cpu().numpy() * pixel_size
+    origins = read_shifts(table, 1.0) - assignment.shift.cpu().numpy() * pixel_size
     return table.assign(
         class_number=rank[assignment.class_number.cpu().numpy()],
         psi=_wrapped(assignment.angle.cpu().numpy()),

@@ -13,6 +13,7 @@ from firn.families.aberrations import iterate_corrected, particle_optics
 from firn.families.memory_needs import initial_needs
 from firn.formats.mrc import read_shape, write_volume
 from firn.formats.particles import read_particles
+from firn.formats.poses import read_shifts
 from firn.formats.tables import split_image_names, write_table
 from firn.kernels.fourier import resize_volumes
 from firn.kernels.rotation import matrix_angles
@@ -190,8 +191,7 @@ def _observations(
 
 def _origins(table: pd.DataFrame, device: torch.device) -> Tensor:
     """yx origins in Å; 0 where the table has none."""
-    columns = [table[name].to_numpy(float) if name in table.columns else np.zeros(len(table)) for name in ("origin_y", "origin_x")]
-    return torch.as_tensor(np.stack(columns, axis=-1), dtype=torch.float32, device=device)
+    return torch.as_tensor(read_shifts(table, 1.0), dtype=torch.float32, device=device)
 
 
 def _counts(result: Result) -> Tensor:

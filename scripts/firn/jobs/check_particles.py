@@ -9,7 +9,8 @@ from pydantic import Field
 
 from firn.errors import InputError
 from firn.formats.mrc import read_sections, read_shape
-from firn.formats.tables import read_table, split_image_names, write_table
+from firn.formats.particles import CTF_NUMBERS
+from firn.formats.tables import read_table, split_image_names, without_number, write_table
 from firn.report.particle_sets import draw_chosen
 from firn.runtime.job import Job
 from firn.runtime.params import JobParams, Kind, Lane, slot
@@ -19,7 +20,7 @@ AT_ONCE = 256
 
 
 class Params(JobParams):
-    """Find particles whose image is missing, cut short, not finite, constant, of another size, or far stronger than the others.
+    """Find particles whose image is missing, cut short, not finite, constant, of another size, or far stronger than the others, or whose CTF is unknown.
 
     Sound particles go on; the rest are listed with their reasons.
     """
@@ -51,6 +52,7 @@ def run(job: Job[Params]) -> None:
         shapes[stack] = (side[0], side[1])
         codes[rows[sections[rows] >= count]] = "MISSING"
         _look_at(stack, rows[sections[rows] < count], sections, codes, spread)
+    codes[(codes == "") & without_number(table, CTF_NUMBERS)] = "NUMBERS"
     codes[(codes == "") & (_odd_shapes(stacks, shapes))] = "SHAPE"
     codes[(codes == "") & table["particle_id"].duplicated().to_numpy()] = "TWICE"
     codes[(codes == "") & _outlying(spread, codes == "", job.params.outlier_sd)] = "STRANGE"
@@ -60,6 +62,7 @@ def run(job: Job[Params]) -> None:
 REASONS = {
     "MISSING": "the image is not there",
     "TRUNCATED": "the stack cannot be read: it is cut short or no MRC file",
+    "NUMBERS": "a number is missing that the CTF needs",
     "NONFINITE": "the image has pixels that are no number",
     "ZERO": "the image is constant",
     "SHAPE": "the image is of another size than most",
