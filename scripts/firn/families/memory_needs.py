@@ -33,8 +33,12 @@ POSED_BATCH = 256
 """Images of a batch in given poses, or fewer."""
 SEARCH = 400e6
 """Of a pose search: scores and projections of one batch."""
+SEARCH_ON_GPU = 3e9
+"""As SEARCH, where batches are larger."""
 TOUCHED = 0.45
-"""Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations."""
+"""Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations. A GPU gives the memory of all."""
+HALVES = 12
+"""Of the coarsest table on a GPU, per point: values and remainders in half precision, at most."""
 CLASSES_2D = 230e6
 """Of 2D classification: scores and candidates of one batch."""
 TURNED, TURNING = 26, 24
@@ -88,9 +92,10 @@ def refinement_needs(count: int, side: int, settings: Settings, maps: int = 2, h
 
     held: all images are kept.
     """
-    tables = Part("tables of projections", maps / 2 * TOUCHED * search_tables(side, settings))
-    images = images_part(count, side)
-    parts = [*common_parts(count), *([images] if held else []), maps_part(side, maps), tables, Part("batches", SEARCH)]
+    host = settings.device.type == "cpu"
+    tables = Part("tables of projections", maps / 2 * (TOUCHED if host else 1.0) * search_tables(side, settings))
+    images, batches = images_part(count, side), Part("batches", SEARCH if host else SEARCH_ON_GPU)
+    parts = [*common_parts(count), *([images] if held else []), maps_part(side, maps), tables, batches]
     return [part if part is images else _in_each_rank(part, settings) for part in parts]
 
 
@@ -111,7 +116,8 @@ def search_tables(side: int, settings: Settings) -> float:
         sizes = [72 * 8**level.order / operators * disc_points(level.radius) for level in levels]
         kept = next((number for number, size in enumerate(sizes) if size > TABLE_POINTS), len(sizes))
         slices = min(sizes[-1] * 1.3, TABLE_POINTS) if kept == len(sizes) else 0.0
-        most = max(most, 12 * (sum(sizes[:kept]) + slices))
+        halves = 0.0 if settings.device.type == "cpu" or not kept else HALVES * sizes[0]
+        most = max(most, 12 * (sum(sizes[:kept]) + slices) + halves)
     return most
 
 

@@ -15,10 +15,20 @@ from torch import Tensor
 
 from firn.kernels.fourier import shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc
+from firn.kernels.half_precision import HalfLines, half_columns, half_rows, split_points
 from firn.kernels.pose_grid import all_nodes, child_nodes, finer_nodes, nearby_nodes, node_rotations
 from firn.kernels.project import prepare_volume, project_table
 from firn.kernels.sampling import shift_grid
-from firn.kernels.score import score_poses, score_scale_free, shifted_rows, weigh_projections
+from firn.kernels.score import (
+    fast_marginals,
+    log_likelihoods,
+    marginals_,
+    marginals_are_fast,
+    score_poses,
+    score_scale_free,
+    shifted_rows,
+    weigh_projections,
+)
 from firn.kernels.spectrum import cropped_side, is_host, resize_spectrum3, slice_products, spectrum_table
 from firn.refine.schedule import Level
 from firn.refine.state import HalfModel, on_disc
@@ -32,7 +42,8 @@ TEMPER = (0.5, 0.6, 0.75)
 """Factors on the log-likelihood at those levels, for the same reason."""
 MAX_ORIENTATIONS = 96
 MAX_SHIFTS = 8
-BATCH_BYTES = 2**25
+HOST_BATCH, GPU_BATCH = (2**25, 64), (2**30, 512)
+"""Bytes and particles of a batch at most: on a CPU it stays in the cache as far as it can, a GPU wants many at a time."""
 SLICES_BYTES = 2**27
 COMMON_ORIENTATIONS = 128
 """Candidates that few particles exceed, once many points are compared."""
@@ -73,11 +84,20 @@ class KeptProjections:
         self._columns_ = torch.empty(len(nodes), 2 * points, device=nodes.device)
         self._powers_ = torch.empty(len(nodes), points, device=nodes.device)
         self._made_ = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.device)
+        self._halves: tuple[HalfLines, Tensor] | None = None
 
     def everything(self) -> tuple[Tensor, Tensor]:
         """Projections and powers at all nodes."""
         self._make(torch.nonzero(~self._made_).squeeze(-1))
         return self._columns_, self._powers_
+
+    def halves(self, noise: Tensor, weights: Tensor, scaled: bool) -> tuple[HalfLines, Tensor, Tensor]:
+        """All projections in half precision, their split points (half_precision.split_points) and powers, made once."""
+        if self._halves is None:
+            columns, powers = self.everything()
+            split = split_points(powers, noise, weights, scaled)
+            self._halves = half_columns(columns, split), split
+        return *self._halves, self._powers_
 
     def at(self, nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """As Reference.columns."""
@@ -147,7 +167,10 @@ class Reference:
 
 
 class Searcher:
-    """Pose search against one half-map; built once per iteration. near: directions and in-plane angles around the former pose."""
+    """Pose search against one half-map; built once per iteration. near: directions and in-plane angles around the former pose.
+
+    fast: whether the search everywhere keeps no scores but their marginals, from a product in half precision (score.fast_marginals).
+    """
 
     def __init__(
         self, model: HalfModel, levels: list[Level], group: str, shift_reach: float, everywhere: bool, near: tuple[int, int] = (9, 3)
@@ -162,21 +185,33 @@ class Searcher:
             nodes = finer_nodes(nodes, level.order) if nodes is not None else None
         self.shifts = shift_grid(max(shift_reach, 1.5 * levels[0].shift_step), levels[0].shift_step).to(spectrum.device)
         self._score = score_poses if model.scaled else score_scale_free
+        self.fast = marginals_are_fast(spectrum.device)
 
     def batch_size(self) -> int:
         """Particles at a time that keep memory bounded."""
         counts = [0 if self.everywhere else self.near[0] * self.near[1], *(8 * limit for limit in _limits(self.levels))]
         widest = max(reference.image_bytes(count) for count, reference in zip(counts, self.references, strict=True))
-        dense = len(self.shifts) * len(self.references[0].nodes) if self.references[0].nodes is not None else 0
-        return max(1, min(64, BATCH_BYTES // max(widest, 8 * dense)))
+        room, most = HOST_BATCH if is_host(self.shifts) else GPU_BATCH
+        return max(1, min(most, room // max(widest, self._dense_bytes())))
+
+    def _dense_bytes(self) -> int:
+        """Memory that an image takes in a search everywhere: scores and their copy, or shifted rows with their halves and marginals."""
+        first, shifts = self.references[0], len(self.shifts)
+        nodes = 0 if first.nodes is None else len(first.nodes)
+        return 40 * shifts * len(first.disc.points) + 16 * nodes if self.fast else 8 * shifts * nodes
 
     def search(self, spectra: Tensor, ctf: list[Tensor], groups: Tensor, rotations: Tensor, prior: "Prior") -> Posterior:
         """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, noise groups and former rotations."""
         data = [self._whitened(spectra, reference, values, groups) for reference, values in zip(self.references, ctf, strict=True)]
-        candidates, scores, slices = self._coarse(data[0], rotations, prior)
+        candidates = self._first_candidates(len(spectra), rotations)
+        fast = self.fast and self.references[0].kept is not None and len(self.levels) > 1
+        scores, slices = (torch.zeros(0), None) if fast else self._coarse(data[0], candidates, prior)
         spread = torch.zeros(0)
         for depth, limit in enumerate(_limits(self.levels), start=1):
-            orientations, shifts = _marginals_(scores, self._caution(depth)[1])
+            if depth == 1 and fast:
+                orientations, shifts = self._fast_marginals(data[0], candidates, prior)
+            else:
+                orientations, shifts, _ = marginals_(scores, self._caution(depth)[1])
             spread = 1 / (orientations**2).sum(-1) if depth == 1 else spread
             candidates = self._refined(candidates, orientations, shifts, depth, limit)
             scores, slices = self._sparse(data[depth], candidates, self.references[depth], prior)
@@ -199,20 +234,31 @@ class Searcher:
         noise = self.model.noise[groups][:, reference.disc.shells]
         return on_disc(spectra, reference.disc) * (ctf / noise), ctf**2 / noise
 
-    def _coarse(self, data: tuple[Tensor, Tensor], rotations: Tensor, prior: "Prior") -> tuple[Candidates, Tensor, Tensor | None]:
-        reference, count = self.references[0], len(data[0])
-        shifts = self.shifts.expand(count, -1, -1)
+    def _first_candidates(self, count: int, rotations: Tensor) -> Candidates:
+        reference, shifts = self.references[0], self.shifts.expand(count, -1, -1)
         shift_ok = torch.ones(shifts.shape[:2], dtype=torch.bool, device=shifts.device)
+        nodes = reference.kept.nodes.expand(count, -1) if reference.kept else nearby_nodes(rotations, self.levels[0].order, *self.near)
+        return Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
+
+    def _coarse(self, data: tuple[Tensor, Tensor], candidates: Candidates, prior: "Prior") -> tuple[Tensor, Tensor | None]:
+        reference = self.references[0]
         if reference.kept is None:
-            nodes = nearby_nodes(rotations, self.levels[0].order, *self.near)
-            candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
-            return candidates, *self._sparse(data, candidates, reference, prior)
-        nodes = reference.kept.nodes.expand(count, -1)
+            return self._sparse(data, candidates, reference, prior)
         rows = shifted_rows(data[0], self._phases(self.shifts, reference))
         scores = self._score(rows, data[1], *reference.kept.everything())
-        candidates = Candidates(nodes, torch.ones_like(nodes, dtype=torch.bool), shifts, shift_ok)
         prior.add_(scores, candidates, self.levels[0].order)
-        return candidates, scores, None
+        return scores, None
+
+    def _fast_marginals(self, data: tuple[Tensor, Tensor], candidates: Candidates, prior: "Prior") -> tuple[Tensor, Tensor]:
+        """marginals_ of the scores that _coarse would give; the prior must be one of shifts alone."""
+        reference, scaled = self.references[0], self.model.scaled
+        assert reference.kept is not None
+        noise = self.model.noise.amin(0)[reference.disc.shells]
+        columns, split, powers = reference.kept.halves(noise, reference.disc.weights, scaled)
+        rows = half_rows(shifted_rows(data[0], self._phases(self.shifts, reference)), split)
+        likely = torch.zeros(*candidates.shifts.shape[:2], 1, device=noise.device)
+        prior.add_(likely, candidates, self.levels[0].order)
+        return fast_marginals(rows, columns, data[1] @ powers.T, likely[..., 0], self._caution(1)[1], scaled)[:2]
 
     def _phases(self, shifts: Tensor, reference: Reference) -> Tensor:
         return shift_phases(reference.disc.points / self.side, shifts)
@@ -223,7 +269,7 @@ class Searcher:
         """Scores `(b, t, c)` of each particle's own candidates, padding -inf, and projections as of Reference.products."""
         rows = data[0][:, None] * self._phases(candidates.shifts, reference)
         cross, norms, slices = reference.products(candidates, rows, data[1], keep=reference is self.references[-1])
-        scores = cross - norms if self.model.scaled else 0.25 * cross.clamp(min=0) ** 2 / norms.clamp(min=1e-30)
+        scores = log_likelihoods(cross, norms[:, 0], self.model.scaled)
         prior.add_(scores, candidates, reference.level.order)
         return scores.masked_fill(~(candidates.shift_ok[:, :, None] & candidates.node_ok[:, None]), -torch.inf), slices
 
@@ -245,7 +291,7 @@ class Prior(Protocol):
     """What is known of the poses of a batch before its images are looked at."""
 
     def add_(self, scores_: Tensor, candidates: Candidates, order: int) -> None:
-        """Add the log prior of candidates, whose nodes are of an order, to their scores `(b, t, c)`."""
+        """Add the log prior of candidates, whose nodes are of an order, to their scores `(b, t, c)`, or `(b, t, 1)` if it is one of shifts."""
 
 
 class OffsetPrior:
@@ -273,15 +319,6 @@ def _wanted_nodes(nodes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def _limits(levels: list[Level]) -> list[int]:
     """How many orientations may be split at each level but the last: more where cells are large and cheap."""
     return [2 * MAX_ORIENTATIONS if level.order == 2 else MAX_ORIENTATIONS for level in levels[:-1]]
-
-
-def _marginals_(scores_: Tensor, temper: float) -> tuple[Tensor, Tensor]:
-    """Probabilities of orientations `(b, c)` and of shifts `(b, t)` from scores `(b, t, c)` times temper; the scores are used up."""
-    scores_ -= scores_.amax(dim=(1, 2), keepdim=True)
-    joint = scores_.mul_(temper).exp_()
-    orientations, shifts = joint.sum(1), joint.sum(2)
-    total = orientations.sum(1, keepdim=True)
-    return orientations / total, shifts / total
 
 
 def _significant(probability: Tensor, limit: int, mass: float) -> tuple[Tensor, Tensor]:
