@@ -23,6 +23,7 @@ from firn.formats.particles import read_particles
 from firn.formats.tables import image_names, write_table
 from firn.formats.volumes import read_volume
 from firn.jobs import refine_heterogeneous, refine_homogeneous, refine_local
+from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_sphere
 from firn.kernels.rotation import euler_matrices, rotation_distance
 from firn.refine.homogeneous import Iteration, Refinement
@@ -128,7 +129,12 @@ def test_a_local_refinement_shares_its_particles_too(session):
 
 
 def test_a_heterogeneous_refinement_draws_and_parts_the_same_particles_with_two_ranks(session):
-    """Two copies of a map, which part by chance, and batches of two thirds of the particles."""
+    """Two copies of a map, which part by chance, and batches of two thirds of the particles.
+
+    Rounding decides whether the least probable of the orientations that hold 0.97 of a particle's probability is back-projected too
+    (with all of them, maps differ by 1e-5): one in a hundred in the weighted sums of a class of 16. Half maps are not weighted: where no
+    other particle was, such a slice counts in full, so that they are compared at the resolution that all particles see.
+    """
     settings = {name: value for name, value in SETTINGS.items() if name in refine_heterogeneous.Params.model_fields}
     settings |= {"volumes": ["start", "start"], "batch_per_class": 20, "iterations": 3, "final_passes": 1}
     for devices in (1, 2):
@@ -140,7 +146,12 @@ def test_a_heterogeneous_refinement_draws_and_parts_the_same_particles_with_two_
     assert float((one["class_number"] == other["class_number"]).mean()) > 0.95
     assert float((one["class_probability"] - other["class_probability"]).abs().median()) < 0.01
     for group in ("class_1", "class_2"):
-        assert distance(*(read_volume(f"results/{devices}/{group}/half1.mrc")[0] for devices in (2, 1))) < 0.05
+        assert distance(*(read_volume(f"results/{devices}/{group}/map.mrc")[0] for devices in (2, 1))) < 0.01
+        for half in ("half1", "half2"):
+            both = [
+                low_pass_volume(torch.tensor(read_volume(f"results/{devices}/{group}/{half}.mrc")[0]), PIXEL, 40.0) for devices in (2, 1)
+            ]
+            assert distance(both[0].numpy(), both[1].numpy()) < 0.01
 
 
 def test_images_of_one_half_set_never_reach_the_map_of_the_other(session):

@@ -21,12 +21,17 @@ ONLINE = Online(batch=100, rate=0.2, settled=0.05, full_passes=1, hard=False)
 START = torch.tensor(phantom_volume(PHANTOM, BOX, PIXEL))
 
 
+def simulated(noise: float) -> Particles:
+    """In the working directory."""
+    truth = simulate(60, [PHANTOM], np.zeros(60, int))
+    write_particles(Path.cwd(), truth, truth.clean + noise * np.random.default_rng(3).normal(size=truth.clean.shape))
+    return particles_of(read_particles("keep/particles.star"), PIXEL, False)
+
+
 @pytest.fixture
 def particles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Particles:
     monkeypatch.chdir(tmp_path)
-    truth = simulate(60, [PHANTOM], np.zeros(60, int))
-    write_particles(tmp_path, truth, truth.clean + np.random.default_rng(3).normal(size=truth.clean.shape))
-    return particles_of(read_particles(tmp_path / "keep/particles.star"), PIXEL, False)
+    return simulated(1.0)
 
 
 def refinement(particles: Particles, starts: list[torch.Tensor]) -> Heterogeneous:
@@ -66,3 +71,22 @@ def test_evidence_counts_in_full_without_copies_and_more_and_more_with_them(part
     assert differences == sorted(differences)
     assert differences[0] < 0.5
     assert differences[-1] == pytest.approx(2.0)
+
+
+def test_noise_is_searched_everywhere_while_it_strays_and_particles_that_settled_nearby(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    particles = simulated(0.2)
+    empty = torch.arange(len(particles)) % 4 == 0
+    noise = torch.randn(particles.images.shape, generator=torch.Generator().manual_seed(2)).to(particles.images)
+    engine = refinement(replace(particles, images=torch.where(empty[:, None, None], noise, particles.images)), [START, START.flip(0)])
+    wide, strays = [], []
+    for _ in range(4):
+        engine.result = engine.step(10)
+        wide.append(engine.result.wide)
+        strays.append(engine.strays.clone())
+    assert wide[:2] == [1.0, 1.0]
+    assert wide[2:] == [pytest.approx(float(before.double().mean())) for before in strays[1:3]]
+    assert not (strays[2] & ~strays[1]).any()
+    assert float(strays[3][empty].double().mean()) > 2 * float(strays[3][~empty].double().mean())

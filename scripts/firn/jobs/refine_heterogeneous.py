@@ -39,7 +39,7 @@ class Params(SearchParams):
     Works in a small box, so that many particles are sorted in a short time; refine each class in the full box afterwards.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     volumes: list[str] = slot("volume", many=True)
@@ -118,7 +118,12 @@ def _iterate(job: Job[Params], refinement: Heterogeneous) -> tuple[Sorting, list
 def _note(job: Job[Params], refinement: Heterogeneous, result: Sorting) -> Passage:
     extent = refinement.particles.side * refinement.particles.pixel_size
     passage = Passage(result.number, [extent / part.resolved for part in result.classes], result.shares, result.changed)
-    job.progress.note(iteration=result.number, changed=round(result.changed, 4), shares=[round(share, 4) for share in result.shares])
+    job.progress.note(
+        iteration=result.number,
+        changed=round(result.changed, 4),
+        wide=round(result.wide, 4),
+        shares=[round(share, 4) for share in result.shares],
+    )
     volumes = [part.combined.cpu().numpy() for part in result.classes]
     draw_passage(job.watch(f"iteration_{result.number:02d}"), passage, volumes, refinement.particles.pixel_size)
     return passage
@@ -144,10 +149,8 @@ def _write(job: Job[Params], table: pd.DataFrame, refinement: Heterogeneous, res
 def _posed(table: pd.DataFrame, refinement: Heterogeneous) -> pd.DataFrame:
     """All particles with their best class, its probability, and their pose in it."""
     share, best = refinement.shares.max(dim=1)
-    row = torch.arange(len(table))
-    rotations = torch.stack([poses.rotations for poses in refinement.poses], dim=1)[row, best]
-    shifts = torch.stack([poses.shifts for poses in refinement.poses], dim=1)[row, best]
-    posed = with_poses(table, matrix_angles(rotations).numpy(), shifts.numpy(), refinement.particles.pixel_size)
+    found = refinement.own(refinement.poses)
+    posed = with_poses(table, matrix_angles(found.rotations).numpy(), found.shifts.numpy(), refinement.particles.pixel_size)
     return posed.assign(class_number=best.numpy() + 1, class_probability=share.numpy())
 
 

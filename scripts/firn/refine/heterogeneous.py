@@ -5,7 +5,8 @@ Iterations see a batch of particles, whose sums are blended into running ones (o
 sorted by references that agree up to the resolution of the start, so that a class is the same species in both, and stay apart beyond
 (Scheres & Chen, Nat. Methods 9, 853, 2012). Classes that start from one map part by chance: at first each particle goes to one of
 them, whichever (Scheres, J. Struct. Biol. 180, 519, 2012), and evidence counts for little until the classes differ by more than the
-noise of their own particles (annealing: Ueda & Nakano, Neural Netw. 11, 271, 1998). Source: Punjani et al., Nat. Methods 14, 290 (2017); Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
+noise of their own particles (annealing: Ueda & Nakano, Neural Netw. 11, 271, 1998). A particle is searched everywhere, in all classes,
+while it strays: false picks never settle, and the others need not wait for them. Source: Punjani et al., Nat. Methods 14, 290 (2017); Cappé & Moulines, J. R. Stat. Soc. B 71, 593 (2009).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +21,22 @@ from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_disc, soft_sphere
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.expectation import Candidates, OffsetPrior, Posterior, Searcher
-from firn.refine.homogeneous import FIRST_LOCAL, MANY_OPERATORS, RESOLVED_DETAIL, WIDE_EVERY, Batches
+from firn.refine.homogeneous import Batches
 from firn.refine.initial_model import blend
 from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
 from firn.refine.poses import remember
 from firn.refine.regularise import HalfMaps, Sums, combined_map, correlation_within, wiener
 from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
+from firn.refine.search_course import (
+    FIRST_LOCAL,
+    coarsest_order,
+    finest_wanted,
+    next_searched,
+    orientation_change,
+    shift_reach_after,
+    strays,
+    wide_iteration,
+)
 from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
 
 SharesOf = Callable[[Tensor], Tensor]
@@ -36,10 +47,6 @@ ALIKE = 0.999
 """Starting volumes that correlate better than this are copies of each other."""
 ANNEALED, WARMTH = 7, 0.6
 """With copies, evidence counts in full from this iteration on, and by this factor less in each one before."""
-LOCAL_SPREAD = 2.0
-"""Median of the coarse orientations that share the probability, above which all are searched."""
-SHELLS_BEYOND = 2
-"""Shells beyond the best class's resolution that poses are found with."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,8 @@ class Sorting:
 
     number: int
     searched: float
-    everywhere: bool
+    wide: float
+    """Part of the particles that were searched everywhere."""
     classes: list[ClassMaps]
     shares: list[float]
     changed: float
@@ -88,8 +96,10 @@ class Plan:
 
     number: int
     rows: Tensor
-    everywhere: bool
-    levels: list[Level]
+    wide: Tensor
+    """Whether each of all particles is searched everywhere, if at all."""
+    levels: dict[bool, list[Level]]
+    """Of searches nearby and everywhere."""
     radius: float
 
 
@@ -100,7 +110,10 @@ class Course:
     searched: float
     radius: float
     offset_sigma: float
+    reach: float
+    """Of searches nearby."""
     finest: int = MIN_FINEST_ORDER
+    best: float = 0.0
 
 
 class Heterogeneous:
@@ -112,6 +125,7 @@ class Heterogeneous:
         self.particles, self.settings, self.online, self._batches, self._chance = particles, settings, online, batches, chance
         self.poses = [Poses.unknown(len(particles)) for _ in starts]
         self.shares = torch.full((len(particles), len(starts)), 1 / len(starts))
+        self.strays = torch.ones(len(particles), dtype=torch.bool)
         self.operators = symmetry_matrices(settings.group).float().to(settings.device)
         self.sphere = soft_sphere(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
         self._disc = soft_disc(particles.side, settings.mask_radius, settings.mask_edge, settings.device)
@@ -119,7 +133,7 @@ class Heterogeneous:
         noises = [first_noise(particles, settings, half) for half in (1, 2)]
         self.models = [[HalfModel(self._start(start), noise) for start in starts] for noise in noises]
         self.sums: list[list[Sums | None]] = [[None] * len(starts) for _ in noises]
-        self.course = Course(settings.initial_radius, settings.initial_radius, settings.shift_reach / 2)
+        self.course = Course(settings.initial_radius, settings.initial_radius, settings.shift_reach / 2, settings.shift_reach)
         self.result: Sorting | None = None
 
     @property
@@ -139,16 +153,17 @@ class Heterogeneous:
         full = self._full_pass(number, iterations)
         last = full == self.online.full_passes
         rows = torch.arange(len(self.particles)) if full else self._draw()
-        before, searched = self.shares.argmax(1), self.course.searched
+        before, poses, searched = self.shares.argmax(1), [poses.copy() for poses in self.poses], self.course.searched
         self.settings.ranks.tell({**self._needed(), "number": number, "rows": rows, "last": last})
         plan = self._plan(number, rows, last)
         rate = 1.0 if len(rows) == len(self.particles) else max(self.online.rate, 1 / number)
         for half in (1, 2):
             self._join(half, plan, rate, *self._expect(half, plan))
+        self._settle(plan, poses)
         classes = self._conclude(plan.radius)
         changed = float((self.shares.argmax(1) != before)[rows].double().mean())
         shares = self.shares[rows].mean(0).tolist()
-        return Sorting(number, searched, plan.everywhere, classes, shares, changed, full, last)
+        return Sorting(number, searched, float(plan.wide[rows].double().mean()), classes, shares, changed, full, last)
 
     def serve(self) -> None:
         """Be another rank than 0: expectation of its own particles whenever rank 0 begins an iteration, until it has no more."""
@@ -177,6 +192,7 @@ class Heterogeneous:
         return {
             "poses": [vars(poses) for poses in self.poses],
             "shares": self.shares,
+            "strays": self.strays,
             "models": [[vars(model) for model in models] for models in self.models],
             "course": vars(self.course),
             "chance": self._chance.get_state(),
@@ -184,17 +200,17 @@ class Heterogeneous:
 
     def _take(self, state: dict[str, Any]) -> None:
         """Put in what `_needed` gave."""
-        self.poses, self.shares = [Poses(**poses) for poses in state["poses"]], state["shares"]
+        self.poses, self.shares, self.strays = [Poses(**poses) for poses in state["poses"]], state["shares"], state["strays"]
         self.models = [[HalfModel(**model) for model in models] for models in moved_to(state["models"], self.settings.device)]
         self.course = Course(**state["course"])
         self._chance.set_state(state["chance"])
 
     def _plan(self, number: int, rows: Tensor, last: bool) -> Plan:
         """How an iteration searches and how far it reconstructs."""
-        everywhere = self._everywhere(number, rows)
-        levels = self._levels(everywhere)
-        self.course.finest = levels[-1].order
-        return Plan(number, rows, everywhere, levels, self.particles.side / 2 if last else self.course.radius)
+        wide = torch.ones_like(self.strays) if wide_iteration(number) else self.strays.clone()
+        levels = {everywhere: self._levels(everywhere) for everywhere in (False, True)}
+        self.course.finest = levels[True][-1].order
+        return Plan(number, rows, wide, levels, self.particles.side / 2 if last else self.course.radius)
 
     def _start(self, volume: Tensor) -> Tensor:
         settings, side = self.settings, self.particles.side
@@ -214,41 +230,36 @@ class Heterogeneous:
         count = len(self.particles)
         return torch.randperm(count, generator=self._chance)[: min(self.online.batch, count)].sort().values
 
-    def _everywhere(self, number: int, rows: Tensor) -> bool:
-        spread = torch.stack([poses.spread[rows] for poses in self.poses], dim=1)
-        own = spread.gather(1, self.shares[rows].argmax(1, keepdim=True))
-        partial = self.online.batch < len(self.particles) and not torch.isfinite(spread).all()
-        return partial or number <= FIRST_LOCAL or number % WIDE_EVERY == 0 or float(own.median()) > LOCAL_SPREAD
-
     def _levels(self, everywhere: bool) -> list[Level]:
         """Levels for all classes alike."""
-        side, settings, course = self.particles.side, self.settings, self.course
-        detail = torch.stack([poses.detail for poses in self.poses], dim=1).gather(1, self.shares.argmax(1, keepdim=True))
-        most = course.finest + int(float(detail.median()) < RESOLVED_DETAIL)
-        coarsest = (3 if len(self.operators) >= MANY_OPERATORS else 2) if everywhere else None
-        return search_levels(side, settings.diameter, course.searched, coarsest, most)
+        most, coarsest = finest_wanted(self.course.finest, self.own(self.poses).detail), coarsest_order(everywhere, len(self.operators))
+        return search_levels(self.particles.side, self.settings.diameter, self.course.searched, coarsest, most)
 
     def _expect(self, half: int, plan: Plan) -> tuple[list[Accumulator], Residuals]:
         """Expectation of the particles of one half-set, and its sums over all ranks."""
-        models, side, ranks = self.models[half - 1], self.particles.side, self.settings.ranks
-        searchers = [Searcher(model, plan.levels, self.settings.group, self.settings.shift_reach, plan.everywhere) for model in models]
-        noise, order = models[0].noise, plan.levels[-1].order
-        accumulators = [Accumulator(side, plan.radius, noise, order, searcher.references[-1].nodes) for searcher in searchers]
-        residuals = Residuals(noise, float((self._disc**2).mean()))
+        models, ranks = self.models[half - 1], self.settings.ranks
+        noise, order = models[0].noise, plan.levels[True][-1].order
         rows = self._of_half(plan.rows, half)
-        here, parting = (
-            self.particles.here(rows),
-            self._parting(len(rows)) if plan.number == 1 and self._has_copies else torch.zeros(len(rows), 1),
-        )
-        size, step = min(searcher.batch_size() for searcher in searchers), f"particles, iteration {plan.number}, half {half}"
-        for batch in self._batches([part for part in torch.nonzero(here).squeeze(-1).split(size) if len(part)], step):
+        parting = self._parting(len(rows)) if plan.number == 1 and self._has_copies else torch.zeros(len(rows), 1)
+        here, wide = self.particles.here(rows), plan.wide[rows]
+        searchers = {everywhere: self._searchers(half, plan, everywhere) for everywhere in wide.unique().tolist()}
+        nodes = searchers[True][0].references[-1].nodes if wide.all() else None
+        accumulators = [Accumulator(self.particles.side, plan.radius, noise, order, nodes) for _ in models]
+        residuals = Residuals(noise, float((self._disc**2).mean()))
+        parts = [part for everywhere, own in searchers.items() for part in _in_batches(torch.nonzero(here & (wide == everywhere)), own)]
+        for batch in self._batches(parts, f"particles, iteration {plan.number}, half {half}"):
             shares = partial(self._shares, number=plan.number, parting=parting[batch])
-            self._one_batch(rows[batch], shares, searchers, accumulators, residuals)
+            self._one_batch(rows[batch], shares, searchers[bool(wide[batch[0]])], accumulators, residuals)
         self._gather(rows, here)
         for accumulator in accumulators:
             accumulator.add_up(ranks)
         residuals.add_up(ranks)
         return accumulators, residuals
+
+    def _searchers(self, half: int, plan: Plan, everywhere: bool) -> list[Searcher]:
+        """One for each class; everywhere as far as any shift may be."""
+        reach = self.settings.shift_reach if everywhere else self.course.reach
+        return [Searcher(model, plan.levels[everywhere], self.settings.group, reach, everywhere) for model in self.models[half - 1]]
 
     def _of_half(self, rows: Tensor, half: int) -> Tensor:
         return rows[self.particles.half[rows] == half]
@@ -326,6 +337,24 @@ class Heterogeneous:
     def _ctf(self, rows: Tensor, points: Tensor) -> Tensor:
         return self.particles.optics.at(rows, points, self.particles.pixel_size, self.particles.side)
 
+    def _settle(self, plan: Plan, before: list[Poses]) -> None:
+        """Which particles stray, and how far to look for the shifts of the others, from poses before and now in the class of each."""
+        first, second = self.own(before), self.own(self.poses)
+        turned = orientation_change(first.rotations, second.rotations, self.operators.cpu())
+        seen = torch.zeros_like(self.strays)
+        seen[plan.rows] = True
+        far = strays(turned, plan.levels[True][-1].order)
+        self.strays = torch.where(seen & plan.wide, far, self.strays)
+        settled = seen & ~self.strays
+        if settled.any():
+            self.course.reach = shift_reach_after((second.shifts - first.shifts)[settled], self.settings.shift_reach)
+
+    def own(self, poses: list[Poses]) -> Poses:
+        """Of each particle in its best class."""
+        row, best = torch.arange(len(self.shares)), self.shares.argmax(1)
+        columns = zip(*(vars(part).values() for part in poses), strict=True)
+        return Poses(*(torch.stack(column, dim=1)[row, best] for column in columns))
+
     def _conclude(self, radius: float) -> list[ClassMaps]:
         """New references, each filtered by its own correlation, and radii, from the running sums."""
         course, side = self.course, self.particles.side
@@ -334,10 +363,10 @@ class Heterogeneous:
             self._refer(which, halves)
         classes = [ClassMaps(part.maps, combined_map(part), part.curve, crossing(part.curve.tolist())) for part in found]
         best = max(part.resolved for part in classes)
-        course.searched = min(radius, self.settings.max_radius, best + SHELLS_BEYOND)
+        course.searched = min(radius, self.settings.max_radius, next_searched(side, course.best, best))
+        course.best = max(course.best, best)
         course.radius = max(next_radius(part.curve.tolist(), side, self.settings.initial_radius) for part in classes)
-        own = torch.stack([poses.shifts for poses in self.poses], dim=1)[torch.arange(len(self.shares)), self.shares.argmax(1)]
-        course.offset_sigma = max(1.0, float(own.square().mean().sqrt()))
+        course.offset_sigma = max(1.0, float(self.own(self.poses).shifts.square().mean().sqrt()))
         return classes
 
     def _half_maps(self, which: int, radius: float) -> HalfMaps:
@@ -352,6 +381,12 @@ class Heterogeneous:
         for models, reference in zip(self.models, references, strict=True):
             joined = reference + low_pass_volume(common - reference, 1.0, self.particles.side / self.settings.initial_radius)
             models[which].volume, models[which].scaled = joined * self.sphere, True
+
+
+def _in_batches(found: Tensor, searchers: list[Searcher]) -> list[Tensor]:
+    """Places `(b, 1)` in batches that keep the memory of all searchers bounded."""
+    size = min(searcher.batch_size() for searcher in searchers)
+    return [part for part in found.squeeze(-1).split(size) if len(part)]
 
 
 def _rows_of(posterior: Posterior, rows: Tensor) -> Posterior:

@@ -20,21 +20,24 @@ from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
 from firn.refine.poses import remember
 from firn.refine.regularise import HalfMaps, Regulariser, Sums, combined_map, correlation_within, wiener, within
 from firn.refine.scale import particle_scales
-from firn.refine.schedule import LOCAL_DEPTH, MIN_FINEST_ORDER, Level, beyond, crossing, next_radius, search_levels
+from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius, search_levels
+from firn.refine.search_course import (
+    GAIN,
+    NEAR,
+    coarsest_order,
+    finest_wanted,
+    next_searched,
+    orientation_change,
+    shift_reach_after,
+    strays,
+    wide_iteration,
+)
 from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise, masked_spectra, moved_to
 from firn.refine.validation import corrected_curves
 
 MAX_STRAYS = 0.02
-NEAR = 9, 3
-"""Directions and in-plane angles that a search nearby looks at: those within one and a half steps of their grid."""
-FIRST_LOCAL = 3
-WIDE_EVERY = 5
-PATIENCE, GAIN = 2, 0.5
-"""Iterations without a gain, in shells of resolution, before the last one; where orientations have settled, one is enough."""
-RESOLVED_DETAIL = 6.0
-MANY_OPERATORS = 6
-SHELLS_BEYOND = 2
-"""Shells beyond a resolution that grows no more that still help to find poses."""
+PATIENCE = 2
+"""Iterations without a gain in resolution before the last one; where orientations have settled, one is enough."""
 CORRECTION_DRAWS = 3
 
 
@@ -196,23 +199,19 @@ class Refinement:
 
     def _everywhere(self, number: int) -> bool:
         """Whether all orientations are searched, or those near the former one."""
-        return number < FIRST_LOCAL or number % WIDE_EVERY == 0 or self.course.strays > MAX_STRAYS
+        return wide_iteration(number) or self.course.strays > MAX_STRAYS
 
     def _levels(self, everywhere: bool, last: bool) -> list[Level]:
         most = self.course.finest if last else self._finest()
-        return search_levels(self.particles.side, self.settings.diameter, self.course.searched, self._coarsest(everywhere), most)
+        coarsest = coarsest_order(everywhere, len(self.operators))
+        return search_levels(self.particles.side, self.settings.diameter, self.course.searched, coarsest, most)
 
     def _near(self, levels: list[Level]) -> tuple[int, int]:
         """Directions and in-plane angles around the former pose in a search nearby."""
         return NEAR
 
-    def _coarsest(self, everywhere: bool) -> int | None:
-        """Order that a search everywhere starts from: a finer one where symmetry leaves few directions."""
-        return (3 if len(self.operators) >= MANY_OPERATORS else 2) if everywhere else None
-
     def _finest(self) -> int:
-        """Largest order worth trying: one more than before if few of that grid's orientations shared the probability."""
-        return self.course.finest + int(float(self.poses.detail.median()) < RESOLVED_DETAIL)
+        return finest_wanted(self.course.finest, self.poses.detail)
 
     def _pass(self, searcher: Searcher, accumulator: Accumulator, residuals: Residuals, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)
@@ -248,8 +247,7 @@ class Refinement:
         return ctf * self.poses.scale[rows].to(ctf.device)[:, None]
 
     def _tighten(self, before: Poses) -> None:
-        change = (self.poses.shifts - before.shifts).square().sum(-1).mean().sqrt()
-        self.course.reach = min(self.settings.shift_reach, max(1.0, 3 * float(change)))
+        self.course.reach = shift_reach_after(self.poses.shifts - before.shifts, self.settings.shift_reach)
         self.course.offset_sigma = max(1.0, float(self.poses.shifts.square().mean().sqrt()))
 
     def _conclude(self, plan: Plan, sums: tuple[Sums, Sums], before: Poses, last: bool) -> Iteration:
@@ -260,12 +258,11 @@ class Refinement:
         for model, reference in zip(self.models, references, strict=True):
             model.volume, model.scaled = reference * mask, True
         resolved = crossing(curve.tolist())
-        growing = resolved > self.course.best + GAIN
-        self.course.searched = min(radius, self.settings.max_radius, resolved + (beyond(side) if growing else SHELLS_BEYOND))
+        self.course.searched = min(radius, self.settings.max_radius, next_searched(side, self.course.best, resolved))
         self.course.radius = next_radius(curve.tolist(), side, self.settings.initial_radius)
-        turned = _orientation_change(before.rotations, self.poses.rotations, self.operators.cpu())
+        turned = orientation_change(before.rotations, self.poses.rotations, self.operators.cpu())
         if plan.everywhere:
-            self.course.strays = float((turned > 1.5 * grid_step(max(2, order - LOCAL_DEPTH))).float().mean())
+            self.course.strays = float(strays(turned, order).float().mean())
         moved = float(turned.median())
         return Iteration(plan.number, searched, plan.everywhere, order, maps, combined, curve, mask, resolved, moved, last)
 
@@ -281,10 +278,3 @@ class Refinement:
         corrected = corrected_curves(*halves.maps, mask, self._chance, draws=CORRECTION_DRAWS)["corrected"]
         curves = halves.curve, within(corrected, halves.radius)
         return max(curves, key=lambda values: crossing(values.tolist())), mask
-
-
-def _orientation_change(first: Tensor, second: Tensor, operators: Tensor) -> Tensor:
-    """Degrees between rotations `(n, 3, 3)`, the nearest among equivalent ones."""
-    relative = torch.einsum("nij,nkj->nik", first, second)
-    traces = torch.einsum("gij,nij->ng", operators, relative).amax(1)
-    return torch.rad2deg(torch.acos(((traces - 1) / 2).clamp(-1, 1)))

@@ -1,0 +1,62 @@
+"""How a refinement searches from one iteration to the next: where, how finely, and up to which resolution.
+
+Convention: Fourier radii in units of 1/n, shifts in pixels, angles in degrees. A particle strays when a search everywhere turns it
+further than a search nearby, about its former pose, would have reached.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from firn.kernels.pose_grid import grid_step
+from firn.refine.schedule import LOCAL_DEPTH, beyond
+
+NEAR = 9, 3
+"""Directions and in-plane angles that a search nearby looks at: those within one and a half steps of their grid."""
+FIRST_LOCAL = 3
+WIDE_EVERY = 5
+RESOLVED_DETAIL = 6.0
+MANY_OPERATORS = 6
+SHELLS_BEYOND = 2
+"""Shells beyond a resolution that grows no more that still help to find poses."""
+GAIN = 0.5
+"""Shells by which a resolution must grow to count as growing."""
+
+
+def wide_iteration(number: int) -> bool:
+    """Whether all particles are searched everywhere in an iteration, whatever they did before."""
+    return number < FIRST_LOCAL or number % WIDE_EVERY == 0
+
+
+def coarsest_order(everywhere: bool, operators: int) -> int | None:
+    """Order that a search starts from: a finer one where symmetry leaves few directions; None nearby."""
+    return (3 if operators >= MANY_OPERATORS else 2) if everywhere else None
+
+
+def finest_wanted(finest: int, detail: Float[Tensor, " n"]) -> int:
+    """Largest order worth trying: one more than before if few of that grid's orientations shared most particles' probability."""
+    return finest + int(float(detail.median()) < RESOLVED_DETAIL)
+
+
+def next_searched(side: int, best: float, resolved: float) -> float:
+    """Fourier radius to find poses with, given the best resolution so far and that of now."""
+    return resolved + (beyond(side) if resolved > best + GAIN else SHELLS_BEYOND)
+
+
+def strays(turned: Float[Tensor, " n"], order: int) -> Bool[Tensor, " n"]:
+    """Which particles were turned further than a search nearby reaches whose finest grid has an order."""
+    return turned > 1.5 * grid_step(max(2, order - LOCAL_DEPTH))
+
+
+def shift_reach_after(moved: Float[Tensor, "n 2"], most: float) -> float:
+    """How far to look for shifts of particles that have moved by so much."""
+    return min(most, max(1.0, 3 * float(moved.square().sum(-1).mean().sqrt())))
+
+
+def orientation_change(
+    first: Float[Tensor, "n 3 3"], second: Float[Tensor, "n 3 3"], operators: Float[Tensor, "g 3 3"]
+) -> Float[Tensor, " n"]:
+    """Degrees between rotations, the nearest among equivalent ones."""
+    relative = torch.einsum("nij,nkj->nik", first, second)
+    traces = torch.einsum("gij,nij->ng", operators, relative).amax(1)
+    return torch.rad2deg(torch.acos(((traces - 1) / 2).clamp(-1, 1)))
