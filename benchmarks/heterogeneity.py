@@ -6,8 +6,9 @@ Starts: maps of the first ab-initio seed, the species low-passed, these with a m
 
 Prints one line per run: species found (classes of different species whose map correlates with the truth beyond --found Å), share of
 true particles in the class of their species after the best permutation, classes of the false picks, and CPU seconds of one thread.
---relion adds RELION on the same particles: its initial models (stochastic gradient descent), its 3D classification from these maps, and
-from the low-passed truths. Its image tables hold for each particle the class where it was seen last.
+--relion adds RELION on the same particles: its initial models (stochastic gradient descent), its 3D classification from these maps (own),
+from the maps of the first ab-initio seed, and from the species; maps are low-passed to 30 Å first, as by refine_heterogeneous. Its image
+tables hold for each particle the class where it was seen last.
 """
 
 import argparse
@@ -45,7 +46,7 @@ RELION_INITIAL = "--sgd --denovo_3dref --healpix_order 1 --pad 1 --skip_gridding
 RELION_SORTING = "--ini_high 30 --healpix_order 2 --norm --scale --tau2_fudge 4 --firstiter_cc --pool 10"
 RELION_LONG = {"descent": (50, 200, 50, 100, 500), "sorting": 25, "effort": "--offset_range 6"}
 """Iterations of the descent at first, between and last, and its batches at first and last; iterations of a classification."""
-RELION_QUICK = {"descent": (15, 45, 15, 100, 200), "sorting": 10, "effort": "--offset_range 2 --maxsig 50"}
+RELION_QUICK = {"descent": (15, 45, 15, 100, 200), "sorting": 12, "effort": "--offset_range 3 --maxsig 500"}
 QUICK = {"starts": 3, "grown": 1, "final_iterations": 12, "max_resolution": 15.0}
 FINEST = 15.0
 """Å. Detail used to lay maps on the truth."""
@@ -66,10 +67,14 @@ def main() -> None:
         report(options, f"ab_initio_{seed}", lambda name, seed=seed: run_ab_initio(options, name, seed))
     for start in options.starts:
         report(options, f"sorted_{start}", lambda name, start=start: run_sorting(options, name, starts(options, start)))
-    if options.relion and shutil.which("relion_refine"):
-        report(options, "relion_initial", lambda name: run_descent(options, name))
-        report(options, "relion_own", lambda name: run_classification(options, name, class_maps("relion_initial")))
-        report(options, "relion_truth", lambda name: run_classification(options, name, species_maps(options)))
+    runs: dict[str, Callable[[str], Run]] = {
+        "initial": lambda name: run_descent(options, name),
+        "own": lambda name: run_classification(options, name, class_maps("relion_initial")),
+        "ab_initio": lambda name: run_classification(options, name, class_starts("ab_initio", options)),
+        "truth": lambda name: run_classification(options, name, class_starts("truth", options)),
+    }
+    for which in options.relion if shutil.which("relion_refine") else ():
+        report(options, f"relion_{which}", runs[which])
 
 
 def parse() -> argparse.Namespace:
@@ -86,7 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--starts", nargs="*", default=["ab_initio", "truth"], choices=["ab_initio", "truth", "noise", "copies"])
     parser.add_argument("--no-rest", action="store_true", help="no class for the rest in ab-initio reconstruction")
     parser.add_argument("--quick", action="store_true", help="a third of the work of the defaults")
-    parser.add_argument("--relion", action="store_true")
+    parser.add_argument("--relion", nargs="+", default=[], choices=["initial", "own", "ab_initio", "truth"], help="in this order")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/heterogeneity"))
     return parser.parse_args()
 
@@ -188,9 +193,9 @@ def class_maps(name: str) -> list[Path]:
     return sorted(Path(name).glob(f"{last}_class*.mrc"))
 
 
-def species_maps(options: argparse.Namespace) -> list[Path]:
-    """The truth."""
-    return [Path(f"results/species_{number}/map.mrc") for number in range(1, len(options.models) + 1)]
+def class_starts(kind: str, options: argparse.Namespace) -> list[Path]:
+    """Maps that refine_heterogeneous starts from."""
+    return [path for folder in starts(options, kind) for path in sorted(Path(folder).glob("class_*/map.mrc")) or [Path(folder, "map.mrc")]]
 
 
 def report(options: argparse.Namespace, name: str, run: Callable[[str], Run]) -> None:
