@@ -16,9 +16,10 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.families.posed_particles import given_poses, load_posed
 from firn.formats.particles import common_box
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_halves
 from firn.kernels.fourier import irfft3, rfft3
 from firn.kernels.fsc import resolution_at
 from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
@@ -154,10 +155,7 @@ def _references(job: Job[P], side: int, pixel_size: float) -> tuple[list[Tensor]
             f"{job.input('volume')}: its maps have {first.shape[0]} px of {own:g} Å, but the particles have {side} px of {pixel_size:g} Å"
         )
     halves = torch.tensor(first, device=job.device), torch.tensor(second, device=job.device)
-    if job.has("mask"):
-        mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), side, pixel_size), device=job.device)
-    else:
-        mask = automatic_mask(*halves, pixel_size, 6.0, 12.0)
+    mask = given_mask(job, side, pixel_size) if job.has("mask") else automatic_mask(*halves, pixel_size, 6.0, 12.0)
     if not bool((mask > 0).any()):
         raise InputError(f"job {job.name}: the mask is empty")
     curve = corrected_curves(*halves, mask, job.generator("phases"))["corrected"]

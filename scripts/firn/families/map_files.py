@@ -1,14 +1,16 @@
-"""Maps, half maps and masks of other programs: read, checked against each other, and written under firn's names."""
+"""Maps, half maps and masks: read, checked against each other, and written under firn's names."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from firn.errors import InputError
 from firn.formats.mrc import write_volume
-from firn.formats.volumes import read_like, read_volume
+from firn.formats.volumes import read_like, read_mask, read_volume
 from firn.report.volumes import draw_slices
 from firn.runtime.job import Job
 
@@ -30,6 +32,11 @@ def read_maps(files: Mapping[str, str | Path], given_pixel_size: float | None = 
         low, high = volumes["mask"].min(), volumes["mask"].max()
         raise InputError(f"{files['mask']}: has values from {low:.3g} to {high:.3g}, but a mask has values from 0 to 1")
     return volumes, pixel_size
+
+
+def given_mask(job: Job[Any], side: int, pixel_size: float, slot: str = "mask") -> Tensor:
+    """The mask in a slot, which must fit to maps of a side and a pixel size and hold something, on the job's device."""
+    return torch.tensor(read_mask(job.input(slot, "mask.mrc"), side, pixel_size), device=job.device)
 
 
 def write_maps(folder: Path, volumes: Mapping[str, np.ndarray], pixel_size: float) -> None:

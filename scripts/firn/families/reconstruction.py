@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.families.memory_needs import reconstruction_needs
 from firn.families.posed_particles import given_poses, load_posed
 from firn.formats.fsc import fsc_table, write_fsc
@@ -19,7 +20,6 @@ from firn.formats.mrc import write_volume
 from firn.formats.particles import common_box
 from firn.formats.poses import read_angles, with_poses
 from firn.formats.tables import write_table
-from firn.formats.volumes import read_like
 from firn.kernels.backproject import reconstruct, shell_weights
 from firn.kernels.box import mirror
 from firn.kernels.fsc import fsc, resolution_at
@@ -134,7 +134,7 @@ def _measure(
     turned = mirror if job.params.flip_hand else _unchanged
     first, second = (turned(_half_map(part, side, radius)) for part in sums)
     if job.has("mask"):
-        mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), side, pixel_size), device=job.device)
+        mask = given_mask(job, side, pixel_size)
     else:
         mask = automatic_mask(first, second, pixel_size, *job.params.tight)
         mask = mask if bool((mask > 0).any()) else spherical_mask(side, pixel_size, device=job.device)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from firn.errors import InputError
 from firn.families.aberrations import particle_optics
+from firn.families.map_files import given_mask
 from firn.families.memory_needs import refinement_needs
 from firn.families.particle_images import StoredImages, images_in_memory
 from firn.formats.particles import common_box, read_particles
 from firn.formats.poses import read_shifts, with_halves
-from firn.formats.volumes import read_like, read_volume
+from firn.formats.volumes import read_volume
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.fourier import resize_volumes
 from firn.kernels.project import crop_volume, pad_volume
@@ -181,7 +182,7 @@ def mask_maker(job: Job[P], inputs: Inputs) -> Callable[[Tensor, float], Tensor 
     params, pixel_size = job.params, inputs.pixel_size
     given = None
     if job.has("mask"):
-        given = torch.tensor(read_like(job.input("mask", "mask.mrc"), inputs.side, pixel_size), device=job.device)
+        given = given_mask(job, inputs.side, pixel_size)
 
     def mask_of(volume: Tensor, resolved: float) -> Tensor | None:
         if given is not None or inputs.resolution(resolved) > params.dynamic_mask_from:

@@ -39,6 +39,14 @@ def read_like(path: str | os.PathLike, n: int, pixel_size: float) -> np.ndarray:
     return volume
 
 
+def read_mask(path: str | os.PathLike, n: int, pixel_size: float) -> np.ndarray:
+    """A mask of side n and a map's pixel size, as read_like; raises InputError too when it is nowhere above one half."""
+    mask = read_like(path, n, pixel_size)
+    if not (mask > 0.5).any():
+        raise InputError(f"{path}: the mask is empty")
+    return mask
+
+
 def read_halves(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """(half map 1, half map 2, pixel size in Å) of a job's folder; raises InputError when one is missing."""
     missing = [name for name in ("half1.mrc", "half2.mrc") if not (folder / name).exists()]
@@ -48,6 +56,16 @@ def read_halves(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
     if pixel_size <= 0:
         raise InputError(f"{folder / 'half1.mrc'}: names no pixel size; import it again with pixel_size")
     return first, read_like(folder / "half2.mrc", first.shape[0], pixel_size), pixel_size
+
+
+def read_independent_halves(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """As read_halves; raises InputError too when their correlation would mean nothing, since they are the same, or one is empty."""
+    first, second, pixel_size = read_halves(folder)
+    if not (first.any() and second.any()):
+        raise InputError(f"{folder}: a half map is empty")
+    if np.array_equal(first, second):
+        raise InputError(f"{folder}: half1.mrc and half2.mrc are the same map, so their FSC means nothing")
+    return first, second, pixel_size
 
 
 def _as_zyx(volume: np.ndarray, axes: tuple[int, ...], path: str | os.PathLike) -> np.ndarray:

@@ -7,11 +7,12 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
 from firn.formats.poses import read_angles, read_shifts, with_poses
 from firn.formats.tables import read_table, write_table
-from firn.formats.volumes import read_like, read_volume
+from firn.formats.volumes import read_volume
 from firn.kernels.align_volumes import Placement, align, place
 from firn.kernels.box import crop_or_pad, mirror
 from firn.kernels.expansion import carried_poses
@@ -56,13 +57,14 @@ def run(job: Job[Params]) -> None:
         raise InputError(f"{job.input('reference', 'map.mrc')}: names no pixel size; import it again with pixel_size")
     reference = torch.tensor(target, device=job.device)
     volume = _like_reference(job, "map", reference.shape[0], pixel_size)
+    companions = [name for name in ("half1", "half2", "mask") if job.input("volume", f"{name}.mrc").exists()]
+    others = {name: _like_reference(job, name, reference.shape[0], pixel_size) for name in companions}
     found, mirrored = _search(job, volume, reference, pixel_size)
     moved = _moved(volume, found, mirrored)
     write_volume(job.folder / "map.mrc", moved.cpu().numpy(), pixel_size)
-    for name in ("half1", "half2", "mask"):
-        if job.input("volume", f"{name}.mrc").exists():
-            other = _moved(_like_reference(job, name, reference.shape[0], pixel_size), found, mirrored)
-            write_volume(job.folder / f"{name}.mrc", (other.clamp(0, 1) if name == "mask" else other).cpu().numpy(), pixel_size)
+    for name, other in others.items():
+        turned = _moved(other, found, mirrored)
+        write_volume(job.folder / f"{name}.mrc", (turned.clamp(0, 1) if name == "mask" else turned).cpu().numpy(), pixel_size)
     if job.has("particles"):
         _move_particles(job, found, mirrored, pixel_size)
     _report(job, moved, reference, found, pixel_size)
@@ -85,12 +87,15 @@ def _search(job: Job[Params], volume: Tensor, reference: Tensor, pixel_size: flo
     if job.params.resolution < 2 * pixel_size:
         job.warn(f"The resolution of {job.params.resolution:g} Å is beyond two pixels, {2 * pixel_size:g} Å, which are used.")
     radius = reference.shape[0] * pixel_size / job.params.resolution
-    mask = _mask(job, reference, pixel_size)
-    own = molecule_mask(volume, pixel_size, NEAR, FAR, components=None)
+    fixed = reference * _mask(job, reference, pixel_size)
+    moving = volume * molecule_mask(volume, pixel_size, NEAR, FAR, components=None)
+    for part, side in ((moving, "volume"), (fixed, "reference")):
+        if not bool(part.any()):
+            raise InputError(f"{job.input(side, 'map.mrc')}: nothing stands out of its noise that could be aligned")
     hands = (False, True) if job.params.both_hands else (False,)
     found = []
     for hand in job.over(hands, "hands"):
-        found.append(align(mirror(volume * own) if hand else volume * own, reference * mask, radius))
+        found.append(align(mirror(moving) if hand else moving, fixed, radius))
     best = max(range(len(found)), key=lambda number: found[number].correlation)
     job.metric("correlation", found[best].correlation)
     if len(found) > 1:
@@ -102,7 +107,7 @@ def _search(job: Job[Params], volume: Tensor, reference: Tensor, pixel_size: flo
 def _mask(job: Job[Params], reference: Tensor, pixel_size: float) -> Tensor:
     if not job.has("mask"):
         return molecule_mask(reference, pixel_size, NEAR, FAR, components=None)
-    return torch.tensor(read_like(job.input("mask", "mask.mrc"), reference.shape[0], pixel_size), device=job.device)
+    return given_mask(job, reference.shape[0], pixel_size)
 
 
 def _moved(volume: Tensor, found: Placement, mirrored: bool) -> Tensor:

@@ -11,13 +11,14 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.families.memory_needs import classification_3d_needs
 from firn.families.posed_particles import given_poses, load_posed, read_posed
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
 from firn.formats.particles import common_box
 from firn.formats.tables import write_table
-from firn.formats.volumes import read_like, read_volume
+from firn.formats.volumes import read_volume
 from firn.kernels.box import crop_or_pad
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.fourier import fast_size, resize_volumes
@@ -142,9 +143,7 @@ def _given_mask(job: Job[Params], name: str, side: int, work: int, pixel_size: f
     """The mask in a slot at the working box, or None."""
     if not job.has(name):
         return None
-    mask = torch.tensor(read_like(job.input(name, "mask.mrc"), side, pixel_size), device=job.device)
-    if not bool((mask > 0.5).any()):
-        raise InputError(f"{job.input(name, 'mask.mrc')}: the mask is empty")
+    mask = given_mask(job, side, pixel_size, name)
     return resize_volumes(mask, work).clamp(0, 1)
 
 

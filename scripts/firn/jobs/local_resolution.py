@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.formats.mrc import write_volume
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_independent_halves
 from firn.kernels.fourier import rfft3
 from firn.kernels.fsc import fsc, resolution_at
 from firn.kernels.local_resolution import band_frequencies, filter_locally, local_frequencies, local_fsc, resized, window_sigma
@@ -52,9 +53,7 @@ class Params(JobParams):
 
 def run(job: Job[Params]) -> None:
     """Read, measure band by band, write."""
-    first, second, pixel_size = read_halves(job.input("volume"))
-    if np.array_equal(first, second):
-        raise InputError(f"{job.input('volume')}: half1.mrc and half2.mrc are the same map, so their FSC means nothing")
+    first, second, pixel_size = read_independent_halves(job.input("volume"))
     n = first.shape[0]
     job.progress.note(box=n, memory_mb=round(BYTES_PER_VOXEL * n**3 / 2**20))
     halves = torch.tensor(first, device=job.device), torch.tensor(second, device=job.device)
@@ -73,7 +72,7 @@ def run(job: Job[Params]) -> None:
 
 def _mask(job: Job[Params], first: Tensor, second: Tensor, pixel_size: float) -> Tensor:
     if job.has("mask"):
-        mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), first.shape[0], pixel_size), device=job.device)
+        mask = given_mask(job, first.shape[0], pixel_size)
     else:
         mask = automatic_mask(first, second, pixel_size, job.params.near, job.params.far)
     if not bool((mask > 0.5).any()):

@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from firn.families.map_files import given_mask
 from firn.formats.poses import read_angles
 from firn.formats.tables import read_table, write_table
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_independent_halves
 from firn.kernels.anisotropy import (
     area_under,
     conical_fsc,
@@ -70,7 +71,7 @@ def run(job: Job[Params]) -> None:
     """Correlate by direction, count views, tell what is missing."""
     angles, axes = half_sphere(job.params.directions // 2)
     axes = axes.to(job.device)
-    first, second, pixel_size = read_halves(job.input("volume"))
+    first, second, pixel_size = read_independent_halves(job.input("volume"))
     halves = torch.tensor(first, device=job.device), torch.tensor(second, device=job.device)
     curves = _curves(job, halves, axes, pixel_size)
     table = pd.DataFrame({"rot": angles[:, 0].numpy(), "tilt": angles[:, 1].numpy()})
@@ -82,10 +83,7 @@ def run(job: Job[Params]) -> None:
 
 def _curves(job: Job[Params], halves: tuple[Tensor, Tensor], axes: Tensor, pixel_size: float) -> _Directional:
     """Masked correlation in cones and planes, freed of what the mask itself adds."""
-    if job.has("mask"):
-        mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), halves[0].shape[0], pixel_size), device=job.device)
-    else:
-        mask = automatic_mask(*halves, pixel_size, 6.0, 12.0)
+    mask = given_mask(job, halves[0].shape[0], pixel_size) if job.has("mask") else automatic_mask(*halves, pixel_size, 6.0, 12.0)
     start = first_shell_below(fsc(*halves), RANDOMISE_BELOW)
     chance = job.generator("phases")
     random = [randomise_phases(half, start, chance) for half in halves]

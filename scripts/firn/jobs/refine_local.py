@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.families.refinement import Inputs, RefinementParams, origins_of, read_inputs, volume_in_box
 from firn.families.refinement_course import iterate, write_results
 from firn.formats.poses import read_angles
-from firn.formats.volumes import read_like
 from firn.kernels.rotation import euler_matrices
 from firn.refine.local import Limits, LocalRefinement, from_fulcrum, mask_centre, mask_reach, moved_back, to_fulcrum, to_origin
 from firn.refine.nonuniform import CrossValidated
@@ -50,7 +50,7 @@ def run(job: Job[Params]) -> None:
     inputs = read_inputs(job)
     if job.params.symmetry.upper() != "C1":
         raise InputError(f"job {job.name}: symmetry {job.params.symmetry} does not hold for a part; expand the particles and use C1")
-    mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), inputs.side, inputs.pixel_size), device=job.device)
+    mask = given_mask(job, inputs.side, inputs.pixel_size)
     fulcrum = _fulcrum(job, inputs, mask)
     rotations = euler_matrices(torch.tensor(read_angles(inputs.table, str(job.input("particles", "particles.star"))))).float()
     refinement = _refinement(job, inputs, mask, fulcrum)
@@ -81,8 +81,6 @@ def _refinement(job: Job[Params], inputs: Inputs, mask: Tensor, fulcrum: tuple[i
 def _fulcrum(job: Job[Params], inputs: Inputs, mask: Tensor) -> tuple[int, int, int]:
     """zyx in whole pixels from the box's origin."""
     if job.params.fulcrum is None:
-        if not bool((mask > 0.5).any()):
-            raise InputError(f"{job.input('mask', 'mask.mrc')}: the mask is empty")
         return mask_centre(mask)
     x, y, z = (round(value / inputs.pixel_size) - inputs.side // 2 for value in job.params.fulcrum)
     if max(abs(x), abs(y), abs(z)) > inputs.side // 2:

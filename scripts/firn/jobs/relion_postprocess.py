@@ -13,7 +13,7 @@ from firn.families.relion import RelionParams, merged, result_file
 from firn.formats.fsc import read_fsc, write_fsc
 from firn.formats.mrc import write_volume
 from firn.formats.star import read_star
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_independent_halves, read_like
 from firn.kernels.fsc import resolution_at
 from firn.report.postprocess import draw_fsc
 from firn.report.volumes import draw_slice_pairs, draw_surfaces, surface_level
@@ -46,7 +46,7 @@ class Params(RelionParams):
 
 def run(job: Job[Params]) -> None:
     """Run, read back, draw."""
-    first, second, pixel_size = read_halves(job.input("volume"))
+    first, second, pixel_size = read_independent_halves(job.input("volume"))
     mask = _mask_path(job)
     outline = read_like(mask, first.shape[0], pixel_size)
     program = find_program(PROGRAM, job.params.executable)

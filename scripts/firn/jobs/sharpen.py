@@ -11,7 +11,7 @@ from torch import Tensor
 from firn.errors import InputError
 from firn.formats.fsc import fsc_table, write_fsc
 from firn.formats.mrc import write_volume
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_independent_halves, read_mask
 from firn.kernels.filter import b_factor_decay, cosine_low_pass, filter_volumes, radial_frequencies
 from firn.kernels.fsc import resolution_at, shell_indices
 from firn.refine.validation import automatic_mask, corrected_curves, fsc_weights, guinier_fit, log_amplitudes
@@ -68,7 +68,7 @@ def run(job: Job[Params]) -> None:
 
 
 def _measure(job: Job[Params]) -> _Maps:
-    halves = read_halves(job.input("volume"))
+    halves = read_independent_halves(job.input("volume"))
     first, second = torch.tensor(halves[0], device=job.device), torch.tensor(halves[1], device=job.device)
     pixel_size, n = halves[2], first.shape[0]
     mask = _mask(job, first, second, pixel_size)
@@ -90,7 +90,7 @@ def _measure(job: Job[Params]) -> _Maps:
 def _mask(job: Job[Params], first: Tensor, second: Tensor, pixel_size: float) -> Tensor:
     path = job.input("mask", "mask.mrc") if job.has("mask") else job.input("volume", "mask.mrc")
     if job.has("mask") or path.exists():
-        return torch.tensor(read_like(path, first.shape[0], pixel_size), device=job.device)
+        return torch.tensor(read_mask(path, first.shape[0], pixel_size), device=job.device)
     return automatic_mask(first, second, pixel_size, 6.0, 12.0)
 
 

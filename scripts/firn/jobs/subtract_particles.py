@@ -10,11 +10,12 @@ from torch import Tensor
 
 from firn.errors import InputError
 from firn.families.aberrations import correct_, record_
+from firn.families.map_files import given_mask
 from firn.families.posed_particles import given_poses, load_posed, read_posed
 from firn.formats.mrc import write_stack, write_volume
 from firn.formats.particles import common_box, load_images
 from firn.formats.tables import image_names, write_table
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_halves
 from firn.kernels.filter import low_pass_volume
 from firn.kernels.fourier import irfft3, rfft3
 from firn.kernels.grid import FourierDisc, fourier_disc
@@ -90,9 +91,7 @@ def _maps(job: Job[Params], side: int, pixel_size: float) -> tuple[list[Tensor],
         raise InputError(
             f"{job.input('volume')}: its maps have {first.shape[0]} px of {own:g} Å, but the particles have {side} px of {pixel_size:g} Å"
         )
-    mask = torch.tensor(read_like(job.input("mask", "mask.mrc"), side, pixel_size), device=job.device)
-    if not bool((mask > 0).any()):
-        raise InputError(f"{job.input('mask', 'mask.mrc')}: the mask is empty, so there is nothing to subtract")
+    mask = given_mask(job, side, pixel_size)
     halves = torch.tensor(first, device=job.device), torch.tensor(second, device=job.device)
     filtered = list(halves)
     if job.params.fsc_filter:

@@ -14,7 +14,7 @@ from firn.families.outside import find_program, record_program, run_program
 from firn.formats.mrc import read_mrc, write_volume
 from firn.formats.tables import write_table
 from firn.formats.threedfsc import directions, read_directional, read_global, sphericity_said
-from firn.formats.volumes import read_halves, read_like, read_volume
+from firn.formats.volumes import read_independent_halves, read_like, read_volume
 from firn.kernels.fsc import resolution_at
 from firn.report.orientation import SphereMap, draw_conical_fsc, draw_spheres
 from firn.runtime.job import Job
@@ -89,7 +89,7 @@ def options(job: Job[Params], pixel_size: float, masked: bool) -> list[str]:
 
 def _lay_out(job: Job[Params], work: Path) -> float:
     """Write the maps into a folder, since 3DFSC writes beside them and hands their names to a shell; the pixel size in Å."""
-    first, second, pixel_size = read_halves(job.input("volume"))
+    first, second, pixel_size = read_independent_halves(job.input("volume"))
     whole = job.input("volume", "map.mrc")
     maps = {"half1": first, "half2": second, "map": read_volume(whole)[0] if whole.exists() else (first + second) / 2}
     mask = job.input("mask", "mask.mrc") if job.has("mask") else job.input("volume", "mask.mrc")

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from firn.errors import InputError
+from firn.families.map_files import given_mask
 from firn.formats.fsc import fsc_table, write_fsc, write_fsc_xml
 from firn.formats.mrc import write_volume
-from firn.formats.volumes import read_halves, read_like
+from firn.formats.volumes import read_halves, read_independent_halves, read_like
 from firn.kernels.fsc import fsc, resolution_at
 from firn.refine.validation import automatic_mask, corrected_curves, spherical_mask
 from firn.report.postprocess import draw_fsc
@@ -57,11 +58,7 @@ def run(job: Job[Params]) -> None:
 
 
 def _load(job: Job[Params]) -> tuple[Tensor, Tensor, float]:
-    first, second, pixel_size = read_halves(job.input("volume"))
-    if np.array_equal(first, second):
-        raise InputError(f"{job.input('volume')}: half1.mrc and half2.mrc are the same map, so their FSC means nothing")
-    if not (first.any() and second.any()):
-        raise InputError(f"{job.input('volume')}: a half map is empty")
+    first, second, pixel_size = read_independent_halves(job.input("volume"))
     return torch.tensor(first, device=job.device), torch.tensor(second, device=job.device), pixel_size
 
 
@@ -70,7 +67,7 @@ def _masks(job: Job[Params], first: Tensor, second: Tensor, pixel_size: float) -
     masks = {"spherical": spherical_mask(n, pixel_size, device=job.device)}
     masks["loose"] = automatic_mask(first, second, pixel_size, *job.params.loose)
     if job.has("mask"):
-        masks["tight"] = torch.tensor(read_like(job.input("mask", "mask.mrc"), n, pixel_size), device=job.device)
+        masks["tight"] = given_mask(job, n, pixel_size)
     else:
         masks["tight"] = automatic_mask(first, second, pixel_size, *job.params.tight)
     if not bool((masks["tight"] > 0).any()):
