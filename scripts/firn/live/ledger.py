@@ -1,11 +1,11 @@
 """What became of every file of one import: waiting, refused, ready, taken into a batch, done.
 
 The ledger is remembered between ticks in `state.json`; the small files of batches, refusals and outcomes hold the truth, and what the ledger
-does not know of them is read again.
+does not know of them is read again. So a ledger that another version remembered otherwise is made anew from them.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from firn.formats.ids import exposure_id
 from firn.live import layout
 from firn.live.watch import Seen
 from firn.runtime.atomic import write_json
+
+REFUSAL = {"code": "UNREADABLE", "reason": "", "size": -1, "modified": 0.0, "time": 0.0, "found": 0.0}
+"""What is kept of a refused file, and what is taken where a file of another version lacks it: it is looked at again."""
 
 
 @dataclass
@@ -34,10 +37,11 @@ class Ledger:
     tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def restore(cls, root: str, content: dict[str, Any]) -> "Ledger":
-        """A ledger as it was remembered, made complete by the small files."""
-        fields = dict(content) | {"root": root, "waiting": {path: Seen(**seen) for path, seen in content.get("waiting", {}).items()}}
-        ledger = cls(**fields)
+    def restore(cls, root: str, content: dict[str, Any] | None) -> "Ledger":
+        """A ledger as it was remembered, made complete by the small files; of another version's memory nothing is taken."""
+        ledger = cls(root)
+        if content and _is_of_this_version(content, vars(ledger)):
+            ledger = cls(**{**content, "root": root, "waiting": {path: Seen(**seen) for path, seen in content["waiting"].items()}})
         ledger._read_batches()
         ledger._read_refused()
         return ledger
@@ -60,7 +64,7 @@ class Ledger:
         """A file under watch is no sound movie."""
         seen = self.waiting.pop(path)
         self.refused[path] = [fault.code, str(fault), seen.size, seen.modified, now, seen.found]
-        record = dict(zip(("code", "reason", "size", "modified", "time", "found"), self.refused[path], strict=True))
+        record = dict(zip(REFUSAL, self.refused[path], strict=True))
         write_json(layout.refused_file(self.root, exposure_id(path)), {"path": path, **record})
 
     def look_again(self, path: str) -> None:
@@ -96,9 +100,9 @@ class Ledger:
         known = {entry[2] for entry in self.taken.values()}
         for batch in (name for name in names if name not in known):
             for file in layout.read_json(layout.batch_file(self.root, batch), {"files": []})["files"]:
-                self.taken[file["path"]] = [file["found"], file["complete"], batch]
+                self.taken[file["path"]] = [file.get("found", 0.0), file.get("complete", 0.0), batch]
                 self.ready.pop(file["path"], None)
-                self.shapes = dict(Counter(self.shapes) + Counter([file["shape"]]))
+                self.shapes = dict(Counter(self.shapes) + Counter([file["shape"]] if "shape" in file else []))
             self.opened[batch] = _last_try(self.root, batch)
         self.batches = len(names)
 
@@ -110,7 +114,16 @@ class Ledger:
         for path in listed:
             record = layout.read_json(path, None)
             if record is not None:
-                self.refused[record["path"]] = [record[name] for name in ("code", "reason", "size", "modified", "time", "found")]
+                self.refused[record["path"]] = [record.get(name, otherwise) for name, otherwise in REFUSAL.items()]
+
+
+def _is_of_this_version(content: dict[str, Any] | None, empty: dict[str, Any]) -> bool:
+    """Whether what is remembered of a ledger has the keys and kinds of an empty one, and entries as long as they are now."""
+    kinds = {name: type(value) for name, value in empty.items()}
+    if not isinstance(content, dict) or {name: type(value) for name, value in content.items()} != kinds:
+        return False
+    widths = {"waiting": len(fields(Seen)), "refused": len(REFUSAL), "ready": 3, "taken": 3}
+    return all(isinstance(entry, list | dict) and len(entry) == width for name, width in widths.items() for entry in content[name].values())
 
 
 def _last_try(root: str, batch: str) -> int:

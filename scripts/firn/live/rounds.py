@@ -21,6 +21,11 @@ PAUSE_BETWEEN_TRIES_S = 30.0
 RESOLUTIONS = ("resolution_corrected", "best_resolution")
 COLUMNS = ("finished", "job", "role", "round", "state", "particles", "kept", "resolution", "seconds", "tries", "sentence", "folder")
 
+PLANNED = {"number": 0, "role": "", "planned": 0.0, "particles": 0, "made": {}, "limits": {}, "picks": 0}
+"""What is kept of a plan, and what is taken where one of another version lacks it."""
+NEEDED = {*PLANNED, "state", "try", "sentence"} - {"picks"}
+"""What a round that is remembered tells at least."""
+
 Round = dict[str, Any]
 """number, role, planned (time), particles, made (what it was made from, by role), picks (number of the decision by which all was picked),
 state, try, sentence, and what the result tells."""
@@ -40,15 +45,14 @@ def recall(remembered: Mapping[str, list[Round]], jobs: Iterable[str]) -> Rounds
 
 def _of_job(job: str, remembered: list[Round]) -> list[Round]:
     plans = sorted((layout.LIVE / "rounds" / job).glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    if len(plans) == len(remembered):
-        return remembered
-    known = {entry["number"]: entry for entry in remembered}
-    return [known.get(int(path.stem)) or _entry(layout.read_json(path, {})) for path in plans]
+    known = {entry["number"]: entry for entry in remembered if entry.keys() >= NEEDED}
+    if len(plans) == len(known):
+        return list(known.values())
+    return [known.get(int(path.stem)) or _entry({"number": int(path.stem)} | layout.read_json(path, {})) for path in plans]
 
 
 def _entry(plan: Mapping[str, Any]) -> Round:
-    kept = {name: plan[name] for name in ("number", "role", "planned", "particles", "made", "limits")}
-    return kept | {"picks": plan.get("picks", 0)} | {"state": "open", "try": 1, "sentence": ""}
+    return {name: plan.get(name, otherwise) for name, otherwise in PLANNED.items()} | {"state": "open", "try": 1, "sentence": ""}
 
 
 def write_plan(rounds: Rounds, plan: dict[str, Any]) -> None:

@@ -56,11 +56,11 @@ class Session:
 
     @classmethod
     def resume(cls, plan: dict[str, dict[str, Any]], now: float, streams: Sequence[dict[str, Any]] = ()) -> "Session":
-        """The session as the last tick left it; a new one where there is none."""
-        memory = layout.read_json(layout.STATE, {})
-        remembered, known = memory.pop("ledgers", {}), memory.pop("rounds", {})
-        ledgers = {root: Ledger.restore(root, remembered.get(root, {})) for root in plan}
-        memory = {
+        """The session as the last tick left it; a new one where there is none; of a memory of another version's what is understood."""
+        known = _of_kinds(layout.read_json(layout.STATE, {}))
+        remembered, made = known.pop("ledgers", {}), known.pop("rounds", {})
+        ledgers = {root: Ledger.restore(root, remembered.get(root)) for root in plan}
+        memory: dict[str, Any] = {
             "started": now,
             "last_found": now,
             "disk": [],
@@ -69,10 +69,11 @@ class Session:
             "alarms": {},
             "control": Control().model_dump(),
             "quiet_since": now,
-        } | memory
-        rounds = recall(known, [job["name"] for stream in streams for job in stream["jobs"].values()])
+        }
+        memory |= known
+        rounds = recall(made, [job["name"] for stream in streams for job in stream["jobs"].values()])
         told = memory.pop("told", 0.0)
-        return cls(plan, ledgers, Control(**memory["control"]), memory, streams, rounds, told=told, active=dict(memory["alarms"]))
+        return cls(plan, ledgers, _control(memory["control"]), memory, streams, rounds, told=told, active=dict(memory["alarms"]))
 
     def heed(self, now: float, check: Callable[[Control], None] = lambda control: None) -> bool:
         """Read what people decided; whether anything changed. A file with a fault changes nothing and raises an alarm.
@@ -265,3 +266,24 @@ class Session:
             "picking": {"decisions": len(decided()), "batches_to_pick_again": sum(map(len, self.memory.get("stale", {}).values()))},
             "batches_in_work": open_count(self.opened),
         }
+
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("ledgers", "rounds", "views", "alarms", "control", "stale", "late", "workers"), dict),
+    **dict.fromkeys(("disk", "backlog", "released", "trials"), list),
+    **dict.fromkeys(("started", "last_found", "quiet_since", "told", "generation", "report"), (int, float)),
+}
+"""What a tick remembers by kind."""
+
+
+def _of_kinds(memory: Any) -> dict[str, Any]:
+    """What is remembered, less what is of no kind that it should be."""
+    return {name: value for name, value in memory.items() if isinstance(value, KINDS.get(name, object))} if isinstance(memory, dict) else {}
+
+
+def _control(remembered: dict[str, Any]) -> Control:
+    """What was decided, as it was remembered; the defaults for what another version remembered, until the control file is read."""
+    try:
+        return Control(**remembered)
+    except (TypeError, ValueError):
+        return Control()

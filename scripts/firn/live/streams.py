@@ -98,7 +98,7 @@ def _classify(
 
 def _select(jobs: Mapping[str, Any], of: Mapping[str, list[Round]]) -> Due | None:
     done = last_done(of["classify"])
-    if done is None or _is_open(of["select"]) or (of["select"] and of["select"][-1]["made"]["classify"] == done["number"]):
+    if done is None or _is_open(of["select"]) or (of["select"] and of["select"][-1]["made"].get("classify") == done["number"]):
         return None
     folder = _folder(jobs["classify"], done["number"])
     return Due("select", done["particles"], {"particles": [folder], "templates": [folder]}, {"classify": done["number"]})
@@ -118,7 +118,7 @@ def _initial(jobs: Mapping[str, Any], of: Mapping[str, list[Round]], supply: Sup
         return None
     enough = control.first_3d or max(FIRST_UNITS / group_order(settings["symmetry"]), FEWEST_3D)
     wanted = supply.particles >= (2 * rounds[-1]["particles"] if rounds else enough)
-    fresh = not rounds or rounds[-1]["made"]["supply"] != supply.number
+    fresh = not rounds or rounds[-1]["made"].get("supply") != supply.number
     if not fresh or not (wanted or (last and last_done(rounds) is None)):
         return None
     return Due("initial", supply.particles, {"particles": [supply.folder]}, {"supply": supply.number})
@@ -144,7 +144,7 @@ def _refine(jobs: Mapping[str, Any], of: Mapping[str, list[Round]], supply: Supp
     made = {"supply": supply.number} | ({"initial": start["number"]} if start else {})
     mine = [entry for entry in rounds if entry["made"].get("initial") == made.get("initial")]
     if mine:
-        before, changed = mine[-1]["particles"], mine[-1]["made"]["supply"] != supply.number
+        before, changed = mine[-1]["particles"], mine[-1]["made"].get("supply") != supply.number
         grown = abs(supply.particles - before) >= control.grow_3d / 100 * before
         if not changed or not (grown or last):
             return None
