@@ -44,11 +44,12 @@ def test_an_empty_half_map_is_refused(module: ModuleType, halves: tuple[np.ndarr
 
 
 @pytest.mark.parametrize("module", MEASURING, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_an_empty_mask_is_refused(module: ModuleType, halves: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_mask_that_is_empty_or_leaves_its_range_is_refused(module: ModuleType, halves: tuple[np.ndarray, np.ndarray]) -> None:
     write_halves(Path("maps"), halves, PIXEL)
-    write_volume(Path("outline/mask.mrc"), 0 * halves[0], PIXEL)
-    with pytest.raises(InputError, match=r"^outline/mask.mrc: the mask is empty"):
-        _run(module, volume="maps", mask="outline")
+    for height, remark in ((0, "the mask is empty"), (2, "has values from 0 to 2, but a mask has values from 0 to 1")):
+        write_volume(Path("outline/mask.mrc"), height * np.eye(N, dtype=np.float32)[:, :, None].repeat(N, 2), PIXEL)
+        with pytest.raises(InputError, match=rf"^outline/mask.mrc: {remark}"):
+            _run(module, volume="maps", mask="outline")
 
 
 def test_a_map_in_which_nothing_stands_out_is_not_aligned(halves: tuple[np.ndarray, np.ndarray]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from firn.errors import InputError
 from firn.formats.mrc import write_volume
-from firn.formats.volumes import read_like, read_mask, read_volume
+from firn.formats.volumes import read_like, read_mask, read_volume, require_mask
 from firn.report.volumes import draw_slices
 from firn.runtime.job import Job
 
@@ -28,9 +28,8 @@ def read_maps(files: Mapping[str, str | Path], given_pixel_size: float | None = 
     volumes = {lead: first} | {name: read_like(files[name], first.shape[0], found or pixel_size) for name in rest}
     if "map" not in volumes and "half1" in volumes:
         volumes["map"] = (volumes["half1"] + volumes["half2"]) / 2
-    if "mask" in volumes and (volumes["mask"].min() < -0.01 or volumes["mask"].max() > 1.01):
-        low, high = volumes["mask"].min(), volumes["mask"].max()
-        raise InputError(f"{files['mask']}: has values from {low:.3g} to {high:.3g}, but a mask has values from 0 to 1")
+    if "mask" in volumes:
+        require_mask(volumes["mask"], files["mask"])
     return volumes, pixel_size
 
 

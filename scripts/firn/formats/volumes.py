@@ -10,6 +10,7 @@ from firn.formats.mrc import read_mrc
 from firn.formats.mrc_header import read_mrc_header
 
 ANISOTROPY = 0.01
+MASK_TOLERANCE = 0.01
 
 
 def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, float]:
@@ -40,11 +41,19 @@ def read_like(path: str | os.PathLike, n: int, pixel_size: float) -> np.ndarray:
 
 
 def read_mask(path: str | os.PathLike, n: int, pixel_size: float) -> np.ndarray:
-    """A mask of side n and a map's pixel size, as read_like; raises InputError too when it is nowhere above one half."""
+    """A mask of side n and a map's pixel size, as read_like; raises InputError too when it leaves 0 to 1 or is nowhere above one half."""
     mask = read_like(path, n, pixel_size)
+    require_mask(mask, path)
     if not (mask > 0.5).any():
         raise InputError(f"{path}: the mask is empty")
     return mask
+
+
+def require_mask(mask: np.ndarray, path: str | os.PathLike) -> None:
+    """Raise InputError when a map leaves the range of a mask, from 0 to 1."""
+    low, high = mask.min(), mask.max()
+    if low < -MASK_TOLERANCE or high > 1 + MASK_TOLERANCE:
+        raise InputError(f"{path}: has values from {low:.3g} to {high:.3g}, but a mask has values from 0 to 1")
 
 
 def read_halves(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
