@@ -33,7 +33,7 @@ from firn.report.picks import draw_picks
 from firn.report.thumbnails import write_thumbnail
 from firn.runtime.ahead import Behind
 from firn.runtime.job import Job
-from firn.runtime.params import JobParams
+from firn.runtime.params import JobParams, slot_kind
 
 STEPS: dict[str, type[JobParams]] = {
     "motion": MotionParams,
@@ -53,7 +53,7 @@ def step_fields(step: str) -> dict[str, tuple[Any, Any]]:
     """Parameters of a step as fields of the fused job: prefix and underscore before their names; pickers' are never required."""
     fields: dict[str, tuple[Any, Any]] = {}
     for name, info in STEPS[step].model_fields.items():
-        if not _is_slot(info.json_schema_extra):
+        if slot_kind(info) is None:
             choice = step in ("blob", "template") and info.is_required()
             kind, field = (info.annotation | None, _optional(info)) if choice else (info.annotation, info)  # type: ignore[operator]
             fields[f"{step}_{name}"] = (kind, field)
@@ -235,14 +235,10 @@ def _clock(seconds_: dict[str, float], stage: str) -> Iterator[None]:
 
 def _step(step: str, params: Any) -> Any:
     kind = STEPS[step]
-    values = {name: getattr(params, f"{step}_{name}") for name, info in kind.model_fields.items() if not _is_slot(info.json_schema_extra)}
-    slots = {name: getattr(params, name, None) or "" for name, info in kind.model_fields.items() if _is_slot(info.json_schema_extra)}
+    values = {name: getattr(params, f"{step}_{name}") for name, info in kind.model_fields.items() if slot_kind(info) is None}
+    slots = {name: getattr(params, name, None) or "" for name, info in kind.model_fields.items() if slot_kind(info) is not None}
     given = {name: value for name, value in values.items() if not (value is None and kind.model_fields[name].is_required())}
     return kind(**given, **slots)
-
-
-def _is_slot(extra: Any) -> bool:
-    return isinstance(extra, dict) and "slot" in extra
 
 
 def _optional(info: FieldInfo) -> FieldInfo:

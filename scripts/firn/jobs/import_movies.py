@@ -151,19 +151,29 @@ def _read_sidecars(job: Job[Params], headers: dict[str, MovieHeader]) -> dict[st
 
 
 def _find_contradictions(job: Job[Params], headers: dict[str, MovieHeader], sidecars: dict[str, Sidecar]) -> dict[str, ExposureError]:
-    """Faults FRAMES of movies shorter than was recorded, and PIXELSIZE of those with other pixels than most."""
+    """Faults FRAMES of movies shorter than was recorded, and PIXELSIZE or VOLTAGE of those with others than most, where none is given."""
     faults: dict[str, ExposureError] = {}
-    sizes = {path: _own_pixel_size(header, sidecars.get(path)) for path, header in headers.items()}
-    known = [size for size in sizes.values() if size is not None]
-    usual = float(np.median(known)) if known else 0.0
+    if job.params.voltage_kv is None:
+        for path, (volts, usual) in _odd_ones({path: sidecar.voltage_kv for path, sidecar in sidecars.items()}).items():
+            told = f"{sidecars[path].path} tells of {volts:.4g} kV, but most others of {usual:.4g} kV; import them one by one"
+            faults[path] = ExposureError("VOLTAGE", f"{path}: {told}")
+    if job.params.pixel_size is None:
+        for path, (size, usual) in _odd_ones(
+            {path: _own_pixel_size(header, sidecars.get(path)) for path, header in headers.items()}
+        ).items():
+            faults[path] = ExposureError("PIXELSIZE", f"{path}: has pixels of {size:.4g} Å, but most others have {usual:.4g} Å")
     for path, header in headers.items():
         wanted = sidecars[path].frames if path in sidecars else None
-        size = sizes[path]
         if wanted is not None and header.format != "eer" and header.frames < wanted:
             faults[path] = ExposureError("FRAMES", f"{path}: has {header.frames} frames, but {sidecars[path].path} tells of {wanted}")
-        elif size is not None and job.params.pixel_size is None and abs(size - usual) > discovery.PIXEL_TOLERANCE * usual:
-            faults[path] = ExposureError("PIXELSIZE", f"{path}: has pixels of {size:.4g} Å, but most others have {usual:.4g} Å")
     return faults
+
+
+def _odd_ones(values: dict[str, float | None]) -> dict[str, tuple[float, float]]:
+    """(own value, that of most) of those that have another one than most."""
+    known = {path: value for path, value in values.items() if value is not None}
+    usual = float(np.quantile(list(known.values()), 0.5, method="lower")) if known else 0.0
+    return {path: (value, usual) for path, value in known.items() if abs(value - usual) > discovery.PIXEL_TOLERANCE * usual}
 
 
 def _own_pixel_size(header: MovieHeader, sidecar: Sidecar | None) -> float | None:

@@ -24,7 +24,7 @@ from firn.formats.particles import reading_through, sections_by_stack
 from firn.formats.tables import read_table
 from firn.runtime.cache_copy import Say, Source, StackCopy, find_source
 from firn.runtime.cache_room import GB, Limits, Room, show
-from firn.runtime.params import JobParams
+from firn.runtime.params import JobParams, slot_kind
 
 FOLDER = "FIRN_CACHE"
 FILLING_LANES = ("reconstruct", "auxiliary")
@@ -211,8 +211,7 @@ def cached_reading(params_class: type[JobParams], inputs: Mapping[str, Sequence[
 def images_wanted(params_class: type[JobParams], inputs: Mapping[str, Sequence[str | Path]]) -> Wanted:
     """Images of all particle tables that a job reads."""
     for name, field in params_class.model_fields.items():
-        extra = field.json_schema_extra
-        for folder in inputs.get(name, ()) if isinstance(extra, dict) and extra.get("slot") == "particles" else ():
+        for folder in inputs.get(name, ()) if slot_kind(field) == "particles" else ():
             path = Path(folder) / "particles.star"
             table = read_table(path, "particles") if path.exists() else None
             if table is not None and "image" in table.columns:

@@ -1,8 +1,9 @@
 """The base of every job type's Params: fields with units, slots for inputs, and what the job offers to others."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from firn.errors import InputError
 
@@ -15,6 +16,12 @@ def slot(kind: Kind, *, optional: bool = False, many: bool = False) -> Any:
     """A field that takes `job` or `job.output` of the kind; with many, a list of them."""
     extra: dict[str, Any] = {"slot": kind, "many": many, "optional": optional}
     return Field(None, json_schema_extra=extra) if optional else Field(json_schema_extra=extra)
+
+
+def slot_kind(field: FieldInfo) -> Kind | None:
+    """What a field takes from other jobs; None for a parameter."""
+    extra = field.json_schema_extra
+    return cast(Kind, extra["slot"]) if isinstance(extra, dict) and "slot" in extra else None
 
 
 class JobParams(BaseModel):
