@@ -6,24 +6,16 @@ from torch import Tensor
 
 from firn.kernels.fourier import irfft2, rfft2
 from firn.kernels.grid import fourier_disc
-from firn.kernels.half_precision import HalfLines
 from firn.kernels.project import prepare_volume, project
 from firn.kernels.rotation import random_rotations, rotation_distance
-from firn.kernels.score import marginals_, score_halves
 from firn.refine import expectation
 from firn.refine.expectation import OffsetPrior, Posterior, Searcher
 from firn.refine.poses import mean_pose
 from firn.refine.schedule import search_levels
 from firn.refine.state import HalfModel
+from half_scores import by_definition
 
 SIDE, COUNT = 32, 24
-
-
-def by_definition(
-    rows: HalfLines, columns: HalfLines, norms: Tensor, shift_prior: Tensor, temper: float, scaled: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """fast_marginals with all scores in memory."""
-    return marginals_(score_halves(rows, columns, norms, scaled) + shift_prior[:, :, None], temper)
 
 
 def lump(seed: int) -> Tensor:

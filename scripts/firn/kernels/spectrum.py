@@ -19,7 +19,7 @@ COMPILED_AXES = 4
 
 
 def read_spectrum(spectrum: Complex[Tensor, "d d h"], points: Float[Tensor, "*p 3"]) -> Complex[Tensor, "*p"]:
-    """Values of a half spectrum at points; zero beyond its largest frequency."""
+    """Values of a half spectrum at points; zero where one of the eight neighbours would lie beyond its largest frequency."""
     return read_table(spectrum_table(spectrum), points)
 
 
@@ -81,7 +81,9 @@ def _read_volume(table: Tensor, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor
     scale, centre = 2 / (d - 1), 2 * (d // 2) / (d - 1) - 1
     grid = torch.stack((x * (2 / (d // 2)) - 1, y * scale + centre, z * scale + centre), dim=-1)
     values = torch.nn.functional.grid_sample(table, grid[None, None, None], align_corners=True)[0, :, 0, 0]
-    return values[0], values[1]
+    first, last = -(d // 2), (d - 1) // 2
+    known = (z >= first) & (z < last) & (y >= first) & (y < last) & (x < d // 2)
+    return values[0] * known, values[1] * known
 
 
 def add_to_spectrum_(
