@@ -8,20 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from firn.errors import InputError
+from firn.formats.mrc import write_volume
 from firn.formats.star import read_star
 from firn.formats.volumes import read_volume
-from firn.jobs import sharpen
+from firn.jobs import sharpen, validate_fsc
 from firn.runtime.entry import open_job
 from half_maps import atoms_map, noisy_halves, write_halves
 
 N, PIXEL = 64, 1.5
+INPUTS = {"volume": ["map"], "mask": ["soft"]}
 
 
 def run(**settings: Any) -> tuple[np.ndarray, dict[str, Any]]:
     given = {"type": "sharpen", "volume": "map", **settings}
-    with open_job(sharpen.Params, given, {"volume": ["map"]}, Path("results/sharp"), "sharp", threads=1) as job:
+    with open_job(
+        sharpen.Params, given, INPUTS if "mask" in settings else {"volume": ["map"]}, Path("results/sharp"), "sharp", threads=1
+    ) as job:
         sharpen.run(job)
     return read_volume("results/sharp/map.mrc")[0], json.loads(Path("results/sharp/job.json").read_text(encoding="utf-8"))
 
@@ -76,6 +81,17 @@ def test_a_map_worse_than_ten_angstrom_is_not_fitted_and_says_so():
 def test_a_resolution_beyond_nyquist_is_refused():
     with pytest.raises(InputError, match="beyond Nyquist, 3 Å"):
         run(resolution=2.5)
+
+
+def test_the_resolution_is_the_one_that_the_validation_of_the_same_halves_tells():
+    volume = np.abs(read_volume("map/map.mrc")[0])
+    Path("soft").mkdir()
+    write_volume("soft/mask.mrc", np.clip(3 * gaussian_filter((volume > volume.max() / 5).astype(np.float32), 2), 0, 1), PIXEL)
+    _, sharpened = run(mask="soft")
+    with open_job(validate_fsc.Params, {"volume": "map", "mask": "soft"}, INPUTS, Path("results/fsc"), "fsc", threads=1) as job:
+        validate_fsc.run(job)
+    told = json.loads(Path("results/fsc/job.json").read_text(encoding="utf-8"))["metrics"]
+    assert sharpened["metrics"]["resolution_corrected"]["value"] == told["resolution_corrected"]["value"]
 
 
 @pytest.mark.relion

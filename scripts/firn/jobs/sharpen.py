@@ -28,6 +28,7 @@ class Params(JobParams):
     """Sharpen the mean of two half maps by a B-factor, given or fitted, with weights from their FSC."""
 
     stage: ClassVar[str] = "postprocess"
+    revision: ClassVar[int] = 2
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "mask")
     volume: str = slot("volume")
     """Map with its two unfiltered half maps."""
@@ -72,7 +73,7 @@ def _measure(job: Job[Params]) -> _Maps:
     first, second = torch.tensor(halves[0], device=job.device), torch.tensor(halves[1], device=job.device)
     pixel_size, n = halves[2], first.shape[0]
     mask = _mask(job, first, second, pixel_size)
-    curves = corrected_curves(first, second, mask, job.generator("phases"))
+    curves = corrected_curves(first, second, mask, job.session_generator("phases"))
     table = fsc_table({name: curve.cpu().numpy() for name, curve in curves.items()}, n, pixel_size)
     write_fsc(job.folder / "fsc.star", table)
     measured = resolution_at(curves["corrected"], THRESHOLD, pixel_size, n)

@@ -27,6 +27,7 @@ class Params(JobParams):
     """FSC of two half maps without a mask, under a spherical, a loose and a tight mask, and freed of the mask's own correlation."""
 
     stage: ClassVar[str] = "postprocess"
+    revision: ClassVar[int] = 2
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "mask")
     volume: str = slot("volume")
     """Map with its two unfiltered half maps."""
@@ -46,7 +47,7 @@ def run(job: Job[Params]) -> None:
     """Correlate, correct, draw, and hand on the maps with their mask and curves."""
     first, second, pixel_size = _load(job)
     masks = _masks(job, first, second, pixel_size)
-    curves = corrected_curves(first, second, masks["tight"], job.generator("phases"))
+    curves = corrected_curves(first, second, masks["tight"], job.session_generator("phases"))
     for name in job.over(("spherical", "loose"), "masks"):
         curves[name] = fsc(first * masks[name], second * masks[name])
     if job.params.reference:

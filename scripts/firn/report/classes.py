@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from firn.report.style import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save, show_image
 
@@ -41,6 +42,7 @@ def draw_sizes(path: Path, classes: pd.DataFrame, kept: Sequence[bool] | None = 
     colours = [BLUE] * len(classes) if kept is None else [GREEN if keep else RED for keep in kept]
     axis.bar(place, classes["class_count"], color=colours, width=0.8)
     axis.set_xlabel("class, by size")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylabel("particles")
     other = axis.twinx()
     other.spines["right"].set_visible(True)

@@ -75,7 +75,7 @@ def draw_over_time(table: pd.DataFrame, limits: Mapping[str, tuple[float | None,
     axes[-1, 0].set_xlabel(label)
     axes[-1, 1].set_xlabel("exposures")
     if rejected.any():
-        axes[0, 0].legend(loc="upper right", ncols=2)
+        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)
     figure.align_ylabels(axes[:, 0])
     return figure
 

@@ -70,12 +70,15 @@ class Job(Generic[P]):
 
     def derived_seed(self, purpose: str = "") -> int:
         """A 63-bit seed fixed by the session's seed, the job, its batch and a purpose."""
-        text = f"{self.seed}/{self.name}/{self.batch}/{purpose}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+        return _hashed(f"{self.seed}/{self.name}/{self.batch}/{purpose}")
 
     def generator(self, purpose: str = "") -> torch.Generator:
         """A seeded torch generator on the CPU, so that every device type draws the same numbers."""
         return torch.Generator().manual_seed(self.derived_seed(purpose))
+
+    def session_generator(self, purpose: str) -> torch.Generator:
+        """A generator that is the same in all jobs of a session, so that what they measure of the same data is the same."""
+        return torch.Generator().manual_seed(_hashed(f"{self.seed}/{purpose}"))
 
     def numpy_generator(self, purpose: str = "") -> np.random.Generator:
         """A seeded numpy generator."""
@@ -112,3 +115,8 @@ def warn_into(warnings: list[str], sentence: str) -> None:
     """Add a sentence to what a job's record will tell, and to its log."""
     logging.getLogger("firn").warning(sentence)
     warnings.append(sentence)
+
+
+def _hashed(text: str) -> int:
+    """63 bits that follow from a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
