@@ -79,22 +79,31 @@ def _array(values: Tensor) -> np.ndarray:
 
 
 @compiled
+def _unpacked(frame):  # type: ignore[no-untyped-def]
+    """The numbers of a frame, row by row, which no store of a result can change: they stay in registers."""
+    return frame[0, 0], frame[0, 1], frame[0, 2], frame[1, 0], frame[1, 1], frame[1, 2], frame[2, 0], frame[2, 1], frame[2, 2]
+
+
+@compiled
+def _cell(turn, pz, py, px, centre):  # type: ignore[no-untyped-def]
+    """(lowest neighbour zyx in the table, how far on from it zyx, whose mate it is: -1 or 1) of an unpacked frame times a place."""
+    zz, zy, zx, yz, yy, yx, xz, xy, xx = turn
+    x = xz * pz + xy * py + xx * px
+    side = -ONE if x < 0 else ONE
+    z, y, x = (zz * pz + zy * py + zx * px) * side + centre, (yz * pz + yy * py + yx * px) * side + centre, x * side
+    k, j, i = np.int64(np.floor(z)), np.int64(np.floor(y)), np.int64(x)
+    return k, j, i, z - np.float32(k), y - np.float32(j), x - np.float32(i), side
+
+
+@compiled
 def _slice(table, frame, places, out_, d, h):  # type: ignore[no-untyped-def]
     """Fill a row of `2 m` numbers."""
-    centre, row, plane = np.float32(d // 2), np.uintp(2 * h), np.uintp(2 * h * d)
-    zz, zy, zx = frame[0, 0], frame[0, 1], frame[0, 2]
-    yz, yy, yx = frame[1, 0], frame[1, 1], frame[1, 2]
-    xz, xy, xx = frame[2, 0], frame[2, 1], frame[2, 2]
+    turn, row, plane = _unpacked(frame), np.uintp(2 * h), np.uintp(2 * h * d)
     for m in range(places.shape[0]):
-        pz, py, px = places[m, 0], places[m, 1], places[m, 2]
-        x = xz * pz + xy * py + xx * px
-        side = -ONE if x < 0 else ONE
-        z, y, x = (zz * pz + zy * py + zx * px) * side + centre, (yz * pz + yy * py + yx * px) * side + centre, x * side
-        k, j, i = np.int64(np.floor(z)), np.int64(np.floor(y)), np.int64(x)
+        k, j, i, z, y, x, side = _cell(turn, places[m, 0], places[m, 1], places[m, 2], np.float32(d // 2))
         if not (0 <= k < d - 1 and 0 <= j < d - 1 and i < h - 1):
             out_[2 * m] = out_[2 * m + 1] = ZERO
             continue
-        z, y, x = z - np.float32(k), y - np.float32(j), x - np.float32(i)
         ll, lh, hl, hh = (ONE - z) * (ONE - y), (ONE - z) * y, z * (ONE - y), z * y
         p = np.uintp(k) * plane + np.uintp(j) * row + np.uintp(2 * i)
         q, r, s = p + row, p + plane, p + plane + row
@@ -172,18 +181,10 @@ def _add_(sum_, weight_, values, weights, frames, places, d, h, first, end):  # 
     """Fill the planes first ... end - 1, counted from the lowest frequency."""
     half, centre = d // 2, np.float32(d // 2)
     for b in range(frames.shape[0]):
-        frame = frames[b]
-        zz, zy, zx = frame[0, 0], frame[0, 1], frame[0, 2]
-        yz, yy, yx = frame[1, 0], frame[1, 1], frame[1, 2]
-        xz, xy, xx = frame[2, 0], frame[2, 1], frame[2, 2]
+        turn = _unpacked(frames[b])
         for m in range(places.shape[0]):
-            pz, py, px = places[m, 0], places[m, 1], places[m, 2]
-            x = xz * pz + xy * py + xx * px
-            side = -ONE if x < 0 else ONE
-            z, y, x = (zz * pz + zy * py + zx * px) * side + centre, (yz * pz + yy * py + yx * px) * side + centre, x * side
+            k, j, i, z, y, x, side = _cell(turn, places[m, 0], places[m, 1], places[m, 2], centre)
             real, imaginary, weight = values[b, m, 0], values[b, m, 1] * side, weights[b, m]
-            k, j, i = np.int64(np.floor(z)), np.int64(np.floor(y)), np.int64(x)
-            z, y, x = z - np.float32(k), y - np.float32(j), x - np.float32(i)
             for corner in range(4):
                 plane, row = k + (corner >> 1), j + (corner & 1)
                 if not (first <= plane < end and 0 <= row < d and i < h):
