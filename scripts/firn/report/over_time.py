@@ -66,10 +66,10 @@ def draw_over_time(table: pd.DataFrame, limits: Mapping[str, tuple[float | None,
         values = pd.to_numeric(table[attribute.name], errors="coerce").to_numpy(float) * attribute.factor
         _points(left, place, values, rejected)
         left.set_ylabel(attribute.label)
-        _distribution(right, values, rejected, left.get_ylim())
         for limit in limits.get(attribute.name, ()):
             if limit is not None:
                 left.axhline(limit * attribute.factor, color=RED, linestyle="--", linewidth=1.0)
+        _distribution(right, values, rejected, left.get_ylim())
     for right in axes[:, 1]:
         right.set_xticks([])
     axes[-1, 0].set_xlabel(label)
