@@ -53,7 +53,14 @@ def test_shifts_are_looked_for_within_three_times_what_particles_moved_by_and_ne
 
 
 def test_grids_grow_finer_once_few_orientations_share_the_probability() -> None:
-    assert finest_wanted(4, torch.tensor([2.0, 3.0, 90.0])) == 5
-    assert finest_wanted(4, torch.tensor([2.0, 80.0, 90.0])) == 4
+    assert finest_wanted(4, torch.tensor([2.0, 3.0, 90.0]), 3) == 5
+    assert finest_wanted(4, torch.tensor([2.0, 80.0, 90.0]), 3) == 4
+
+
+def test_the_grid_gets_coarser_where_most_particles_say_little_about_their_orientation() -> None:
+    broad, unknown = torch.tensor([2.0, 300.0, 400.0]), torch.full((3,), torch.inf)
+    assert [finest_wanted(order, broad, 3) for order in (5, 4, 3)] == [4, 3, 3]
+    assert finest_wanted(4, broad, 4) == 4
+    assert finest_wanted(4, unknown, 3) == 4
     assert coarsest_order(False, 1) is None
     assert coarsest_order(True, 60) == coarsest_order(True, 1) + 1

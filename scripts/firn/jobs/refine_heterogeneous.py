@@ -39,7 +39,7 @@ class Params(SearchParams):
     Works in a small box, so that many particles are sorted in a short time; refine each class in the full box afterwards.
     """
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
     offers: ClassVar[tuple[Kind, ...]] = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     volumes: list[str] = slot("volume", many=True)

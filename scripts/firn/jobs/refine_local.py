@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -26,6 +27,8 @@ class Params(RefinementParams):
     For domains that move against the rest: take the rest out of the images first (subtract_particles) where it is large. Half maps
     of the starting map, where there are any, start the two halves, so that they stay independent.
     """
+
+    revision: ClassVar[int] = 2
 
     mask: str = slot("mask")
     """Mask of the part to refine."""

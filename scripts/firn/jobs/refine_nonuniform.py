@@ -1,5 +1,7 @@
 """Refine one structure whose parts differ in order, with regularisation that differs from place to place."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from firn.families.refinement import RefinementParams, mask_maker, origins_of, read_inputs
@@ -14,6 +16,8 @@ class Params(RefinementParams):
 
     For membrane proteins in micelles, flexible parts, and small particles: disordered regions no longer bring noise into the poses.
     """
+
+    revision: ClassVar[int] = 2
 
     filter_order: int = Field(8, ge=1)
     """Order of the Butterworth filters that part the bands of resolution."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 from pydantic import Field
@@ -25,6 +26,8 @@ class Params(RefinementParams):
     Each half-set starts from the half map it made itself, low-passed to what the halves agree on, and half-sets never change: what the
     halves share is what the first map gave both at its low-pass.
     """
+
+    revision: ClassVar[int] = 2
 
     passes: int = Field(5, ge=2)
     """Largest number of iterations when going on from half maps."""

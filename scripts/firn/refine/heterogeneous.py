@@ -232,7 +232,8 @@ class Heterogeneous:
 
     def _levels(self, everywhere: bool) -> list[Level]:
         """Levels for all classes alike."""
-        most, coarsest = finest_wanted(self.course.finest, self.own(self.poses).detail), coarsest_order(everywhere, len(self.operators))
+        most = finest_wanted(self.course.finest, self.own(self.poses).detail, MIN_FINEST_ORDER)
+        coarsest = coarsest_order(everywhere, len(self.operators))
         return search_levels(self.particles.side, self.settings.diameter, self.course.searched, coarsest, most)
 
     def _expect(self, half: int, plan: Plan) -> tuple[list[Accumulator], Residuals]:

@@ -24,6 +24,7 @@ from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius,
 from firn.refine.search_course import (
     GAIN,
     NEAR,
+    coarsest_everywhere,
     coarsest_order,
     finest_wanted,
     next_searched,
@@ -202,7 +203,7 @@ class Refinement:
         return wide_iteration(number) or self.course.strays > MAX_STRAYS
 
     def _levels(self, everywhere: bool, last: bool) -> list[Level]:
-        most = self.course.finest if last else self._finest()
+        most = self.course.finest if last else self._finest(least=coarsest_everywhere(len(self.operators)) + 1)
         coarsest = coarsest_order(everywhere, len(self.operators))
         return search_levels(self.particles.side, self.settings.diameter, self.course.searched, coarsest, most)
 
@@ -210,8 +211,8 @@ class Refinement:
         """Directions and in-plane angles around the former pose in a search nearby."""
         return NEAR
 
-    def _finest(self) -> int:
-        return finest_wanted(self.course.finest, self.poses.detail)
+    def _finest(self, least: int) -> int:
+        return finest_wanted(self.course.finest, self.poses.detail, least)
 
     def _pass(self, searcher: Searcher, accumulator: Accumulator, residuals: Residuals, half: int, step: str) -> None:
         rows = torch.nonzero(self.particles.half == half).squeeze(-1)

@@ -16,7 +16,7 @@ from torch import Tensor
 from firn.kernels.pose_grid import grid_step, node_rotations
 from firn.refine.expectation import Candidates
 from firn.refine.homogeneous import Iteration, Refinement
-from firn.refine.schedule import Level, finest_order, search_levels
+from firn.refine.schedule import MIN_FINEST_ORDER, Level, finest_order, search_levels
 from firn.refine.state import Poses
 
 STEPS_ACROSS = 2
@@ -77,7 +77,7 @@ class LocalRefinement(Refinement):
 
     def _levels(self, everywhere: bool, last: bool) -> list[Level]:
         side, settings, course = self.particles.side, self.settings, self.course
-        most = course.finest if last else self._finest()
+        most = course.finest if last else self._finest(MIN_FINEST_ORDER)
         coarsest = max(COARSEST_ORDER, math.ceil(math.log2(60 * STEPS_ACROSS / self.limits.rotation_extent)))
         return search_levels(
             side, settings.diameter, course.searched, min(coarsest, finest_order(side, settings.diameter, course.searched), most), most

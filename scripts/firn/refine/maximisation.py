@@ -19,7 +19,12 @@ from firn.refine.ranks import Ranks
 from firn.refine.state import on_disc
 
 KEPT_MASS = 0.97
-MAX_ORIENTATIONS = 64
+MOST_POINTS, FEW_ORIENTATIONS = 2**17, 64
+"""Orientations of an image times points of the disc, beyond which no more than a few of the likeliest orientations count.
+
+What does not count makes the rest too sure of itself, and the map shows noise: where an image says little, hundreds of orientations share
+its probability, and little detail is compared.
+"""
 FLUSH_POINTS = 2**22
 INSERTED_POINTS = 2**20
 GROUP_PRIOR = 200
@@ -47,7 +52,7 @@ class Accumulator:
 
         share: weight of each image `(b,)`, 1 by default.
         """
-        picked, probability = _strongest(posterior, share)
+        picked, probability = _strongest(posterior, share, len(self.disc.points))
         nodes = posterior.candidates.nodes.gather(1, picked)
         noise = self.noise[groups][:, self.disc.shells]
         means = _shifted_means(on_disc(spectra, self.disc) * (ctf / noise), posterior, probability, self.disc, self.side)
@@ -125,8 +130,8 @@ class Residuals:
 
         Returns, per image and in units of the noise, the model's part `(b,)` and the model's power `(b,)`.
         """
-        picked, probability = _strongest(posterior, share)
         disc = reference.disc
+        picked, probability = _strongest(posterior, share, len(disc.points))
         images = on_disc(masked, disc)
         columns, halves = _projections(posterior, picked, probability.sum(1) > 0, reference)
         means = _shifted_means(images * ctf, posterior, probability, disc, masked.shape[1])
@@ -194,10 +199,14 @@ def full_correlation(curve: Tensor) -> Tensor:
     return 2 * curve / (1 + curve).clamp(min=1e-6)
 
 
-def _strongest(posterior: Posterior, share: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Places `(b, k)` among the candidates and probabilities `(b, t, k)`, summing to 1 or to each image's share, of what matters."""
+def _strongest(posterior: Posterior, share: Tensor | None, points: int) -> tuple[Tensor, Tensor]:
+    """Places `(b, k)` among the candidates and probabilities `(b, t, k)`, summing to 1 or to each image's share, of what matters.
+
+    points: of the disc on which the images are added up.
+    """
     marginal = posterior.probability.sum(1)
-    values, picked = marginal.topk(min(MAX_ORIENTATIONS, marginal.shape[1]), dim=1)
+    most = max(FEW_ORIENTATIONS, MOST_POINTS // points)
+    values, picked = marginal.topk(min(most, marginal.shape[1]), dim=1)
     needed = values.cumsum(1) - values < KEPT_MASS
     picked, needed = picked[:, : int(needed.sum(1).max())], needed[:, : int(needed.sum(1).max())]
     shifts = posterior.probability.shape[1]

@@ -4,6 +4,8 @@ Convention: Fourier radii in units of 1/n, shifts in pixels, angles in degrees. 
 further than a search nearby, about its former pose, would have reached.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -15,7 +17,8 @@ NEAR = 9, 3
 """Directions and in-plane angles that a search nearby looks at: those within one and a half steps of their grid."""
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
-RESOLVED_DETAIL = 6.0
+RESOLVED_DETAIL, BROAD_DETAIL = 6.0, 96.0
+"""Orientations that share a particle's probability: few, and so many that a grid of an eighth as many still has twice those few."""
 MANY_OPERATORS = 6
 SHELLS_BEYOND = 2
 """Shells beyond a resolution that grows no more that still help to find poses."""
@@ -30,12 +33,24 @@ def wide_iteration(number: int) -> bool:
 
 def coarsest_order(everywhere: bool, operators: int) -> int | None:
     """Order that a search starts from: a finer one where symmetry leaves few directions; None nearby."""
-    return (3 if operators >= MANY_OPERATORS else 2) if everywhere else None
+    return coarsest_everywhere(operators) if everywhere else None
 
 
-def finest_wanted(finest: int, detail: Float[Tensor, " n"]) -> int:
-    """Largest order worth trying: one more than before if few of that grid's orientations shared most particles' probability."""
-    return finest + int(float(detail.median()) < RESOLVED_DETAIL)
+def coarsest_everywhere(operators: int) -> int:
+    """Order that a search everywhere starts from."""
+    return 3 if operators >= MANY_OPERATORS else 2
+
+
+def finest_wanted(finest: int, detail: Float[Tensor, " n"], least: int) -> int:
+    """Largest order worth trying: one more than before if few of that grid's orientations shared most particles' probability.
+
+    One less, but not below `least`, if so many did that a coarser grid tells them apart as well, and looks at more of them; infinite
+    detail is unknown.
+    """
+    median = float(detail.median())
+    if BROAD_DETAIL < median < math.inf:
+        return max(finest - 1, min(finest, least))
+    return finest + int(median < RESOLVED_DETAIL)
 
 
 def next_searched(side: int, best: float, resolved: float) -> float:
