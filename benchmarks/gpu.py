@@ -46,7 +46,7 @@ FULL: dict[str, tuple[int, ...]] = {
     "score": (512, 49, 36864, 400), "slices": (256, 100, 512), "movie": (40, 4092, 5760), "classify": (20_000, 128, 100), "refine": (5_000, 256, 3)
 }  # fmt: skip
 SMALL: dict[str, tuple[int, ...]] = {
-    "score": (4, 9, 576, 100), "slices": (64, 20, 8), "movie": (6, 512, 640), "classify": (60, 48, 2), "refine": (40, 32, 2)
+    "score": (4, 9, 576, 100), "slices": (64, 20, 8), "movie": (6, 512, 640), "classify": (60, 48, 2), "refine": (60, 32, 2)
 }  # fmt: skip
 
 

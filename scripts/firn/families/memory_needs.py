@@ -33,8 +33,8 @@ POSED_BATCH = 256
 """Images of a batch in given poses, or fewer."""
 SEARCH = 400e6
 """Of a pose search: scores and projections of one batch."""
-SEARCH_ON_GPU = 3e9
-"""As SEARCH, where batches are larger."""
+SEARCH_ON_GPU = 4e9
+"""As SEARCH, where batches are larger, with the slices that wait to be spread."""
 TOUCHED = 0.45
 """Part of the tables of projections and slices that a refinement comes to use; they are made for all orientations. A GPU gives the memory of all."""
 HALVES = 12

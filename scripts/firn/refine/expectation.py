@@ -48,7 +48,7 @@ SLICES_BYTES = 2**27
 COMMON_ORIENTATIONS = 128
 """Candidates that few particles exceed, once many points are compared."""
 TABLE_POINTS = 2**26
-PROJECTED_POINTS = 2**16
+PROJECTED_POINTS, GPU_PROJECTED_POINTS = 2**16, 2**22
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class KeptProjections:
     """A half-map's weighed projections `(g, 2 m)` at sorted grid nodes `(g,)` and their powers `(g, m)`, each made when first asked for."""
 
     def __init__(self, nodes: Tensor, points: int, project: Callable[[Tensor], tuple[Tensor, Tensor]]):
-        self.nodes, self._project, self._at_once = nodes, project, max(1, PROJECTED_POINTS // points)
+        self.nodes, self._project = nodes, project
+        self._at_once = max(1, (PROJECTED_POINTS if is_host(nodes) else GPU_PROJECTED_POINTS) // points)
         self._columns_ = torch.empty(len(nodes), 2 * points, device=nodes.device)
         self._powers_ = torch.empty(len(nodes), points, device=nodes.device)
         self._made_ = torch.zeros(len(nodes), dtype=torch.bool, device=nodes.device)
@@ -108,7 +109,7 @@ class KeptProjections:
         return self._columns_[where], self._powers_[where]
 
     def _make(self, rows: Tensor) -> None:
-        """Project a few at a time, so that all stays in the processor's cache."""
+        """Project a few at a time, so that all stays in a processor's cache, and on a GPU in little memory."""
         for part in rows.split(self._at_once):
             self._columns_[part], self._powers_[part] = self._project(self.nodes[part])
         self._made_[rows] = True

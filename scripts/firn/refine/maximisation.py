@@ -13,7 +13,7 @@ from firn.kernels.fourier import shift_phases
 from firn.kernels.grid import FourierDisc, fourier_disc, shell_sums
 from firn.kernels.pose_grid import node_rotations
 from firn.kernels.score import weigh_projections
-from firn.kernels.spectrum import cropped_side
+from firn.kernels.spectrum import cropped_side, is_host
 from firn.refine.expectation import TABLE_POINTS, Posterior, Reference
 from firn.refine.ranks import Ranks
 from firn.refine.state import on_disc
@@ -25,8 +25,9 @@ MOST_POINTS, FEW_ORIENTATIONS = 2**17, 64
 What does not count makes the rest too sure of itself, and the map shows noise: where an image says little, hundreds of orientations share
 its probability, and little detail is compared.
 """
-FLUSH_POINTS = 2**22
-INSERTED_POINTS = 2**20
+FLUSH_POINTS, GPU_FLUSH_POINTS = 2**22, 2**25
+INSERTED_POINTS, GPU_INSERTED_POINTS = 2**20, 2**24
+"""Points that wait, and that are spread at a time: on a GPU every spreading goes through the whole cube, so that more are worth it."""
 GROUP_PRIOR = 200
 MAX_CORRELATION, MIN_CORRELATION = 0.999, 0.001
 
@@ -64,7 +65,8 @@ class Accumulator:
             _add_slices_(*self._slices, where, entry)
             return
         self._pending.append(entry)
-        if sum(len(part[0]) for part in self._pending) * len(self.disc.points) > FLUSH_POINTS:
+        most = FLUSH_POINTS if is_host(noise) else GPU_FLUSH_POINTS
+        if sum(len(part[0]) for part in self._pending) * len(self.disc.points) > most:
             self._flush()
 
     def completed(self, operators: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,8 +102,8 @@ class Accumulator:
         self._used_[rows] = True
 
     def _insert(self, nodes: Tensor, values: Tensor, weights: Tensor) -> None:
-        half = self.disc.weights / 2
-        for rows in torch.arange(len(nodes), device=nodes.device).split(max(1, INSERTED_POINTS // len(half))):
+        half, points = self.disc.weights / 2, INSERTED_POINTS if is_host(nodes) else GPU_INSERTED_POINTS
+        for rows in torch.arange(len(nodes), device=nodes.device).split(max(1, points // len(half))):
             slices = torch.view_as_complex(values[rows]) * half
             insert_points_(
                 self.sum_, self.weight_, slices, weights[rows] * half, node_rotations(nodes[rows], self._order), self.disc.points
