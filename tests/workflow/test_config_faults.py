@@ -80,6 +80,14 @@ def test_a_config_of_aliases_of_aliases_is_refused_before_it_is_followed() -> No
             Graph(config, CATALOGUE)
 
 
+def test_a_config_that_nests_thousands_of_brackets_ends_snakemake_and_nothing_runs(tmp_path: Path) -> None:
+    write_session(tmp_path, JOBS)
+    (tmp_path / "session.yaml").write_text("jobs: " + "[" * 3000 + "]" * 3000 + "\n")
+    code, _ = run(tmp_path)
+    assert code != 0
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_word_where_a_number_may_be_left_out_is_told_as_no_number() -> None:
     picker = {"type": "blob_picker", "exposures": "micrographs", "min_diameter": "big", "max_diameter": 100}
     with pytest.raises(InputError, match=r"^config: jobs\.blobs\.min_diameter: 'big' is not of type 'number'$"):
