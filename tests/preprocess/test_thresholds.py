@@ -38,6 +38,46 @@ def test_dirt_is_not_taken_for_the_particles():
     assert int(kept[500:1500].sum()) > 950
 
 
+def _cloud(count: int, score: float, log_power: float, sds: tuple[float, float], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randn(2, count, generator=generator)
+    return score + sds[0] * draws[0], torch.exp(log_power + sds[1] * draws[1])
+
+
+def _passed(parts: list[tuple[torch.Tensor, torch.Tensor]], whole: bool) -> list[float]:
+    """Share of each part that is taken for particles."""
+    score, power = (torch.cat(each) for each in zip(*parts, strict=True))
+    found = divide_picks(score, power, whole).passes(score, power)
+    return [float(part.float().mean()) for part in found.split([len(part[0]) for part in parts])]
+
+
+FAR, BESIDE = _cloud(2000, 0.2, 0.0, (0.03, 0.08), 5), _cloud(600, 0.19, 0.35, (0.03, 0.15), 6)
+WHOLE = _cloud(300, 0.5, 0.5, (0.05, 0.15), 7)
+
+
+def test_noise_beside_few_particles_is_noise_although_it_holds_more_power():
+    passed = _passed([FAR, BESIDE, (WHOLE[0][:150], WHOLE[1][:150])], whole=False)
+    assert max(passed[:2]) < 0.02
+    assert passed[2] > 0.97
+
+
+def test_pieces_of_particles_are_refused_where_there_are_whole_ones():
+    """Half the particle's own power, on the same noise."""
+    noise, own = 1.1, float(WHOLE[1].mean()) - 1.1
+    halves = _cloud(200, 0.33, float(torch.tensor(noise + own / 2).log()), (0.04, 0.15), 8)
+    passed = _passed([FAR, BESIDE, halves, WHOLE], whole=True)
+    assert max(passed[:2]) < 0.01
+    assert passed[2] < 0.1
+    assert passed[3] > 0.95
+    assert _passed([FAR, BESIDE, halves, WHOLE], whole=False)[2] > 0.8
+    assert _passed([FAR, BESIDE, halves], whole=True)[2] > 0.8
+
+
+def test_views_that_no_template_shows_are_no_pieces():
+    """They correlate as little as halves do, but have all the power of a particle."""
+    assert min(_passed([FAR, BESIDE, _cloud(200, 0.33, 0.5, (0.04, 0.15), 9), WHOLE], whole=True)[2:]) > 0.8
+
+
 def test_one_cloud_gets_the_usual_threshold():
     generator = torch.Generator().manual_seed(3)
     line = divide_picks(0.4 + 0.1 * torch.randn(2000, generator=generator), torch.exp(0.2 * torch.randn(2000, generator=generator)))

@@ -56,7 +56,7 @@ def decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: LimitParams, hu
         reasons |= {"min_ncc": AS_JUDGED} if limits["min_ncc"] is None else {}
         return picks.assign(kept=_within(score, limits["min_ncc"], None).numpy() & ~refused), Decision(limits, None, reasons)
     power = _calibrated(score, torch.tensor(picks["pick_power"].to_numpy(dtype=np.float64)), picks, exposures)
-    line = divide_picks(score, power) if limits["min_ncc"] is None else None
+    line = divide_picks(score, power, _has_templates(picks)) if limits["min_ncc"] is None else None
     passed = line.passes(score, power) if line else torch.ones_like(score, dtype=torch.bool)
     largest = largest_power(power, passed & _within(score, limits["min_ncc"], None))
     if limits["max_power"] is None and largest is not None:
@@ -71,6 +71,11 @@ def decide(picks: pd.DataFrame, exposures: pd.DataFrame, params: LimitParams, hu
 def has_power(picks: pd.DataFrame) -> bool:
     """Whether picks come with local powers, as those of firn's pickers do; scores of others need not be correlations."""
     return "pick_power" in picks.columns
+
+
+def _has_templates(picks: pd.DataFrame) -> bool:
+    """Whether picks are matches of templates, which know what a whole particle looks like; blobs do not."""
+    return "class_number" in picks.columns
 
 
 def too_large(picks: pd.DataFrame) -> str | None:
@@ -96,7 +101,7 @@ def _calibrated(score: Tensor, power: Tensor, picks: pd.DataFrame, exposures: pd
     """Powers corrected for defocus, by the picks that a first division takes for particles."""
     if "defocus_u" not in exposures.columns or "defocus_v" not in exposures.columns:
         return power
-    particles = divide_picks(score, power).passes(score, power)
+    particles = divide_picks(score, power, _has_templates(picks)).passes(score, power)
     number = pd.Index(exposures["exposure_id"]).get_indexer(picks["exposure_id"])
     defocus = (exposures["defocus_u"] + exposures["defocus_v"]).to_numpy(dtype=np.float64) / 2
     return calibrate_power(power, particles, torch.from_numpy(number.astype(np.int64)), torch.tensor(defocus))

@@ -60,7 +60,7 @@ class Params(BlobShapeParams):
     A job that finds no clear size says so and stops.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     lane: ClassVar[Lane] = "cpu"
     scatter: ClassVar[bool] = False
     offers: ClassVar[tuple[Kind, ...]] = ("blobs",)
@@ -171,7 +171,7 @@ def _separate(job: Job[Params], looked: list[_Looked], diameters: list[float]) -
     """(how clearly each diameter tells particles from noise, places of particles in each micrograph, the clearest diameter)."""
     tables = [_pick_all(job, looked, diameter, diameter) for diameter in job.over(diameters, "diameters")]
     scores = [_scores(table) for table in tables]
-    lines = [divide_picks(*each) for each in scores]
+    lines = [divide_picks(*each, most=2) for each in scores]
     merits = [line.separation for line in lines]
     _clear(diameters, merits, len(looked))
     best = int(np.argmax(merits))
@@ -259,7 +259,7 @@ def _range(job: Job[Params], looked: list[_Looked], diameter: float) -> tuple[fl
 def _particles(picks: pd.DataFrame) -> tuple[np.ndarray, bool]:
     """(which maxima are particles, whether they fall into two clear parts)."""
     scores = _scores(picks)
-    line = divide_picks(*scores)
+    line = divide_picks(*scores, most=2)
     return line.passes(*scores).numpy(), line.separation > 0
 
 

@@ -1,16 +1,17 @@
-"""Two normal distributions in one cloud of points, and the plane that best divides them.
+"""Normal distributions in one cloud of points, and the plane that best divides them into two groups.
 
-Strays, spread evenly over the range of all points, belong to neither, so that outliers widen none (Banfield & Raftery,
+Strays, spread evenly over the range of all points, belong to none, so that outliers widen none (Banfield & Raftery,
 Biometrics 49, 803, 1993).
 Source: expectation maximisation, Dempster, Laird & Rubin, J. R. Stat. Soc. B 39, 1 (1977); linear discriminant, Fisher, Ann.
-Eugen. 7, 179 (1936); separation D as in Ashman, Bird & Zepf, Astron. J. 108, 2348 (1994): above 2 they are clearly two.
+Eugen. 7, 179 (1936); separation D as in Ashman, Bird & Zepf, Astron. J. 108, 2348 (1994): above 2 they are clearly two;
+number of parts by Schwarz's criterion, Ann. Stat. 6, 461 (1978).
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 ITERATIONS = 100
@@ -20,15 +21,17 @@ STARTS = (0.2, 0.5, 0.8, 0.95)
 """Quantiles along each given direction that the cloud is first divided at."""
 FIRST_STRAYS = 0.02
 """Part of all points first taken for strays."""
+NEEDED = 5.0
+"""Evidence, half a difference of BIC, that one more part must bring."""
 RIDGE = 1e-3
 """Part of the whole cloud's variances that keeps each covariance invertible."""
 
 
 @dataclass(frozen=True)
-class TwoNormals:
-    """Weights `(2,)`, means `(2, d)` and covariances `(2, d, d)`; evidence is how far two beat one by Schwarz's criterion.
+class Normals:
+    """Weights `(k,)`, means `(k, d)` and covariances `(k, d, d)`; evidence is how far two parts beat one by Schwarz's criterion.
 
-    Evidence (half the difference of BIC, Ann. Stat. 6, 461, 1978) above 0 speaks for two, above 5 strongly so.
+    Evidence (half the difference of BIC) above 0 speaks for two, above 5 strongly so.
     """
 
     weights: Tensor
@@ -36,61 +39,105 @@ class TwoNormals:
     covariances: Tensor
     evidence: float
 
-    def swapped(self) -> "TwoNormals":
-        """The same with the two parts exchanged."""
-        return TwoNormals(self.weights.flip(0), self.means.flip(0), self.covariances.flip(0), self.evidence)
+    def chosen(self, parts: list[int]) -> "Normals":
+        """Some of the parts."""
+        return Normals(self.weights[parts], self.means[parts], self.covariances[parts], self.evidence)
+
+    def merged(self, groups: list[Bool[Tensor, " k"]]) -> "Normals":
+        """One normal for each group of parts, with their weight, mean and covariance."""
+        moments = [_moments(self.weights[members], self.means[members], self.covariances[members]) for members in groups]
+        weights, means, covariances = (torch.stack(each) for each in zip(*moments, strict=True))
+        return Normals(weights, means, covariances, self.evidence)
 
 
 @dataclass(frozen=True)
 class Division:
-    """Points x belong to the second part when direction . x >= level; separation is Ashman's D along the direction."""
+    """Points x belong to the second group when direction . x >= level; separation is Ashman's D along the direction."""
 
     direction: Tensor
     level: float
     separation: float
 
 
-def fit_two_normals(points: Float[Tensor, "n d"], directions: Float[Tensor, "n k"]) -> TwoNormals:
+def fit_normals(points: Float[Tensor, "n d"], directions: Float[Tensor, "n k"], most: int = 2) -> Normals:
     """The likeliest of the fits that start from divisions along each of k given coordinates; deterministic.
 
-    The second part is the one that is larger in the last of the coordinates.
+    There are two parts, and more, up to most, while dividing one or taking strays for a part brings NEEDED in evidence. They come
+    in order of the last of the coordinates.
     """
     step = -(-len(points) // POINTS)
     points, directions = points[::step].double(), directions[::step].double()
     centre, scale = points.mean(0), points.std(0).clamp(min=1e-12)
     terms = _terms((points - centre) / scale)
-    cuts = torch.quantile(directions, torch.tensor(STARTS, dtype=torch.float64, device=points.device), dim=0)
-    upper = (directions > cuts[:, None, :]).permute(0, 2, 1).reshape(-1, len(points)).double()
-    shares = torch.stack((1 - upper, upper), dim=1)
-    stray = _stray_density(terms, points.shape[1])
-    logs = _fit(terms, shares, stray)
-    likelihoods = torch.logsumexp(logs, dim=1).sum(-1)
-    best = int(likelihoods.argmax())
-    shares = torch.softmax(logs[best], dim=0)
-    weights, means, covariances = _maximise(terms, shares[None, :2], points.shape[1])
-    alone = torch.logsumexp(_fit(terms, torch.ones_like(shares[None, :1]), stray), dim=1).sum()
-    evidence = float(likelihoods[best] - alone) - 0.5 * (1 + points.shape[1] * (points.shape[1] + 3) / 2) * math.log(len(terms))
-    fit = TwoNormals(weights[0], means[0] * scale + centre, covariances[0] * scale[:, None] * scale, evidence)
-    ranked = (shares[:2] @ directions[:, -1]) / shares[:2].sum(-1)
-    return fit if bool(ranked[1] >= ranked[0]) else fit.swapped()
+    penalty = 0.5 * (1 + len(centre) * (len(centre) + 3) / 2) * math.log(len(terms))
+    stray = _stray_density(terms, len(centre))
+    _, alone = _likeliest(terms, torch.ones(1, 1, len(terms), dtype=terms.dtype, device=terms.device), stray)
+    shares, likelihood = _likeliest(terms, _first_shares(directions), stray)
+    evidence = likelihood - alone - penalty
+    while len(shares) - 1 < most:
+        more, better = _likeliest(terms, _divided_shares(shares, directions), stray)
+        if better - likelihood - penalty < NEEDED:
+            break
+        shares, likelihood = more, better
+    order = ((shares[:-1] @ directions[:, -1]) / shares[:-1].sum(-1).clamp(min=1e-9)).argsort(stable=True)
+    weights, means, covariances = _maximise(terms, shares[None, order], len(centre))
+    return Normals(weights[0], means[0] * scale + centre, covariances[0] * scale[:, None] * scale, evidence)
 
 
-def discriminant(fit: TwoNormals) -> Float[Tensor, " d"]:
-    """Fisher's direction of length 1, along which the two parts are farthest apart for their widths."""
-    direction = torch.linalg.solve(fit.covariances.mean(0), fit.means[1] - fit.means[0])
+def discriminant(two: Normals) -> Float[Tensor, " d"]:
+    """Fisher's direction of length 1, along which two parts are farthest apart for their widths."""
+    direction = torch.linalg.solve(two.covariances.mean(0), two.means[1] - two.means[0])
     return direction / direction.norm().clamp(min=1e-300)
 
 
-def divide(fit: TwoNormals, direction: Float[Tensor, " d"]) -> Division:
-    """The plane across a direction where both parts are equally likely, between their means."""
-    low, high = (fit.means @ direction).tolist()
-    variances = torch.einsum("d,kde,e->k", direction, fit.covariances, direction).clamp(min=1e-300)
-    line = torch.linspace(low, high, 2001, dtype=torch.float64)
-    parts = [
-        torch.log(fit.weights[k]) - 0.5 * torch.log(variances[k]) - 0.5 * (line - middle) ** 2 / variances[k]
-        for k, middle in enumerate((low, high))
-    ]
-    return Division(direction, float(line[(parts[0] - parts[1]).abs().argmin()]), (high - low) / float(variances.mean().sqrt()))
+def separation(two: Normals, direction: Float[Tensor, " d"]) -> float:
+    """Ashman's D of two parts along a direction."""
+    variance = torch.einsum("d,kde,e->k", direction, two.covariances, direction).mean()
+    return float((two.means[1] - two.means[0]) @ direction / variance.clamp(min=1e-300).sqrt())
+
+
+def divide(fit: Normals, upper: Bool[Tensor, " k"], direction: Float[Tensor, " d"]) -> Division:
+    """The plane across a direction, between the means of both groups of parts, that leaves least of them on the wrong side."""
+    two = fit.merged([~upper, upper])
+    low, high = (two.means @ direction).tolist()
+    deviations = torch.einsum("d,kde,e->k", direction, fit.covariances, direction).clamp(min=1e-300).sqrt()
+    line = torch.linspace(low, high, 2001, dtype=torch.float64, device=direction.device)
+    below = fit.weights * torch.special.ndtr((line[:, None] - fit.means @ direction) / deviations)
+    wrong = below[:, upper].sum(-1) - below[:, ~upper].sum(-1)
+    return Division(direction, float(line[wrong.argmin()]), separation(two, direction))
+
+
+def _moments(weights: Tensor, means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight, mean `(d,)` and covariance of parts taken together."""
+    total = weights.sum()
+    mean = (weights[:, None] * means).sum(0) / total
+    away = means - mean
+    return total, mean, (weights[:, None, None] * (covariances + away[:, :, None] * away[:, None, :])).sum(0) / total
+
+
+def _first_shares(directions: Tensor) -> Tensor:
+    """Shares `(s, 2, n)` of the points below and above each start along each direction."""
+    cuts = torch.quantile(directions, torch.tensor(STARTS, dtype=directions.dtype, device=directions.device), dim=0)
+    above = (directions > cuts[:, None, :]).permute(0, 2, 1).flatten(0, 1).to(directions.dtype)
+    return torch.stack((1 - above, above), dim=1)
+
+
+def _divided_shares(shares: Tensor, directions: Tensor) -> Tensor:
+    """Shares `(s, k + 1, n)` with one of k parts divided at its mean along a direction, or with the strays, the last, as a part."""
+    starts = [shares]
+    for part in range(len(shares) - 1):
+        means = shares[part] @ directions / shares[part].sum().clamp(min=1e-9)
+        others = torch.cat((shares[:part], shares[part + 1 : -1]))
+        starts += [torch.cat((others, torch.stack((shares[part] * above, shares[part] * ~above)))) for above in (directions > means).T]
+    return torch.stack(starts)
+
+
+def _likeliest(terms: Tensor, starts: Tensor, stray: float) -> tuple[Tensor, float]:
+    """(shares `(k + 1, n)` of k parts and the strays in the likeliest of the fits, its log-likelihood)."""
+    logs = _fit(terms, starts, stray)
+    likelihoods = torch.logsumexp(logs, dim=1).sum(-1)
+    best = int(likelihoods.argmax())
+    return torch.softmax(logs[best], dim=0), float(likelihoods[best])
 
 
 def _terms(points: Tensor) -> Tensor:
@@ -118,7 +165,7 @@ def _stray_density(terms: Tensor, d: int) -> float:
 
 
 def _maximise(terms: Tensor, shares: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights `(s, 2)`, means `(s, 2, d)` and covariances for shares `(s, 2, n)`."""
+    """Weights `(s, k)`, means `(s, k, d)` and covariances for shares `(s, k, n)`."""
     sums = shares @ terms
     total = sums[..., -1].clamp(min=1e-9)
     means = sums[..., d * d : -1] / total[..., None]
@@ -128,7 +175,7 @@ def _maximise(terms: Tensor, shares: Tensor, d: int) -> tuple[Tensor, Tensor, Te
 
 
 def _log_densities(terms: Tensor, weights: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
-    """Logarithms `(s, 2, n)` of weight times density."""
+    """Logarithms `(s, k, n)` of weight times density."""
     precision = torch.linalg.inv(covariances)
     pull = (precision @ means[..., None]).squeeze(-1)
     constant = torch.log(weights.clamp(min=1e-300)) - 0.5 * torch.logdet(covariances) - 0.5 * (pull * means).sum(-1)

@@ -3,18 +3,24 @@
 Convention: scores are normalised cross-correlations, powers are variances in units of the noise, defocus in Å.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from firn.kernels.mixture import discriminant, divide, fit_two_normals
+from firn.kernels.mixture import Normals, discriminant, divide, fit_normals, separation
 
 USUAL_NCC = 0.3
 """Correlation below which picks are refused when the data do not show where to divide."""
 CLEAR = 2.0
 """Ashman's D above which two distributions are clearly two."""
+PARTS = 4
+"""Normal parts at most: noise far from and beside particles, pieces of particles, whole particles."""
+PIECE = 0.5**0.5
+"""Own power below which a particle is a piece, in that of whole ones: half the mass has half the power, another view has all of it, and
+this is the mean of their logarithms."""
 STRONG = 5.0
 """Evidence for two distributions rather than one."""
 SMALLEST_SHARES = (0.03, 0.01)
@@ -49,10 +55,13 @@ class PickLine:
         return self.per_score * score + self.per_log_power * _log(power) >= self.least
 
 
-def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLine:
-    """The line that divides noise from particles in the plane of score and log power, when the picks fall into two clear parts.
+def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"], whole: bool = False, most: int = PARTS) -> PickLine:
+    """The line that divides noise from particles in the plane of score and log power, when the picks fall into two clear groups.
 
-    Particles are the part whose amplitude (score times the root of the power, the matched filter's output) is larger.
+    Each group is one normal part or several: maxima beside a particle hold more power than others in noise, and pieces of
+    particles correlate less than whole ones. Of two parts particles are the one whose amplitude (score times the root of the
+    power, the matched filter's output) is larger. whole: refuse pieces where there are whole particles, which needs shapes that
+    are known in detail. most: parts at most.
     """
     level = _log(power)
     ordinary = _ordinary(level)
@@ -62,19 +71,73 @@ def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"]) -> PickLi
     amplitude = torch.log(score.clamp(min=0.02))[ordinary] + 0.5 * level[ordinary]
     if bool(level[ordinary].std() < 1e-9):
         plane = plane[:, :1]
-    fit = fit_two_normals(plane, torch.cat((plane, amplitude[:, None]), dim=-1))
-    found = divide(fit, discriminant(fit).clamp(min=0))
-    enough = all(
-        float(weight) >= max(share, SMALLEST_PART / len(plane)) for weight, share in zip(fit.weights, SMALLEST_SHARES, strict=True)
-    )
+    apart = 0.0
+    for fit, pieces, particles in _fits(plane, torch.cat((plane, amplitude[:, None]), dim=-1), whole, most):
+        apart, line = _line(fit, pieces, particles, len(plane))
+        if line is not None:
+            return line
+    return PickLine(1.0, 0.0, USUAL_NCC, f"the picks do not fall into two clear parts (separation {apart:.1f}): the usual {USUAL_NCC:g}")
+
+
+def _fits(plane: Tensor, directions: Tensor, whole: bool, most: int) -> Iterator[tuple[Normals, Tensor, Tensor]]:
+    """Fits, with the parts `(k,)` that are pieces of particles and those that are particles; the last one of two parts.
+
+    More than two are used where there are pieces, or where the second of two has no higher scores: it then is no particles but noise
+    beside them.
+    """
+    two = fit_normals(plane, directions)
+    fit = fit_normals(plane, directions, most) if most > 2 else two
+    if len(fit.weights) > 2:
+        noise, pieces, particles = _kinds(fit, whole)
+        if not bool(noise.all()) and (bool(pieces.any()) or not bool(_scores_above(two, 0)[1])):
+            yield fit, pieces, particles
+    number = torch.arange(2, device=plane.device)
+    yield two, number > 1, number == 1
+
+
+def _line(fit: Normals, pieces: Tensor, particles: Tensor, count: int) -> tuple[float, PickLine | None]:
+    """(separation of particles from the rest, the line between them when they are clearly two)."""
+    two = fit.merged([~particles, particles])
+    found = divide(fit, particles, discriminant(two).clamp(min=0))
+    enough = all(float(weight) >= max(share, SMALLEST_PART / count) for weight, share in zip(two.weights, SMALLEST_SHARES, strict=True))
     if not enough or fit.evidence < STRONG or found.separation < CLEAR:
-        return PickLine(
-            1.0, 0.0, USUAL_NCC, f"the picks do not fall into two clear parts (separation {found.separation:.1f}): the usual {USUAL_NCC:g}"
-        )
-    low, high = fit.means[:, 0].tolist()
+        return found.separation, None
+    low, high = two.means[:, 0].tolist()
     reason = f"the picks fall into two parts, with correlations around {low:.2f} and {high:.2f} (separation {found.separation:.1f})"
+    if bool(pieces.any()):
+        reason += f"; of the first, pieces of particles lie around {float(fit.means[pieces, 0].mean()):.2f}"
     per_score, per_log_power = (*found.direction.tolist(), 0.0)[:2]
-    return PickLine(per_score, per_log_power, found.level, reason, found.separation)
+    return found.separation, PickLine(per_score, per_log_power, found.level, reason, found.separation)
+
+
+def _kinds(fit: Normals, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Parts `(k,)` that are noise, pieces of particles and particles, of a fit in order of amplitude.
+
+    Noise is the part of least score and those whose scores are not clearly higher; the rest are particles. A part that is clearly
+    apart from the strongest of these holds pieces when its own power, what it has more than noise, is less than PIECE of theirs.
+    """
+    noise = ~_scores_above(fit, int(fit.means[:, 0].argmin()))
+    strong = torch.nonzero(~noise & (fit.weights >= SMALLEST_SHARES[1])).flatten()
+    if not whole or len(strong) == 0 or fit.means.shape[1] < 2:
+        return noise, torch.zeros_like(noise), ~noise
+    best = int(strong[-1])
+    powers = torch.exp(fit.means[:, 1] + 0.5 * fit.covariances[:, 1, 1])
+    own = powers - (fit.weights * powers)[noise].sum() / fit.weights[noise].sum()
+    weak = ~noise & (own < PIECE * own[best])
+    pieces = torch.stack([weak[part] & _apart(fit, part, best) for part in range(len(noise))])
+    return noise, pieces, ~noise & ~pieces
+
+
+def _scores_above(fit: Normals, least: int) -> Tensor:
+    """Parts `(k,)` whose scores are clearly higher than those of one of them."""
+    score, width = fit.means[:, 0], fit.covariances[:, 0, 0]
+    return score - score[least] >= CLEAR * (0.5 * (width + width[least])).sqrt()
+
+
+def _apart(fit: Normals, low: int, high: int) -> bool:
+    """Whether two parts are clearly two."""
+    two = fit.chosen([low, high])
+    return low != high and separation(two, discriminant(two).clamp(min=0)) >= CLEAR
 
 
 def calibrate_power(
