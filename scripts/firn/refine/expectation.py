@@ -199,7 +199,7 @@ class Searcher:
         """Memory that an image takes in a search everywhere: scores and their copy, or shifted rows with their halves and marginals."""
         first, shifts = self.references[0], len(self.shifts)
         nodes = 0 if first.nodes is None else len(first.nodes)
-        return 40 * shifts * len(first.disc.points) + 16 * nodes if self.fast else 8 * shifts * nodes
+        return 40 * shifts * len(first.disc.points) + (16 + shifts // 8) * nodes if self.fast else 8 * shifts * nodes
 
     def search(self, spectra: Tensor, ctf: list[Tensor], groups: Tensor, rotations: Tensor, prior: "Prior") -> Posterior:
         """Posterior of a batch: spectra `(b, n, n // 2 + 1)`, CTF of each level `(b, m_level)`, noise groups and former rotations."""

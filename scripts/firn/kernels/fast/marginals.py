@@ -34,7 +34,8 @@ def half_marginals(
     inputs = [part.contiguous() for part in (rows.values, rows.scales, columns.values, columns.scales, norms, shift_prior)]
     numbers = images, shifts, nodes, depth, temper / math.log(2)
     shape = {"SCALED": scaled, "IMAGES": ROWS // at_once, "SHIFTS": at_once, "NODES": NODES, "DEPTH": MULTIPLE}
-    _marginals[grid](*inputs, by_node, by_shift, tops, *numbers, **shape, num_warps=WARPS, num_stages=STAGES)
+    with torch.cuda.device_of(norms):  # Triton launches on torch's current device, whichever its tensors are on
+        _marginals[grid](*inputs, by_node, by_shift, tops, *numbers, **shape, num_warps=WARPS, num_stages=STAGES)
     last, top = tops[:, -1], tops[:, -1].amax(dim=1, keepdim=True)
     share = torch.exp2(tops - top[:, None]).repeat_interleave(at_once, dim=1)[:, :shifts]
     shift_sums = (by_shift * share).sum(2)
