@@ -62,5 +62,11 @@ def test_the_grid_gets_coarser_where_most_particles_say_little_about_their_orien
     assert [finest_wanted(order, broad, 3) for order in (5, 4, 3)] == [4, 3, 3]
     assert finest_wanted(4, broad, 4) == 4
     assert finest_wanted(4, unknown, 3) == 4
+
+
+def test_a_coarser_grid_is_left_once_the_finer_one_would_not_be_shared_by_many() -> None:
+    assert finest_wanted(3, torch.full((3,), 11.0), 3) == 4
+    assert finest_wanted(3, torch.full((3,), 13.0), 3) == 3
+    assert finest_wanted(4, torch.full((3,), 11.0), 3) == 4
     assert coarsest_order(False, 1) is None
     assert coarsest_order(True, 60) == coarsest_order(True, 1) + 1

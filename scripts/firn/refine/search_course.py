@@ -11,14 +11,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from firn.kernels.pose_grid import grid_step
-from firn.refine.schedule import LOCAL_DEPTH, beyond
+from firn.refine.schedule import LOCAL_DEPTH, MIN_FINEST_ORDER, beyond
 
 NEAR = 9, 3
 """Directions and in-plane angles that a search nearby looks at: those within one and a half steps of their grid."""
 FIRST_LOCAL = 3
 WIDE_EVERY = 5
 RESOLVED_DETAIL, BROAD_DETAIL = 6.0, 96.0
-"""Orientations that share a particle's probability: few, and so many that a grid of an eighth as many still has twice those few."""
+"""Orientations that share a particle's probability: few, and so many that of a grid one order coarser, an eighth, twice those few still do."""
+CHILDREN = 8
+"""Nodes of a grid's next order per node."""
 MANY_OPERATORS = 6
 SHELLS_BEYOND = 2
 """Shells beyond a resolution that grows no more that still help to find poses."""
@@ -44,13 +46,13 @@ def coarsest_everywhere(operators: int) -> int:
 def finest_wanted(finest: int, detail: Float[Tensor, " n"], least: int) -> int:
     """Largest order worth trying: one more than before if few of that grid's orientations shared most particles' probability.
 
-    One less, but not below `least`, if so many did that a coarser grid tells them apart as well, and looks at more of them; infinite
-    detail is unknown.
+    One less, but not below `least`, if so many did that a coarser grid tells them apart as well, and looks at more of them; back from
+    there once they would no longer be so many. Infinite detail is unknown.
     """
     median = float(detail.median())
     if BROAD_DETAIL < median < math.inf:
         return max(finest - 1, min(finest, least))
-    return finest + int(median < RESOLVED_DETAIL)
+    return finest + int(median < (RESOLVED_DETAIL if finest >= MIN_FINEST_ORDER else BROAD_DETAIL / CHILDREN))
 
 
 def next_searched(side: int, best: float, resolved: float) -> float:
