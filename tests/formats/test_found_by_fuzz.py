@@ -18,6 +18,7 @@ from firn.formats.mrc import write_image
 from firn.formats.star import read_star, write_star
 from firn.formats.tables import read_table, split_image_names
 from firn.formats.yaml_text import read_yaml
+from firn.live.control import read_control
 
 
 def test_yaml_that_would_fill_memory_or_time_is_refused_at_once(tmp_path: Path) -> None:
@@ -134,3 +135,10 @@ def test_a_camera_without_pixels_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("CameraSizeX 0\nCameraSizeY 0\n")
     with pytest.raises(InputError, match="camera of 0 x 0"):
         read_defects(tmp_path / "d.txt", (8, 8))
+
+
+def test_a_key_of_thousands_of_letters_is_told_in_brief(tmp_path: Path) -> None:
+    (tmp_path / "control.yaml").write_text(f"thresholds:\n  ctf:\n    ? '{'1' * 5000}'\n    : 2\n")
+    with pytest.raises(InputError, match="Extra inputs") as caught:
+        read_control(tmp_path / "control.yaml")
+    assert len(str(caught.value)) < 1000

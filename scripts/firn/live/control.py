@@ -188,7 +188,8 @@ def read_control(path: Path) -> Control:
     except ValidationError as error:
         fault = error.errors()[0]
         hint = _known_key(fault["loc"]) if fault["type"] == "extra_forbidden" else ""
-        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {brief(repr(fault['input']))}{hint}") from error
+        place = brief(".".join(map(str, fault["loc"])))
+        raise InputError(f"{path}: {place}: {fault['msg']}, got {brief(repr(fault['input']))}{hint}") from error
 
 
 def _known_key(place: Sequence[int | str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from firn.errors import InputError
+from firn.errors import InputError, brief
 
 NOT_PARAMETERS = ("type", "revision", "seed")
 Lane = Literal["preprocess", "reconstruct", "auxiliary", "cpu"]
@@ -60,5 +60,5 @@ def validated(params_class: type[JobParams], settings: dict[str, Any]) -> Any:
 
 def fault_sentence(error: ValidationError, prefix: str = "") -> str:
     """What is wrong with parameters, in one sentence; prefix is put before the names of parameters."""
-    faults = [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
+    faults = [(brief(".".join(map(str, fault["loc"]))), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
     return "; ".join(f"{prefix}{place}: {message}" if place else message for place, message in faults)
