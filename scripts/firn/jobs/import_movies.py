@@ -24,7 +24,7 @@ DEFAULT_FRACTIONS = 40
 class Params(DetectorParams):
     """Find movies by name or pattern, check that each is whole and like the others, and put them into batches; movies are never copied."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     stage: ClassVar[str] = "import"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("exposures",)
