@@ -19,6 +19,17 @@ def test_angles_and_shifts_come_back_as_they_were_put_in():
     np.testing.assert_array_equal(read_shifts(table.drop(columns=["origin_x", "origin_y"]), 2.0), np.zeros((2, 2)))
 
 
+def test_shifts_that_are_not_there_are_zero():
+    table = pd.DataFrame({"image": ["a", "b"], "origin_x": [4.0, np.nan]})
+    np.testing.assert_array_equal(read_shifts(table, 2.0), [[0.0, 2.0], [0.0, 0.0]])
+
+
+def test_angles_that_are_no_numbers_are_named():
+    table = pd.DataFrame({"rot": [1.0, 2.0], "tilt": [1.0, np.nan], "psi": [1.0, 2.0]})
+    with pytest.raises(InputError, match="here: 1 of 2 rows, the first row 2, have no number in _rlnAngleTilt; particles need poses"):
+        read_angles(table, "here")
+
+
 def test_missing_angles_are_named_by_their_label():
     with pytest.raises(InputError, match="here: has no column _rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi"):
         read_angles(pd.DataFrame({"image": ["a"]}), "here")

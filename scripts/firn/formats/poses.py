@@ -17,10 +17,8 @@ def read_angles(table: pd.DataFrame, where: str) -> np.ndarray:
 
 
 def read_shifts(table: pd.DataFrame, pixel_size: float) -> np.ndarray:
-    """Shifts yx `(n, 2)` in pixels; zero where the table, or a row of it, has none."""
-    if "origin_x" not in table.columns:
-        return np.zeros((len(table), 2))
-    return table[["origin_y", "origin_x"]].fillna(0.0).to_numpy(np.float64) / pixel_size
+    """Shifts yx `(n, 2)` in pixels; zero where the table has no such column, or a row no number in it."""
+    return table.reindex(columns=["origin_y", "origin_x"]).astype(np.float64).fillna(0.0).to_numpy() / pixel_size
 
 
 def with_poses(table: pd.DataFrame, angles: np.ndarray, shifts: np.ndarray | None = None, pixel_size: float = 1.0) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What a job leaves in job.json besides its numbers: versions, inputs as they were, seconds and memory."""
 
 import platform
+import re
 import resource
 from collections.abc import Iterable
 from importlib import metadata
@@ -9,6 +10,7 @@ from typing import Any
 
 import firn
 
+PEAK = re.compile(rb"VmHWM:\s+(\d+) kB")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "mrcfile", "tifffile", "imagecodecs", "snakemake")
 
 
@@ -23,5 +25,7 @@ def describe_inputs(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process in MB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    """Peak resident memory of this program in MB; unlike ru_maxrss without that of the one which started it."""
+    status = Path("/proc/self/status")
+    found = PEAK.search(status.read_bytes()) if status.exists() else None
+    return round((int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024, 1)
