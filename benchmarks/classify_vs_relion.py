@@ -11,12 +11,14 @@ one view, well aligned; detail kept is the same of what is finer than DETAIL. Ti
 """
 
 import argparse
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,17 +38,21 @@ DETAIL = 30.0
 """Å."""
 
 
+Found = tuple[Path, float]
+Program = Callable[[argparse.Namespace], Found]
+
+
 def main() -> None:
     """Simulate, classify twice, compare."""
     args = parse()
     if shutil.which("relion_refine") is None:
         sys.exit("relion_refine is not installed")
     with tempfile.TemporaryDirectory() as folder:
+        Path(args.folder or folder).mkdir(parents=True, exist_ok=True)
         os.chdir(args.folder or folder)
         if not Path("results/stack/job.json").exists():
             simulate(args)
-        results = {"firn": run_firn(args), "relion": run_relion(args)}
-        report(results)
+        report({name: timed(name, run, args) for name, run in PROGRAMS.items() if name in args.programs})
 
 
 def parse() -> argparse.Namespace:
@@ -54,6 +60,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="phantom", help="phantom, or a PDB or mmCIF file")
     parser.add_argument("--folder", default=None, help="keep (and use again) the simulated particles there")
+    parser.add_argument(
+        "--programs", nargs="+", choices=["firn", "relion"], default=["firn", "relion"], help="to run, or run in that folder"
+    )
     for name, kind, default in (
         ("particles", int, 400), ("classes", int, 10), ("seed", int, 7), ("iterations", int, 25), ("snr", float, 0.1), ("junk", float, 0.2),
         ("box-px", int, 64), ("pixel-size", float, 3.0), ("diameter", float, 150.0), ("max-resolution", float, 9.0),
@@ -73,7 +82,17 @@ def simulate(args: argparse.Namespace) -> None:
         simulate_particles.run(job)
 
 
-def run_firn(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
+def timed(name: str, run: Program, args: argparse.Namespace) -> Found:
+    """What a program found, or had found when it was run in the same folder before."""
+    done = Path(f"{name}.json")
+    if not done.exists():
+        particles, seconds = run(args)
+        done.write_text(json.dumps([str(particles), seconds]))
+    particles, seconds = json.loads(done.read_text())
+    return Path(particles), seconds
+
+
+def run_firn(args: argparse.Namespace) -> Found:
     """(particles, CPU seconds) of classify_2d."""
     settings = {
         "particles": "stack",
@@ -84,10 +103,10 @@ def run_firn(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
     start = cpu_seconds(resource.RUSAGE_SELF)
     with open_job(classify_2d.Params, settings, {"particles": ["results/stack"]}, Path("results/class2d"), "class2d", threads=1) as job:
         classify_2d.run(job)
-    return read_table("results/class2d/particles.star", "particles"), cpu_seconds(resource.RUSAGE_SELF) - start
+    return Path("results/class2d/particles.star"), cpu_seconds(resource.RUSAGE_SELF) - start
 
 
-def run_relion(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
+def run_relion(args: argparse.Namespace) -> Found:
     """(particles, CPU seconds) of relion_refine with the settings of its Class2D job."""
     Path("relion").mkdir(exist_ok=True)
     command = (
@@ -98,7 +117,7 @@ def run_relion(args: argparse.Namespace) -> tuple[pd.DataFrame, float]:
     start = cpu_seconds(resource.RUSAGE_CHILDREN)
     subprocess.run(command.split(), check=True, stdout=subprocess.DEVNULL)
     seconds = cpu_seconds(resource.RUSAGE_CHILDREN) - start
-    return read_table(f"relion/run_it{args.iterations:03d}_data.star", "particles"), seconds
+    return Path(f"relion/run_it{args.iterations:03d}_data.star"), seconds
 
 
 def cpu_seconds(who: int) -> float:
@@ -162,19 +181,23 @@ def aligned_projections(truth: pd.DataFrame, found: pd.DataFrame) -> tuple[np.nd
     return np.array(images), 2 * pixel_size
 
 
-def report(results: dict[str, tuple[pd.DataFrame, float]]) -> None:
+def report(results: dict[str, Found]) -> None:
     """One line per program, then the ratios."""
-    rows = {name: scores(found) | {"seconds": seconds} for name, (found, seconds) in results.items()}
+    rows = {name: scores(read_table(found, "particles")) | {"seconds": seconds} for name, (found, seconds) in results.items()}
     for name, row in rows.items():
         print(
             f"{name:7s} purity {row['purity']:.3f}  told apart {row['told']:.3f}  false left {row['left']:.2f}  signal kept {row['kept']:.3f}  "
             f"detail kept {row['detail']:.3f}  fullest class {row['largest']:.2f}  CPU {row['seconds']:.0f} s"
         )
+    if len(rows) < len(PROGRAMS):
+        return
     ours, theirs = rows["firn"], rows["relion"]
     print(
         f"ratios  impurity {(1 - ours['purity']) / max(1 - theirs['purity'], 1e-3):.2f}  signal kept {ours['kept'] / theirs['kept']:.2f}  CPU {ours['seconds'] / theirs['seconds']:.2f}"
     )
 
+
+PROGRAMS: dict[str, Program] = {"firn": run_firn, "relion": run_relion}
 
 if __name__ == "__main__":
     main()

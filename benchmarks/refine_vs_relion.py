@@ -8,12 +8,14 @@ CPU time, reading and writing included; that of RELION's first rank is left out:
 """
 
 import argparse
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,10 @@ NEARBY = "--firstiter_cc --ini_high 12 --healpix_order 4 --offset_range 3 --offs
 """From the fourth order on RELION searches nearby: twice its angular step is the standard deviation of its prior."""
 
 
+Found = tuple[Path, Path, float]
+Program = Callable[[argparse.Namespace], Found]
+
+
 def main() -> None:
     """Simulate, refine twice, compare."""
     args = parse()
@@ -54,17 +60,21 @@ def main() -> None:
     if shutil.which("relion_refine_mpi") is None:
         sys.exit("relion_refine_mpi is not installed")
     with tempfile.TemporaryDirectory() as folder:
+        Path(args.folder or folder).mkdir(parents=True, exist_ok=True)
         os.chdir(args.folder or folder)
         if not Path("results/stack/job.json").exists():
             simulate(args)
             give_poses(args)
-        report(args, {"firn": run_firn(args), "relion": run_relion(args)})
+        report(args, {name: timed(name, run, args) for name, run in PROGRAMS.items() if name in args.programs})
 
 
 def parse() -> argparse.Namespace:
     """Options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default=None, help="keep (and use again) the simulated particles there")
+    parser.add_argument(
+        "--programs", nargs="+", choices=["firn", "relion"], default=["firn", "relion"], help="to run, or run in that folder"
+    )
     for name, kind, default in (
         ("particles", int, 1000), ("seed", int, 7), ("snr", float, 0.1), ("box-px", int, 64), ("pixel-size", float, 3.0),
         ("diameter", float, 150.0), ("off", float, 0.0), ("symmetry", str, "C1"), ("model", str, "phantom"),
@@ -102,7 +112,16 @@ def give_poses(args: argparse.Namespace) -> None:
     write_volume("results/ball/mask.mrc", ball(args).numpy(), args.pixel_size)
 
 
-def run_firn(args: argparse.Namespace) -> tuple[Path, Path, float]:
+def timed(name: str, run: Program, args: argparse.Namespace) -> Found:
+    """What a program found, or had found when it was run in the same folder before."""
+    done = Path(f"{name}.json")
+    if not done.exists():
+        done.write_text(json.dumps([str(part) if isinstance(part, Path) else part for part in run(args)]))
+    volume, particles, seconds = json.loads(done.read_text())
+    return Path(volume), Path(particles), seconds
+
+
+def run_firn(args: argparse.Namespace) -> Found:
     """(map, particles, CPU seconds)."""
     module: Any = refine_local if args.off else refine_homogeneous
     inputs = {"particles": ["results/given" if args.off else "results/stack"], "volume": ["results/start"]}
@@ -117,7 +136,7 @@ def run_firn(args: argparse.Namespace) -> tuple[Path, Path, float]:
     return Path("results/map/map.mrc"), Path("results/map/particles.star"), seconds
 
 
-def run_relion(args: argparse.Namespace) -> tuple[Path, Path, float]:
+def run_relion(args: argparse.Namespace) -> Found:
     """(map, particles, CPU seconds); both programs use the same half-sets."""
     Path("relion").mkdir(exist_ok=True)
     table = read_table("results/given/particles.star" if args.off else "results/stack/particles.star", "particles")
@@ -135,7 +154,7 @@ def rank_seconds(path: Path) -> float:
     return sum(60 * float(minutes) + float(seconds) for minutes, seconds in spent)
 
 
-def report(args: argparse.Namespace, results: dict[str, tuple[Path, Path, float]]) -> None:
+def report(args: argparse.Namespace, results: dict[str, Found]) -> None:
     """Print resolution against the truth, share of right poses, CPU time, and the ratios."""
     numbers = {
         name: (map_resolution(args, volume), *pose_errors(args, particles), seconds)
@@ -144,6 +163,8 @@ def report(args: argparse.Namespace, results: dict[str, tuple[Path, Path, float]
     for name, (resolution, right, median, seconds) in numbers.items():
         poses = f"poses within 5 degrees {right:5.1%}, median {median:5.2f} degrees"
         print(f"{name:7s} map-to-truth FSC 0.5 {resolution:6.2f} Å   {poses}   CPU {seconds:7.1f} s")
+    if len(numbers) < len(PROGRAMS):
+        return
     ratios = [ours / max(theirs, 1e-9) for ours, theirs in zip(numbers["firn"], numbers["relion"], strict=True)]
     print("ratio   resolution {:.3f}   poses {:.3f}   median {:.3f}   CPU {:.3f}".format(*ratios))
 
@@ -168,6 +189,8 @@ def pose_errors(args: argparse.Namespace, path: Path) -> tuple[float, float]:
     errors = torch.stack([rotation_distance(first, operator @ second) for operator in symmetry_matrices(args.symmetry)]).amin(0)
     return float((errors < 5).double().mean()), float(errors.median())
 
+
+PROGRAMS: dict[str, Program] = {"firn": run_firn, "relion": run_relion}
 
 if __name__ == "__main__":
     main()

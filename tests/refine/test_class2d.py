@@ -23,7 +23,7 @@ from firn.refine.class2d_average import (
     soft_circle,
     with_unresolved,
 )
-from firn.refine.class2d_search import Batch, Search, search_batch
+from firn.refine.class2d_search import Batch, Search, Sums, search_batch
 from firn.refine.class2d_state import Plan, State
 
 BOX = 40
@@ -239,6 +239,17 @@ def test_a_particle_is_judged_by_the_averages_that_it_has_no_part_in() -> None:
     assert not bool(search.crossed[0].any())
     assert torch.allclose(found[particles.half == 0], torch.tensor(0.8), atol=1e-5)
     assert bool((found[particles.half == 1] > 0.999).all())
+
+
+def test_a_batch_of_empty_pictures_alone_adds_nothing_to_sums() -> None:
+    _, batch, search = doubtful(motifs())
+    classes, angles, points = search.fine.shape
+    shape = (classes, 2, angles, points)
+    sums = Sums(torch.zeros(shape, dtype=torch.complex64), torch.zeros(classes, 2, int(search.shells[-1]) + 1), torch.zeros(classes))
+    match = search_batch(search, Batch(torch.zeros_like(batch.weighted), batch.squared, batch.half), sums)
+    assert bool((match.explained < 1e-6).all())
+    assert not bool(sums.numerator.any())
+    assert float(sums.count.sum()) < 1e-4
 
 
 def test_pictures_of_noise_alone_come_to_the_number_after_the_last_class_and_into_no_sum() -> None:

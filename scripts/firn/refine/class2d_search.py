@@ -292,6 +292,6 @@ def _add_fine(sums_: Sums, search: Search, batch: Batch, found: _Found, half: in
     angle = (found.row[triple] % len(search.grid.angles)) * steps + step
     row = ((found.row[triple] // len(search.grid.angles)) * 2 + half) * target.shape[1] + angle
     for part in torch.arange(len(triple), device=row.device).split(max(1, ELEMENTS_AT_ONCE // (4 * target.shape[-1]))):
-        blend = torch.view_as_complex((found.weights[triple[part], step[part]] @ wave).reshape(len(part), -1, 2))
+        blend = torch.view_as_complex((found.weights[triple[part], step[part]] @ wave).unflatten(-1, (-1, 2)))
         values = torch.view_as_real(found.centred[triple[part]] * blend).flatten(-2)
         flat.index_add_(0, row[part], values)
