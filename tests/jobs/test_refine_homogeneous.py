@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from firn.errors import InputError
+from firn.families.refinement import mask_maker, read_inputs
 from firn.formats.fsc import read_fsc
 from firn.formats.particles import read_particles
 from firn.formats.volumes import read_volume
 from firn.jobs import refine_homogeneous
 from firn.kernels.fsc import fsc, resolution_at
 from firn.kernels.rotation import euler_matrices, rotation_distance
+from firn.refine.class_hands import inverted
 from firn.refine.homogeneous import Refinement
 from firn.runtime.entry import open_job
 from firn.simulate.phantom import phantom_volume
@@ -56,6 +58,26 @@ def test_pure_noise_gives_half_maps_that_disagree_beyond_the_start(tmp_path, mon
     start = round(BOX * PIXEL / 40.0) + 2
     assert float(curve[start:].mean()) < 0.1
     assert float(curve[start:].median()) < 0.143
+
+
+def test_halves_that_begin_as_mirror_images_end_in_one_hand_with_their_poses(tmp_path, monkeypatch):
+    """A start without a hand, such as a shell's at low resolution, lets each half find its own; here they are given two."""
+    monkeypatch.chdir(tmp_path)
+    write_session(tmp_path, count=240, snr=0.5)
+    inputs, slots = {"particles": ["keep"], "volume": ["start"]}, {"particles": "keep", "volume": "start"}
+    with open_job(refine_homogeneous.Params, slots | COARSE, inputs, Path("results/map"), "map", threads=1) as job:
+        read = read_inputs(job)
+        starts = read.start, inverted(read.start)
+        refinement = Refinement(read.particles, starts, read.settings, mask_maker(job, read), job.over, job.generator("correlation"))
+        first = refinement.step(1, last=False)
+        poses = refinement.poses.rotations.clone()
+        second = refinement.step(2, last=False)
+    for iteration in (first, second):
+        one, other = iteration.half_maps
+        assert float(fsc(one, other)[2:5].mean()) > float(fsc(one, inverted(other))[2:5].mean()) + 0.1
+    stayed = (rotation_distance(refinement.poses.rotations, poses) < 20).double()
+    of_half = [float(stayed[read.particles.half == half].mean()) for half in (1, 2)]
+    assert of_half[1] == pytest.approx(of_half[0], abs=0.2), of_half
 
 
 def test_a_run_killed_in_an_iteration_ends_with_the_same_bits(tmp_path, monkeypatch):

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from firn.kernels.fourier import resize_volumes
+from firn.kernels.mask import centre_distance, soft_sphere
 from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.rotation import random_rotations
 from firn.refine.ab_initio_course import of_one_hand
-from firn.refine.class_hands import inverted, inverted_rotations, other_hands
+from firn.refine.class_hands import halves_of_two_hands, inverted, inverted_rotations, other_hands
 from firn.refine.initial_data import working_geometry
 from firn.refine.initial_search import Found
 from refine.ab_initio_data import BOX, PIXEL_SIZE, volume
@@ -48,3 +49,17 @@ def test_poses_of_a_class_follow_its_hand():
     assert torch.equal(volumes[1], molecule)
     assert torch.equal(turned.rotations[classes == 0], rotations[classes == 0])
     assert torch.equal(turned.rotations[1], inverted_rotations(rotations[1]))
+
+
+def test_half_maps_of_two_hands_are_told_from_noisy_ones_of_one_hand():
+    """Noise of its own in each half: of one hand it never looks like two, nor does noise alone, nor a ball, which has no hand."""
+    n = 32
+    mask, chance = soft_sphere(n, 12.0, 2.0), torch.Generator().manual_seed(3)
+    molecule = resize_volumes(volume(), n)
+    ball = (centre_distance((n, n, n)) < 8) * molecule.std() * 3
+    noise = [0.5 * molecule.std() * torch.randn(2, n, n, n, generator=chance) for _ in range(5)]
+    for first, second in noise:
+        assert halves_of_two_hands((molecule + first, inverted(molecule) + second), mask, 8.0, 1)
+        assert not halves_of_two_hands((molecule + first, molecule + second), mask, 8.0, 1)
+        assert not halves_of_two_hands((ball + first, ball + second), mask, 8.0, 1)
+        assert not halves_of_two_hands((first, second), mask, 8.0, 1)

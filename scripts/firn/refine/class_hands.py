@@ -1,8 +1,9 @@
-"""One hand for all classes: images tell a molecule from its mirror image in no way, so that each class comes out in either by chance.
+"""One hand for all classes and for both halves: images tell a molecule from its mirror image in no way, so that each comes out in either.
 
 Convention: inverted(r) = volume(-r) about the origin n // 2. Inversion commutes with rotations, so that the axes of a point group stay.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from firn.kernels.align_volumes import align
+from firn.kernels.fsc import fsc
+
+CERTAIN = 4.0
+"""Standard deviations by which half-maps must agree better with one of them inverted."""
+HIGHEST_CORRELATION = 0.999
 
 
 def inverted(volume: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
@@ -30,3 +36,19 @@ def other_hands(volumes: Sequence[Float[Tensor, "n n n"]], reference: int, radiu
             same, turned = (align(hand, volumes[reference], radius).correlation for hand in (volume, inverted(volume)))
             other[number] = turned > same
     return other
+
+
+def halves_of_two_hands(
+    halves: tuple[Float[Tensor, "n n n"], Float[Tensor, "n n n"]], mask: Float[Tensor, "n n n"], radius: float, operators: int
+) -> bool:
+    """Whether two half-maps are of opposite hands: clearly more alike, up to a Fourier radius (units of 1/n), with the second inverted.
+
+    mask: what both lie in, mirror-symmetric; operators: of the point group, each of which repeats the same coefficients. Correlations r of
+    N coefficients are compared as atanh r, whose variance is 1 / N (Fisher, Metron 1, 3, 1921).
+    """
+    first, second = (half * mask for half in halves)
+    shells = torch.arange(1, int(min(radius, mask.shape[0] / 2 - 1)) + 1, device=mask.device)
+    independent = 2 * math.pi * shells**2 * mask.mean() / operators
+    curves = (fsc(first, hand)[shells].clamp(0, HIGHEST_CORRELATION) for hand in (second, inverted(second)))
+    same, turned = (torch.atanh(curve) for curve in curves)
+    return bool((independent * (turned - same)).sum() > CERTAIN * (2 * independent.sum()).sqrt())

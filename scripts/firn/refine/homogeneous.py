@@ -15,6 +15,7 @@ from firn.kernels.filter import low_pass_volume
 from firn.kernels.mask import soft_disc, soft_sphere
 from firn.kernels.pose_grid import grid_step
 from firn.kernels.symmetry import symmetry_matrices
+from firn.refine.class_hands import halves_of_two_hands, inverted, inverted_rotations
 from firn.refine.expectation import OffsetPrior, Prior, Searcher
 from firn.refine.maximisation import Accumulator, Residuals, unfiltered_map
 from firn.refine.poses import remember
@@ -254,6 +255,8 @@ class Refinement:
     def _conclude(self, plan: Plan, sums: tuple[Sums, Sums], before: Poses, last: bool) -> Iteration:
         side, searched, radius, order = self.particles.side, self.course.searched, plan.radius, plan.levels[-1].order
         maps = unfiltered_map(sums[0], side, radius), unfiltered_map(sums[1], side, radius)
+        if self._of_two_hands(maps, searched):
+            sums, maps = self._second_inverted(sums, maps, before)
         curve, mask = self._agreement(HalfMaps(sums, maps, radius, correlation_within(maps, self.sphere, radius)))
         references, combined = self._regularise(HalfMaps(sums, maps, radius, curve))
         for model, reference in zip(self.models, references, strict=True):
@@ -266,6 +269,20 @@ class Refinement:
             self.course.strays = float(strays(turned, order).float().mean())
         moved = float(turned.median())
         return Iteration(plan.number, searched, plan.everywhere, order, maps, combined, curve, mask, resolved, moved, last)
+
+    def _of_two_hands(self, maps: tuple[Tensor, Tensor], searched: float) -> bool:
+        """Whether the half-sets have found opposite hands: each is free to where the start has none."""
+        return halves_of_two_hands(maps, self.sphere, searched, len(self.operators))
+
+    def _second_inverted(
+        self, sums: tuple[Sums, Sums], maps: tuple[Tensor, Tensor], before: Poses
+    ) -> tuple[tuple[Sums, Sums], tuple[Tensor, Tensor]]:
+        """Sums and maps with the second half in its other hand; so are its poses, now and before."""
+        rows = self.particles.half == 2
+        for poses in (self.poses, before):
+            poses.rotations[rows] = inverted_rotations(poses.rotations[rows])
+        total, weight = sums[1]
+        return (sums[0], (total.conj(), weight)), (maps[0], inverted(maps[1]))
 
     def _agreement(self, halves: HalfMaps) -> tuple[Tensor, Tensor]:
         """(correlation, mask of the references), given maps whose correlation in the ball is known.

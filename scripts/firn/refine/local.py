@@ -89,6 +89,9 @@ class LocalRefinement(Refinement):
         directions = 12 * 4**order * (1 - math.cos(math.radians(extent + grid_step(order) / 2))) / 2
         return min(max(9, math.ceil(directions)), 12 * 4**order), 2 * math.ceil(extent / grid_step(order)) + 1
 
+    def _of_two_hands(self, maps: tuple[Tensor, Tensor], searched: float) -> bool:
+        return False
+
     def _prior(self, rows: Tensor) -> LocalPrior:
         device = self.settings.device
         offset = self.poses.shifts[rows] - self.given.shifts[rows]
