@@ -15,7 +15,7 @@ from firn.runtime.job import Job
 class Params(CtfParams):
     """Estimate the contrast transfer function: defocus, astigmatism, tilt and bend of the specimen, and how far the rings can be followed."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
 
 def run(job: Job[Params]) -> None:

@@ -36,6 +36,8 @@ BACKGROUND_INTERVALS = 2
 FEWEST_PIXELS = 200
 REACH = 2.0
 """How far beyond the highest fitted frequency rings are followed."""
+SAMPLING_ORDERS = (1, 2, 3, 4)
+"""Powers of (frequency / Nyquist)² along each axis that tell how noise falls off near Nyquist."""
 BRIGHTEST = 7.0
 """Where single pixels of a tile, of mean 1, are clipped: noise reaches it once in a thousand."""
 
@@ -119,7 +121,8 @@ def measure(image: Float[Tensor, "y x"], pixel_size: float, optics: Optics, sett
     level = power[good][:, fitted].mean(dim=-1)
     pixels = ctf_fit.make_samples(grid[inside], torch.ones_like(fitted, dtype=grid.dtype), optics)
     radius = pixels.s2.sqrt()
-    power, smooth = _clipped(power[good] / level[:, None], radius, tile * pixel_size)
+    sampled = _sampling(power[good].mean(dim=0), grid[inside], pixel_size, tile * pixel_size)
+    power, smooth = _clipped(power[good] / (level[:, None] * sampled), radius, tile * pixel_size)
     trend = _parabola(power[:, fitted], radius[fitted])
     samples, values = _cells(pixels.frequencies[fitted], power[:, fitted] / trend, tile * pixel_size, optics)
     samples, values = _levelled(samples, values)
@@ -145,6 +148,36 @@ def background_basis(radius: Float[Tensor, "n"]) -> Float[Tensor, "n k"]:
     """Functions of the logarithm of the frequency that backgrounds and ring heights are sums of: stiffer than the rings of low defocus."""
     scale = radius.log()
     return spline_basis(scale, float(scale.min()), float(scale.max()), BACKGROUND_INTERVALS)
+
+
+def _sampling(power: Tensor, frequencies: Tensor, pixel_size: float, length: float) -> Tensor:
+    """What square pixels and frames resampled along rows and columns leave of the noise: exp of even powers of fx and of fy.
+
+    Fitted to what differs within rings, so that nothing in it follows the rings' own heights; without it the noise's corners and axes near
+    Nyquist look like rings of a low defocus with astigmatism.
+    """
+    cell = _cell_numbers(frequencies, length)
+    count = int(cell.max()) + 1
+    weights = torch.bincount(cell, minlength=count).to(power.dtype)
+    full = weights > 0
+    terms = torch.cat([(2 * pixel_size * frequencies).square() ** order for order in SAMPLING_ORDERS], dim=-1)
+    means = ring_means(torch.cat((power[None], terms.mT)), cell, count)[:, full]
+    ring, weights = torch.arange(count, device=cell.device)[full] // SECTORS, weights[full]
+    values = torch.cat((means[:1].clamp(min=1e-20).log(), means[1:])).double()
+    sums = values.new_zeros(len(values), int(ring.max()) + 1).index_add(-1, ring, values * weights)
+    within = values - (sums / torch.bincount(ring, weights).clamp(min=1))[:, ring]
+    weighted = within[1:] * weights
+    normal = weighted @ within[1:].mT
+    normal = normal + 1e-6 * normal.diagonal().mean() * torch.eye(len(normal), device=normal.device, dtype=normal.dtype)
+    return torch.exp(terms @ torch.linalg.solve(normal, weighted @ within[0]).to(terms.dtype))
+
+
+def _cell_numbers(frequencies: Tensor, length: float) -> Tensor:
+    """Cell, a ring by a sector of the half-plane, that each frequency lies in; SECTORS of them to a ring, from the lowest ring on."""
+    ring = (frequencies.norm(dim=-1) * length).round().long()
+    azimuth = torch.atan2(frequencies[:, 0], frequencies[:, 1])
+    sector = ((azimuth / math.pi + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
+    return (ring - ring.min()) * SECTORS + sector
 
 
 def _clipped(power: Tensor, radius: Tensor, length: float) -> tuple[Tensor, Tensor]:
@@ -177,9 +210,7 @@ def _driver(tensor: Tensor) -> str:
 def _cells(frequencies: Tensor, power: Tensor, length: float, optics: Optics) -> tuple[Samples, Tensor]:
     """Samples at, and values `(t, n)` of each tile averaged over, cells one ring by one sector of the half-plane."""
     radius, azimuth = frequencies.norm(dim=-1), torch.atan2(frequencies[:, 0], frequencies[:, 1])
-    ring = (radius * length).round().long()
-    sector = ((azimuth / math.pi + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
-    cell = (ring - ring.min()) * SECTORS + sector
+    cell = _cell_numbers(frequencies, length)
     count = int(cell.max()) + 1
     means = ring_means(torch.cat((radius[None], azimuth[None], power)), cell, count)
     weights = torch.bincount(cell, minlength=count).float()
