@@ -137,7 +137,7 @@ def _draw_particles(job: Job[P], poses: Poses) -> None:
     )
     angles = matrix_angles(poses.rotations).numpy()
     draw_directions(job.figure("directions", "Viewing directions", caption), angles[:, 0], angles[:, 1])
-    job.metric("certainty", float(poses.peak.mean()))
+    job.metric("pose_certainty", 100 * float(poses.peak.mean()), "%")
     if job.params.particle_scale:
         job.metric("scale_spread", float(poses.scale.std()))
         caption = "Grey scale of each particle against the map; those far below 1 are thick in ice, broken, or no particles."

@@ -248,7 +248,7 @@ def _report(job: Job[Params], maps: list[MapPair], engine: PosedClasses, shares:
         job.metric(f"class_{number}_resolution", resolution, "Å")
         if fraction < SMALL_CLASS:
             job.warn(f"Class {number} holds {fraction:.1%} of the particles: fewer classes would do.")
-    job.metric("certainty", float(shares.max(1).mean()))
+    job.metric("class_certainty", 100 * float(shares.max(1).mean()), "%")
     job.metric("effective_classes", float((1 / (shares**2).sum(1)).mean()))
     volumes = [(one.combined * engine.mask).cpu().numpy() for one in maps]
     caption = "Central slices and projections of the classes' maps, inside the mask, at the resolution they were told apart by."

@@ -158,7 +158,7 @@ def _report(job: Job[Params], refinement: Heterogeneous, result: Sorting, histor
     counts = torch.bincount(refinement.shares.argmax(1), minlength=refinement.count).numpy()
     side, pixel_size = refinement.particles.side, refinement.particles.pixel_size
     job.metric("iterations", result.number)
-    job.metric("certainty", 100 * float(refinement.shares.amax(1).mean()), "%")
+    job.metric("class_certainty", 100 * float(refinement.shares.amax(1).mean()), "%")
     job.metric("changed", 100 * result.changed, "%")
     for number, (count, resolution) in enumerate(zip(counts, history[-1].resolutions, strict=True), start=1):
         job.metric(f"class_{number}", 100 * count / counts.sum(), "%")
