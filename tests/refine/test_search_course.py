@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.stats import chi
 
 from firn.kernels.pose_grid import grid_step
 from firn.kernels.rotation import euler_matrices
@@ -11,6 +12,7 @@ from firn.refine.search_course import (
     FIRST_LOCAL,
     coarsest_order,
     finest_wanted,
+    likely_error,
     next_searched,
     orientation_change,
     shift_reach_after,
@@ -70,3 +72,12 @@ def test_a_coarser_grid_is_left_once_the_finer_one_would_not_be_shared_by_many()
     assert finest_wanted(4, torch.full((3,), 11.0), 3) == 4
     assert coarsest_order(False, 1) is None
     assert coarsest_order(True, 60) == coarsest_order(True, 1) + 1
+
+
+@pytest.mark.parametrize("step", [1.0, 1.5])
+def test_orientations_that_share_a_gaussian_posterior_tell_its_median_error(step):
+    sigma, axis = 1.2, torch.arange(-12, 12.1, step, dtype=torch.float64)
+    squares = axis.square()[:, None, None] + axis.square()[:, None] + axis.square()
+    weights = torch.exp(-squares / (2 * sigma**2))
+    shared = float(weights.sum() ** 2 / weights.square().sum())
+    assert likely_error(shared, step) == pytest.approx(sigma * chi(3).median(), rel=0.01)

@@ -25,9 +25,11 @@ from firn.refine.schedule import MIN_FINEST_ORDER, Level, crossing, next_radius,
 from firn.refine.search_course import (
     GAIN,
     NEAR,
+    SETTLED,
     coarsest_everywhere,
     coarsest_order,
     finest_wanted,
+    likely_error,
     next_searched,
     orientation_change,
     shift_reach_after,
@@ -38,7 +40,7 @@ from firn.refine.state import HalfModel, Particles, Poses, Settings, first_noise
 from firn.refine.validation import corrected_curves
 
 MAX_STRAYS = 0.02
-PATIENCE = 2
+PATIENCE = 3
 """Iterations without a gain in resolution before the last one; where orientations have settled, one is enough."""
 CORRECTION_DRAWS = 3
 
@@ -63,12 +65,14 @@ class Iteration:
     """Shell where the curve falls below 0.143, in units of 1/n, between shells."""
     moved: float
     """Median change of orientation in degrees."""
+    unsure: float
+    """Median error of orientation in degrees that the posteriors speak of."""
     last: bool
 
     def settled(self, before: "Iteration | None") -> bool:
-        """Whether most orientations stayed within half a step of a grid that was as fine in the iteration before."""
+        """Whether orientations changed by little of what they are unsure by, on a grid that was as fine in the iteration before."""
         same = before is not None and before.finest_order == self.finest_order
-        return same and self.moved < grid_step(self.finest_order) / 2
+        return same and self.moved < SETTLED * self.unsure
 
 
 @dataclass
@@ -81,6 +85,8 @@ class Course:
     reach: float
     finest: int = MIN_FINEST_ORDER
     best: float = 0.0
+    mark: float = 0.0
+    """Resolution at the last iteration that gained: many small gains are one."""
     stale: int = 0
     strays: float = 1.0
     """Share of the particles that the last search everywhere turned further than a search nearby would have reached."""
@@ -129,8 +135,8 @@ class Refinement:
         while self.result is None or not self.result.last:
             before, number = self.result, 1 if self.result is None else self.result.number + 1
             self.result = self.step(number, last=number == iterations or course.stale >= PATIENCE)
-            if number <= 2 or self.result.resolved > course.best + GAIN:
-                course.stale = 0
+            if number <= 2 or self.result.resolved > course.mark + GAIN:
+                course.stale, course.mark = 0, self.result.resolved
             else:
                 course.stale = PATIENCE if self.result.settled(before) else course.stale + 1
             course.best = max(course.best, self.result.resolved)
@@ -267,8 +273,8 @@ class Refinement:
         turned = orientation_change(before.rotations, self.poses.rotations, self.operators.cpu())
         if plan.everywhere:
             self.course.strays = float(strays(turned, order).float().mean())
-        moved = float(turned.median())
-        return Iteration(plan.number, searched, plan.everywhere, order, maps, combined, curve, mask, resolved, moved, last)
+        moved, unsure = float(turned.median()), likely_error(float(self.poses.detail.median()), grid_step(order))
+        return Iteration(plan.number, searched, plan.everywhere, order, maps, combined, curve, mask, resolved, moved, unsure, last)
 
     def _of_two_hands(self, maps: tuple[Tensor, Tensor], searched: float) -> bool:
         """Whether the half-sets have found opposite hands: each is free to where the start has none."""

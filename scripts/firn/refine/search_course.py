@@ -26,6 +26,14 @@ SHELLS_BEYOND = 2
 """Shells beyond a resolution that grows no more that still help to find poses."""
 GAIN = 0.5
 """Shells by which a resolution must grow to count as growing."""
+SETTLED = 0.25
+"""Part of their likely error that orientations still change by when they have settled: what is left to go adds less than a hundredth to it.
+
+Expectation-maximisation closes a fixed part of the distance in each iteration: where half is closed, as much as the last change is left
+before the last iteration and half as much after; errors add in squares.
+"""
+MEDIAN_ANGLE = 1.538
+"""Median length of a vector of three independent normal numbers."""
 
 
 def wide_iteration(number: int) -> bool:
@@ -58,6 +66,14 @@ def finest_wanted(finest: int, detail: Float[Tensor, " n"], least: int) -> int:
 def next_searched(side: int, best: float, resolved: float) -> float:
     """Fourier radius to find poses with, given the best resolution so far and that of now."""
     return resolved + (beyond(side) if resolved > best + GAIN else SHELLS_BEYOND)
+
+
+def likely_error(orientations: float, step: float) -> float:
+    """Median error in degrees of orientations of which so many of a grid share the probability, a step in degrees apart.
+
+    A Gaussian of standard deviation s about each of three axes has 1 / sum p^2 = (2 sqrt(pi) s / step)^3.
+    """
+    return MEDIAN_ANGLE * step * orientations ** (1 / 3) / (2 * math.sqrt(math.pi))
 
 
 def strays(turned: Float[Tensor, " n"], order: int) -> Bool[Tensor, " n"]:

@@ -1,0 +1,51 @@
+"""When a refinement ends: it goes on while resolution grows, by however little at a time, or orientations still have far to go."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from firn.refine.homogeneous import PATIENCE, Course, Iteration, Refinement
+from firn.refine.search_course import GAIN, SETTLED
+
+MOST = 30
+UNSURE = 4.0
+
+
+def iterations(resolved: Callable[[int], float], moved: Callable[[int], float]) -> int:
+    """Iterations of a refinement whose resolution (shells) and changes of orientation (degrees) are given by iteration."""
+    none = torch.zeros(0)
+
+    class Told(Refinement):
+        def __init__(self) -> None:
+            self.result, self.course = None, Course(8.0, 8.0, 1.0, 1.0)
+
+        def step(self, number: int, last: bool) -> Iteration:
+            return Iteration(
+                number, 8.0, True, 4, (none, none), none, none, none, resolved(number), moved(number), unsure=UNSURE, last=last
+            )
+
+    return sum(1 for _ in Told().run(MOST))
+
+
+def test_many_small_gains_in_resolution_go_on() -> None:
+    assert iterations(lambda number: 10 + 0.4 * GAIN * number, lambda number: UNSURE) == MOST
+
+
+def test_a_resolution_that_fell_back_gains_nothing_by_coming_back() -> None:
+    assert iterations(lambda number: 10 - number % 2, lambda number: UNSURE) <= 2 + PATIENCE + 1
+
+
+def test_settled_orientations_end_it_at_the_first_iteration_without_a_gain() -> None:
+    assert iterations(lambda number: 10 * min(number, 4), lambda number: 0.9 * SETTLED * UNSURE) == 6
+
+
+def test_orientations_that_have_far_to_go_are_given_some_iterations() -> None:
+    assert iterations(lambda number: 10 * min(number, 4), lambda number: 1.1 * SETTLED * UNSURE) == 5 + PATIENCE
+
+
+@pytest.mark.parametrize("closed", [0.5, 0.8])
+def test_what_is_left_to_go_when_settled_adds_little_to_the_error(closed: float) -> None:
+    """A fixed part of the distance is closed by each iteration, the last one after it settled too."""
+    left = SETTLED * UNSURE * (1 - closed) / closed * (1 - closed)
+    assert (UNSURE**2 + left**2) ** 0.5 < 1.01 * UNSURE
