@@ -30,14 +30,25 @@ def test_score_is_the_correlation_coefficient_of_window_and_template(image, n):
         assert float(score[y, x]) == pytest.approx(_pearson(window[mask], template[0][mask]), abs=1e-4)
 
 
-def test_score_at_an_edge_uses_the_pixels_inside_only(image):
+def test_score_at_an_edge_is_the_coefficient_of_the_pixels_inside_times_the_root_of_their_share_of_energy(image):
     n, y, x = 9, 1, 20
     mask, template = _disc(n), torch.randn(1, n, n, generator=torch.Generator().manual_seed(3))
     score, _ = local_correlation(image, torch.ones_like(image, dtype=torch.bool), template, mask)
     rows = slice(n // 2 - y, n)
     inside = mask[rows]
     window = image[: n - (n // 2 - y), x - n // 2 : x - n // 2 + n]
-    assert float(score[y, x]) == pytest.approx(_pearson(window[inside], template[0][rows][inside]), abs=1e-4)
+    part, whole = template[0][rows][inside], template[0][mask]
+    share = float(((part - part.mean()) ** 2).sum() / ((whole - whole.mean()) ** 2).sum())
+    assert share < 0.8
+    assert float(score[y, x]) == pytest.approx(_pearson(window[inside], part) * share**0.5, abs=1e-4)
+
+
+def test_noise_scores_alike_at_the_edge_and_far_from_it():
+    n, generator = 15, torch.Generator().manual_seed(8)
+    noise, template = torch.randn(300, 1500, generator=generator), torch.randn(1, n, n, generator=generator)
+    score, _ = local_correlation(noise, torch.ones_like(noise, dtype=torch.bool), template, _disc(n))
+    edge, middle = (score[rows, 20:-20].square().mean().sqrt() for rows in (slice(0, 3), slice(20, 280)))
+    assert float(edge / middle) == pytest.approx(1, abs=0.05)
 
 
 def test_unknown_pixels_do_not_matter(image):

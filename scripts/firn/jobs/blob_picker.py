@@ -20,7 +20,7 @@ class Params(BlobShapeParams):
     then decides which are particles. The diameters are given, or found by a blob_picker_tuner.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     blobs: str | None = slot("blobs", optional=True)
     """A blob_picker_tuner whose diameters to pick with, when none are given here."""

@@ -60,7 +60,7 @@ class Params(BlobShapeParams):
     A job that finds no clear size says so and stops.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     lane: ClassVar[Lane] = "cpu"
     scatter: ClassVar[bool] = False
     offers: ClassVar[tuple[Kind, ...]] = ("blobs",)

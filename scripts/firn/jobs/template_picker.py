@@ -16,7 +16,7 @@ class Params(TemplateParams):
     particles.
     """
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
 
 def run(job: Job[Params]) -> None:

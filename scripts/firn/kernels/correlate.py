@@ -1,7 +1,9 @@
 """Fast local correlation: normalised cross-correlation of small templates with an image that may have holes.
 
 Convention: scores lie in [-1, 1], on the pixels of the image, at the template's origin `n // 2`. Means and variances are
-those of the known pixels under the template's mask, so that edges and masked dirt do not bias the score.
+those of the known pixels under the template's mask, so that edges and masked dirt do not bias the score. The coefficient is that of
+all known pixels, times the square root of the share of the template's energy that lies on them: of few pixels noise correlates more
+with anything, as the inverse of that root, and so noise scores alike everywhere.
 Turns of one shape have much in common: the image is correlated with the few images that span the templates, and a template's
 correlation is a weighted sum of theirs.
 Source: Roseman, Ultramicroscopy 94, 225 (2003), eqs. 3-10; masked images as in Padfield, IEEE Trans. Image Process. 21, 2706 (2012).
@@ -35,7 +37,8 @@ def local_correlation(
 ) -> tuple[Float[Tensor, "y x"], Float[Tensor, "y x"]]:
     """(best score over the templates, variance under the mask) at every pixel.
 
-    The score is -1 where less than `overlap` of the mask lies on known pixels.
+    The score is the coefficient times the root of the share of the template's energy on known pixels, and -1 where less than
+    `overlap` of the mask lies on these.
     Where the mask is cut by unknown pixels, the templates' mean and energy over the rest are taken as those of all
     templates together: exact for one template, and for rotations of one shape nearly so.
     """
@@ -44,7 +47,7 @@ def local_correlation(
     unit = _normalised(templates, mask)
     offset = field.correlate_valid(unit.mean(0))
     energy = field.correlate_valid((unit**2).mean(0)) - offset**2 / count
-    scale = torch.rsqrt((count * variance * energy.clamp(min=1e-6)).clamp(min=1e-12))
+    scale = torch.rsqrt((count * variance * energy.clamp(min=1e-6)).clamp(min=1e-12)) * energy.clamp(0, 1).sqrt()
     score = (_largest_sum(torch.where(valid, image, 0.0), *_span(unit)) - mean * offset) * scale
     return torch.where(_known(count, mask, overlap), score.clamp(-1, 1), -1.0), variance
 
