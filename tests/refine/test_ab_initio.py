@@ -24,7 +24,9 @@ from firn.refine.ab_initio_course import (
     promising,
     reconstruct_ab_initio,
     starting_schedule,
+    with_hand,
 )
+from firn.refine.class_hands import inverted, without_hand
 from firn.refine.initial_data import Observations, observe, solvent_power, solvent_sphere, working_geometry
 from firn.refine.initial_model import (
     blend,
@@ -223,6 +225,21 @@ def test_an_asymmetric_molecule_comes_out_of_its_noisy_views(seed):
     assert best_correlation(resize_volumes(volume(), geometry.n), result.volumes[0]) > 0.85
     assert titles[-1] == "final"
     assert len(result.evidences) == 2
+
+
+def test_a_volume_that_is_its_own_mirror_image_is_given_a_hand():
+    """Half the molecule and half its mirror image pose each particle both ways alike; the truth is a hand away."""
+    observations, noise, geometry, *_ = observed(200, 0.4, 5)
+    settings = Settings(diameter=DIAMETER, max_resolution=20.0, final_minibatch=120)
+    engine = AbInitio(observations, noise, geometry, settings, torch.Generator().manual_seed(3))
+    course = Course(engine, lambda fields: None, lambda title, volumes: None, lambda state: None)
+    truth = resize_volumes(volume(), geometry.n)
+    even = engine.restart(truth + inverted(truth), noise)
+    assert without_hand(even.volumes[0], geometry.radius(20.0))
+    found = with_hand(course, even).volumes[0]
+    assert not without_hand(found, geometry.radius(20.0))
+    assert best_correlation(truth, found) > max(0.85, best_correlation(truth, even.volumes[0]) + 0.03)
+    assert with_hand(course, state := engine.restart(truth, noise)) is state
 
 
 def test_pure_noise_explains_nothing():

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
-from firn.kernels.fourier import resize_volumes
+from firn.kernels.fourier import resize_volumes, rfft3
+from firn.kernels.fsc import shell_average, shell_indices
+from firn.kernels.mask import centre_distance
 from firn.kernels.project import prepare_volume, project_points
 from firn.kernels.sampling import rotation_grid
+from firn.kernels.symmetry import symmetrize_volume
+from firn.refine.class_hands import inverted
 from firn.refine.initial_data import solvent_sphere, working_geometry
-from firn.refine.initial_model import agreement, gather_slices, moved, solve
+from firn.refine.initial_model import agreement, gather_slices, moved, solve, with_random_hand
 from firn.refine.initial_search import Slices
 from refine.ab_initio_data import BOX, PIXEL_SIZE, volume
 
@@ -78,3 +82,16 @@ def test_moving_the_sums_moves_the_volume():
     core = slice(4, -4)
     difference = torch.roll(first, (1, -2, 0), (0, 1, 2)) - second
     assert difference[core, core, core].abs().max() < 0.05 * first.max()
+
+
+def test_a_random_hand_is_the_odd_part_of_a_volume_in_each_shell():
+    geometry = working_geometry(48, 3.0, 8.0)
+    solvent, chance = torch.ones(geometry.n, geometry.n, geometry.n), torch.Generator().manual_seed(7)
+    ball = (centre_distance((geometry.n,) * 3) < 8).float()
+    drawn = with_random_hand(ball, geometry, solvent, 12.0, "D2", chance)
+    even, odd = (rfft3(drawn + sign * inverted(drawn)) for sign in (1, -1))
+    shells = shell_indices((geometry.n,) * 3)
+    powers = [shell_average(part.abs().square(), shells, geometry.n)[2:10] for part in (even, odd)]
+    assert torch.allclose((powers[1] / powers[0]).sqrt(), torch.tensor(0.3), rtol=0.1)
+    inside = centre_distance((geometry.n,) * 3) < geometry.n / 2 - 2
+    assert torch.allclose(drawn[inside], symmetrize_volume(drawn, "D2")[inside], atol=0.05 * float(drawn.max()))

@@ -41,7 +41,7 @@ class Params(JobParams):
     stage = "initial"
     lane = "reconstruct"
     gpu_gb = 8
-    revision = 5
+    revision = 6
     offers = ("volume", "particles")
     groups: ClassVar[dict[str, tuple[Any, ...]]] = {"class_*": ("volume", "particles")}
     particles: str = slot("particles")
@@ -254,7 +254,7 @@ def _report(
         job.figure(
             "history",
             "Convergence",
-            "Log-likelihood per particle against iteration: every start (grey), those that grew (blue), and the best with angular degrees turned round (green).",
+            "Log-likelihood per particle against iteration: every start (grey), those that grew (blue), and the best with angular degrees turned round or a hand drawn (green).",
         ),
         history,
     )

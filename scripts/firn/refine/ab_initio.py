@@ -19,7 +19,19 @@ from firn.kernels.sampling import rotation_grid, shift_grid
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetry_matrices
 from firn.refine.initial_data import Geometry, Observations, shell_means, solvent_sphere
-from firn.refine.initial_model import Sums, added, agreement, blend, centring_move, free_axes, gather_slices, moved, random_volume, solve
+from firn.refine.initial_model import (
+    Sums,
+    added,
+    agreement,
+    blend,
+    centring_move,
+    free_axes,
+    gather_slices,
+    moved,
+    random_volume,
+    solve,
+    with_random_hand,
+)
 from firn.refine.initial_search import Found, Outcome, Search, project_grid, rank_grid, search_grid, search_near
 
 SHIFTS_PER_RESOLUTION = 3.5
@@ -227,6 +239,12 @@ class AbInitio:
         """A state of one class that begins with a volume."""
         volume = volume * self.solvent
         return State([volume.clamp(min=0) if self.settings.non_negative else volume], noise.clone(), [None], fitted=True)
+
+    def with_hand(self, state: State) -> State:
+        """A state of one class that begins with its volume at the initial resolution and a hand drawn at random."""
+        settings, volume = self.settings, state.volumes[0]
+        drawn = with_random_hand(volume, self.geometry, self.solvent, settings.initial_resolution, settings.group, self.generator)
+        return self.restart(drawn, state.noise)
 
     def _expect(self, state: State, batch: Batch, rows: Tensor) -> tuple[FourierDisc, Outcome]:
         """Coarse search at what the grid resolves, then, where finer detail is asked for, the fine one."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from firn.refine.ab_initio import FEWEST_FOLDS, AbInitio, Batch, Settings, State
-from firn.refine.class_hands import inverted, inverted_rotations, other_hands
+from firn.refine.class_hands import inverted, inverted_rotations, other_hands, without_hand
 from firn.refine.initial_model import opposites
 from firn.refine.initial_search import Found
 from firn.refine.state import moved_to
@@ -30,6 +30,8 @@ HOTTEST = 3.0
 """Factor on the noise variance in the first of these passes, 1 in the last: poses that are certain too early stay wrong."""
 SCORING_PARTICLES = 300
 OPPOSITE_ITERATIONS = 8
+HAND_ITERATIONS, HAND_COARSER = (5, 15), 1.4
+"""Iterations at so many times the finest resolution, and at that, after a hand was drawn."""
 LARGE_BATCHES = 10
 """One in so many iterations of a start, the last ones, sees a large batch."""
 KEPT_EVERY = 5
@@ -164,7 +166,7 @@ def reconstruct_ab_initio(course: Course) -> Result:
     course.snapshot("grown", best.volumes)
     if settings.apart:
         return _sorted_apart(course, best, evidences)
-    state, found = course.full_passes(_right_signs(course, best))
+    state, found = course.full_passes(with_hand(course, _right_signs(course, best)))
     course.snapshot("final", state.volumes)
     return Result(state.volumes, found, evidences, list(range(settings.classes)))
 
@@ -267,6 +269,30 @@ def _right_signs(course: Course, state: State) -> State:
         best, evidence = (other, found) if found > evidence else (best, evidence)
     course.snapshot("signs", best.volumes)
     return best
+
+
+def with_hand(course: Course, state: State) -> State:
+    """The state, or where it has no hand, another from low resolution on with a random one, if that explains the particles better.
+
+    Shells look like their mirror image at low resolution. Under such a volume the poses of each particle and their mirror images are
+    equally likely, so that what is made of them has no hand either, however fine the detail that is compared.
+    """
+    engine, rows, resolution = course.engine, course.rows, course.engine.settings.max_resolution
+    if not without_hand(state.volumes[0], engine.geometry.radius(resolution)):
+        return state
+    found = course.series("hand", partial(engine.with_hand, state), hand_schedule(engine.settings))
+    course.snapshot("hand", found.volumes)
+    before, after = (
+        course.evidence(name, partial(engine.fine_evidence, each, rows, resolution))
+        for name, each in (("without hand, measured", state), ("hand, measured", found))
+    )
+    return found if after > before else state
+
+
+def hand_schedule(settings: Settings) -> list[Batch]:
+    """A few iterations at a resolution where hands differ, then the finest."""
+    steps = [HAND_COARSER * settings.max_resolution] * HAND_ITERATIONS[0] + [settings.max_resolution] * HAND_ITERATIONS[1]
+    return [Batch(step, settings.final_minibatch, max(0.2, 1 / (number + 1)), 0.0) for number, step in enumerate(steps)]
 
 
 def middle_resolution(settings: Settings) -> float:

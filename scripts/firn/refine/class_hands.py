@@ -16,6 +16,8 @@ from firn.kernels.fsc import fsc
 CERTAIN = 4.0
 """Standard deviations by which half-maps must agree better with one of them inverted."""
 HIGHEST_CORRELATION = 0.999
+LEAST_ALIKE = 0.97
+"""Correlation of a volume with its mirror image, in all shells, from which on it has no hand."""
 
 
 def inverted(volume: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
@@ -36,6 +38,11 @@ def other_hands(volumes: Sequence[Float[Tensor, "n n n"]], reference: int, radiu
             same, turned = (align(hand, volumes[reference], radius).correlation for hand in (volume, inverted(volume)))
             other[number] = turned > same
     return other
+
+
+def without_hand(volume: Float[Tensor, "n n n"], radius: float) -> bool:
+    """Whether a volume is its own image by inversion, up to a Fourier radius (units of 1/n)."""
+    return bool(fsc(volume, inverted(volume))[1 : int(radius) + 1].min() > LEAST_ALIKE)
 
 
 def halves_of_two_hands(

@@ -9,11 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from firn.kernels.backproject import completed, empty_sums, insert_points_, reconstruct, shell_weights, symmetrise_sums
+from firn.kernels.filter import low_pass_volume
 from firn.kernels.fourier import frequencies3, irfft3, rfft3, shift_phases
-from firn.kernels.fsc import fsc
+from firn.kernels.fsc import fsc, shell_average, shell_indices
 from firn.kernels.grid import FourierDisc
 from firn.kernels.spectrum import cropped_side, resize_spectrum3
 from firn.kernels.symmetry import symmetrize_volume
+from firn.refine.class_hands import inverted
 from firn.refine.initial_data import Geometry
 from firn.refine.initial_search import Slices
 from firn.refine.maximisation import full_correlation
@@ -22,6 +24,7 @@ PRIOR_SHARE = 0.1
 """Wiener prior relative to the mean weight of each shell."""
 LEAST_CORRELATION = 1e-3
 """Squared correlations below this count as this, so that no shell vanishes for good."""
+HAND_SHARE = 0.3
 HIGHEST_DEGREE = 8
 """Angular degrees up to this may come out with the wrong sign at low resolution; degree 1 is a shift."""
 
@@ -37,6 +40,25 @@ def random_volume(
     frequencies = frequencies3((n, n, n), solvent.device).norm(dim=-1) / geometry.pixel_size
     smooth = irfft3(rfft3(noise) * torch.exp(-0.5 * (frequencies * resolution) ** 2), (n, n, n)) * solvent
     return symmetrize_volume(smooth, group).clamp(min=0)
+
+
+def with_random_hand(
+    volume: Float[Tensor, "n n n"],
+    geometry: Geometry,
+    solvent: Float[Tensor, "n n n"],
+    resolution: float,
+    group: str,
+    chance: torch.Generator,
+) -> Float[Tensor, "n n n"]:
+    """The volume at a resolution, and what tells it from its image by inversion drawn at random: HAND_SHARE as strong in each shell."""
+    drawn = torch.randn(volume.shape, generator=chance).to(volume.device)
+    smooth, noise = (low_pass_volume(part, geometry.pixel_size, resolution) for part in (volume, drawn))
+    noise = symmetrize_volume(noise, group)
+    odd, even = rfft3(noise - inverted(noise)), rfft3(smooth)
+    shells = shell_indices((geometry.n,) * 3, volume.device)
+    wanted, given = (shell_average(part.real**2 + part.imag**2, shells, geometry.n) for part in (even, odd))
+    strength = (wanted / given.clamp(min=1e-6 * float(given.max()))).sqrt()[shells.clamp(max=geometry.n // 2)]
+    return smooth + HAND_SHARE * irfft3(odd * strength, (geometry.n,) * 3) * solvent
 
 
 def gather_slices(slices: Slices, disc: FourierDisc, number: int, n: int, operators: Float[Tensor, "g 3 3"]) -> Sums:
