@@ -14,6 +14,7 @@ from firn.formats.tables import write_table
 from firn.preprocess.junk import clean_pixels
 from firn.preprocess.pick import Picks, Shape, pick, template_box, template_factors
 from firn.preprocess.reduced import Reduced, reduce_micrograph
+from firn.preprocess.second_look import pick_twice
 from firn.preprocess.whiten import whiten
 from firn.report.picks import draw_picks
 from firn.runtime.job import Job
@@ -87,13 +88,16 @@ def pick_shapes(
 ) -> Picks:
     """Picks of a reduced micrograph; distances between picks and from the edge, and the largest diameter, in Å.
 
-    white: match where the noise has equal power at all frequencies, for shapes that are known in detail.
+    white: match where the noise has equal power at all frequencies, for shapes that are known in detail; without a CTF these are
+    weighted after the clearest particles.
     """
     box = template_box(diameter, reduced.pixel_size)
     factors = filters_of(row, params, box, reduced.pixel_size, low_pass, diameter, reduced.image.device)
     clean = clean_pixels(reduced, diameter, params.refuse_rims)
     matched, factors = whiten(reduced, factors, low_pass, diameter) if white else (reduced, factors)
-    return pick(matched, shapes, clean, factors, *distances, params.max_picks)
+    known = params.use_ctf and ctf_values(row) is not None
+    find = pick_twice if white and not known else pick
+    return find(matched, shapes, clean, factors, *distances, params.max_picks)
 
 
 def filters_of(

@@ -23,7 +23,7 @@ class _Base(JobParams):
     lane: ClassVar[Lane] = "preprocess"
     gpu_gb: ClassVar[int | None] = None
     scatter: ClassVar[bool] = True
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
     offers: ClassVar[tuple[Kind, ...]] = ("exposures", "picks", "particles")
 
     exposures: str = slot("exposures")

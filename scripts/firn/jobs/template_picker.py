@@ -12,11 +12,11 @@ class Params(TemplateParams):
     """Find particles that look like given 2D classes or projections, in any in-plane rotation.
 
     Each micrograph is reduced to 20 Å, its background removed, its noise made white, and correlated with every template in
-    every rotation. All maxima are kept, with their correlation (NCC) and local power; inspect_picks then decides which are
-    particles.
+    every rotation. Where no CTF is known this is done twice, with templates weighted at each frequency after the clearest particles of
+    the first time. All maxima are kept, with their correlation (NCC) and local power; inspect_picks then decides which are particles.
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
 
 def run(job: Job[Params]) -> None:
