@@ -40,6 +40,8 @@ def test_of_close_points_the_first_is_kept_and_the_rest_are_apart():
     assert float(apart.min()) >= 8
     assert float(torch.cdist(points, points[kept]).min(1).values.max()) < 8
     assert int(kept[0]) == 0
+    distances = torch.cdist(points, points[kept])
+    assert all(float(distances[one, kept < one].min()) < 8 for one in range(300) if one not in kept.tolist())
 
 
 def test_no_more_points_are_kept_than_asked_for():

@@ -18,15 +18,17 @@ def local_maxima(scores: Float[Tensor, "y x"], allowed: Bool[Tensor, "y x"], flo
 
 def separate(points: Float[Tensor, "p 2"], distance: float, limit: int) -> Int[Tensor, "k"]:
     """Indices of the points kept when, best first, each removes all others closer than distance; at most limit of them."""
-    places = points.cpu()
-    alive = torch.ones(len(places), dtype=torch.bool)
+    side, square = max(distance, 1e-9), distance**2
+    cells: dict[tuple[int, int], list[list[float]]] = {}
     kept: list[int] = []
-    for i in range(len(places)):
+    for number, place in enumerate(points.tolist()):
         if len(kept) >= limit:
             break
-        if alive[i]:
-            kept.append(i)
-            alive &= (places - places[i]).square().sum(-1) >= distance**2
+        row, column = int(place[0] // side), int(place[1] // side)
+        near = (cells.get((row + down, column + across), ()) for down in (-1, 0, 1) for across in (-1, 0, 1))
+        if all((place[0] - y) ** 2 + (place[1] - x) ** 2 >= square for cell in near for y, x in cell):
+            kept.append(number)
+            cells.setdefault((row, column), []).append(place)
     return torch.tensor(kept, dtype=torch.long, device=points.device)
 
 
