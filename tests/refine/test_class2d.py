@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from firn.kernels.fourier import rfft2
+from firn.kernels.fourier import irfft2, rfft2
+from firn.kernels.fsc import correlate_spectra, shell_average, shell_indices
 from firn.kernels.rotate2d import half_disc
 from firn.refine.class2d import build_search, classify, continued_state, initial_state, next_radius, turned_points, uncertainty_at
 from firn.refine.class2d_average import (
@@ -308,9 +309,27 @@ def test_an_empty_class_becomes_half_of_the_fullest() -> None:
     images = torch.stack([blobs(MOTIFS[0], 0, (0, 0)), blobs(MOTIFS[1], 0, (0, 0))])
     sums = sums_of(images)
     sums.count[:] = torch.tensor([100.0, 1.0])
-    found = reseeded(sums, smallest=5.0)
+    found = reseeded(sums, 5.0, torch.Generator().manual_seed(1))
     assert found.count.tolist() == [50.0, 50.0]
-    assert torch.allclose(found.numerator.sum(0), sums.numerator[0], atol=1e-6)
+    assert torch.allclose(found.numerator.sum(0), sums.numerator[0], atol=1e-5)
+    assert torch.allclose(found.denominator.sum(0), sums.denominator[0])
+
+
+def test_the_parts_of_a_class_of_noise_have_the_power_of_half_as_many_particles_and_halves_that_do_not_correlate() -> None:
+    n, chance = 64, torch.Generator().manual_seed(2)
+    denominator = torch.linspace(300.0, 30.0, n // 2 + 1).expand(2, 2, -1).clone()
+    index = shell_indices((n, n), torch.device("cpu"))
+    power = torch.nn.functional.pad(denominator, (0, 1))[..., index.clamp(max=n // 2 + 1)]
+    noise = irfft2(rfft2(torch.randn(2, 2, n, n, generator=chance) / n) * power.sqrt(), (n, n))
+    parts = reseeded(ClassSums(noise, denominator, torch.tensor([100.0, 1.0])), 5.0, chance)
+    spectra = rfft2(parts.numerator)
+    for number in range(2):
+        ratio = shell_average(spectra[number].abs().square(), index, n) / (denominator[0] / 2)
+        assert float(ratio[:, 4:15].mean()) == pytest.approx(1, abs=0.15)
+        assert float(ratio[:, 15:].mean()) == pytest.approx(1, abs=0.1)
+        assert float(correlate_spectra(*spectra[number], index, n)[4 : n // 2].mean()) == pytest.approx(0, abs=0.1)
+    across = correlate_spectra(spectra[0, 0], spectra[1, 0], index, n)[4 : n // 2]
+    assert float(across.mean()) == pytest.approx(0, abs=0.1)
 
 
 def test_with_force_max_each_class_keeps_one_pose_of_a_particle_and_the_best_class_stays_best() -> None:

@@ -25,7 +25,7 @@ class Params(ClassificationParams):
     Classes that are missing or empty are made by splitting the fullest.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     templates: str | None = slot("templates", optional=True)
     """Classes to go on from: the round before, or any classes of the same particles' box."""

@@ -74,13 +74,15 @@ def classify(
         if len(queue) < size:
             queue = torch.cat((queue, torch.randperm(count, generator=generator)))
         rows, queue = queue[:size].sort().values, queue[size:]
-        state = iterate(particles, plan, state, rows.to(device), assignment, step)
+        state = iterate(particles, plan, state, rows.to(device), assignment, step, generator)
         if keep is not None:
             keep(packed(state, assignment) | {"queue": queue, "chance": generator.get_state(), "done": step + 1})
     return replace(state, averages=with_unresolved(state.averages, state.sums, plan.mask(), state.radius)), assignment
 
 
-def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int) -> State:
+def iterate(
+    particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " b"], assignment: Assignment, step: int, generator: torch.Generator
+) -> State:
     """One expectation-maximisation step over the particles `rows`; writes their matches into the assignment."""
     temper = 1 / uncertainty_at(plan, step) ** 2
     final = step >= plan.iterations
@@ -90,7 +92,7 @@ def iterate(particles: Particles, plan: Plan, state: State, rows: Int[Tensor, " 
     rate = 1.0 if full or step == 0 else max(len(rows) / len(particles.half), (step + 1) ** -0.7)
     total = state.sums.blended(sums, rate)
     if step < 0.75 * plan.iterations:
-        total = reseeded(total, smallest=max(3.0, 0.05 * float(total.count.sum()) / plan.classes))
+        total = reseeded(total, max(3.0, 0.05 * float(total.count.sum()) / plan.classes), generator)
     averages = average(total, plan.mask(), state.radius, plan.use_frc)
     if plan.recentre and step < plan.iterations:
         total = recentred(total, averages.images, plan.recentre_threshold, reach_px=0.1 * plan.side)

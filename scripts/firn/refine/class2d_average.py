@@ -133,25 +133,30 @@ def centre_of_mass(images: Float[Tensor, "k n n"], threshold: float) -> Float[Te
     return torch.stack(((weight.sum(-1) * axis).sum(-1), (weight.sum(-2) * axis).sum(-1)), dim=-1) / total[:, None]
 
 
-def reseeded(sums: ClassSums, smallest: float) -> ClassSums:
-    """Sums in which each class of fewer than `smallest` particles is replaced by one part of the fullest class, split in two.
-
-    The two parts lean on different half-sets of the particles, so that noise, and then structure, can drive them apart.
-    """
+def reseeded(sums: ClassSums, smallest: float, generator: torch.Generator) -> ClassSums:
+    """Sums in which each class of fewer than `smallest` particles is replaced by one part of the fullest class, parted by chance."""
     numerator, denominator, count = sums.numerator.clone(), sums.denominator.clone(), sums.count.clone()
     for empty in (count < smallest).nonzero().flatten().tolist():
         full = int(count.argmax())
         if count[full] < 2 * smallest:
             break
-        for lean, target in ((1, empty), (0, full)):
-            numerator[target], denominator[target] = _leaning(sums.numerator[full], lean), _leaning(sums.denominator[full], lean)
+        numerator[[empty, full]] = _parted(numerator[full], denominator[full], generator)
+        denominator[[empty, full]] = denominator[full] / 2
         count[empty] = count[full] = count[full] / 2
-        sums = ClassSums(numerator.clone(), denominator.clone(), count.clone())
     return ClassSums(numerator, denominator, count)
 
 
-def _leaning(pair: Float[Tensor, "2 *r"], towards: int) -> Float[Tensor, "2 *r"]:
-    return 0.5 * torch.stack([0.8 * pair[towards] + 0.2 * part for part in pair])
+def _parted(numerator: Float[Tensor, "2 n n"], denominator: Float[Tensor, "2 s"], generator: torch.Generator) -> Float[Tensor, "2 2 n n"]:
+    """Two parts of a class's numerators, as if a coin had been tossed for each of its particles.
+
+    Either part of a sum of noise of variance v per coefficient, here the denominator, is half of it plus or minus noise of variance v / 4.
+    The half-sets have noise of their own in each part, so that their correlation tells what the part is worth.
+    """
+    n = numerator.shape[-1]
+    index = shell_indices((n, n), numerator.device)
+    drawn = torch.randn(numerator.shape, generator=generator).to(numerator) / (2 * n)
+    apart = irfft2(rfft2(drawn) * _on_grid(denominator.clamp(min=0).sqrt(), index), (n, n))
+    return torch.stack((numerator / 2 + apart, numerator / 2 - apart))
 
 
 def soft_circle(n: int, radius_px: float, edge_px: float, device: torch.device | str = "cpu") -> Float[Tensor, "n n"]:
