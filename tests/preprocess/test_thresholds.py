@@ -61,6 +61,14 @@ def test_noise_beside_few_particles_is_noise_although_it_holds_more_power():
     assert passed[2] > 0.97
 
 
+def test_noise_of_a_crowd_stays_noise_beside_some_that_scores_less():
+    """Where particles lie everywhere, nearly all noise lies beside them; the little in empty ice does not make particles of the rest."""
+    far, beside = _cloud(400, 0.22, 0.0, (0.08, 0.35), 11), _cloud(2300, 0.5, 0.1, (0.09, 0.35), 12)
+    passed = _passed([far, beside, _cloud(2400, 0.65, 1.0, (0.09, 0.27), 13)], whole=False)
+    assert max(passed[:2]) < 0.15
+    assert passed[2] > 0.9
+
+
 def test_pieces_of_particles_are_refused_where_there_are_whole_ones():
     """Half the particle's own power, on the same noise."""
     noise, own = 1.1, float(WHOLE[1].mean()) - 1.1

@@ -30,7 +30,7 @@ class Params(LimitParams):
     stage: ClassVar[str] = "pick"
     lane: ClassVar[Lane] = "cpu"
     offers: ClassVar[tuple[Kind, ...]] = ("picks",)
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     exposures: str = slot("exposures")
     """Exposures that were picked in."""

@@ -14,8 +14,8 @@ from firn.kernels.mixture import Normals, discriminant, divide, fit_normals, sep
 
 USUAL_NCC = 0.3
 """Correlation below which picks are refused when the data do not show where to divide."""
-CLEAR = 2.0
-"""Ashman's D above which two distributions are clearly two."""
+CLEAR, HIGHER = 2.0, 1.0
+"""Ashman's D above which two distributions are clearly two, and above which one of them has higher scores at all."""
 PARTS = 4
 """Normal parts at most: noise far from and beside particles, pieces of particles, whole particles."""
 PIECE = 0.5**0.5
@@ -89,7 +89,7 @@ def _fits(plane: Tensor, directions: Tensor, whole: bool, most: int) -> Iterator
     fit = fit_normals(plane, directions, most) if most > 2 else two
     if len(fit.weights) > 2:
         noise, pieces, particles = _kinds(fit, whole)
-        if not bool(noise.all()) and (bool(pieces.any()) or not bool(_scores_above(two, 0)[1])):
+        if not bool(noise.all()) and (bool(pieces.any()) or not bool(_scores_above(two, 0, HIGHER)[1])):
             yield fit, pieces, particles
     number = torch.arange(2, device=plane.device)
     yield two, number > 1, number == 1
@@ -128,10 +128,10 @@ def _kinds(fit: Normals, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
     return noise, pieces, ~noise & ~pieces
 
 
-def _scores_above(fit: Normals, least: int) -> Tensor:
-    """Parts `(k,)` whose scores are clearly higher than those of one of them."""
+def _scores_above(fit: Normals, least: int, separation: float = CLEAR) -> Tensor:
+    """Parts `(k,)` whose scores are higher than those of one of them by a separation (Ashman's D)."""
     score, width = fit.means[:, 0], fit.covariances[:, 0, 0]
-    return score - score[least] >= CLEAR * (0.5 * (width + width[least])).sqrt()
+    return score - score[least] >= separation * (0.5 * (width + width[least])).sqrt()
 
 
 def _apart(fit: Normals, low: int, high: int) -> bool:
