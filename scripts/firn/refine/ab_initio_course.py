@@ -32,6 +32,8 @@ SCORING_PARTICLES = 300
 OPPOSITE_ITERATIONS = 8
 HAND_ITERATIONS, HAND_COARSER = (5, 15), 1.4
 """Iterations at so many times the finest resolution, and at that, after a hand was drawn."""
+JUDGED_PARTICLES = 2000
+"""Of volumes made of so many at most it is asked whether a hand explains them better: the noise of a few images hides it."""
 LARGE_BATCHES = 10
 """One in so many iterations of a start, the last ones, sees a large batch."""
 KEPT_EVERY = 5
@@ -280,13 +282,15 @@ def with_hand(course: Course, state: State) -> State:
     engine, rows, resolution = course.engine, course.rows, course.engine.settings.max_resolution
     if not without_hand(state.volumes[0], engine.geometry.radius(resolution)):
         return state
-    found = course.series("hand", partial(engine.with_hand, state), hand_schedule(engine.settings))
+    large = Batch(resolution, JUDGED_PARTICLES, 1.0, 0.0)
+    before = course.series("without hand", state.copy, [large])
+    found = course.series("hand", partial(engine.with_hand, state), [*hand_schedule(engine.settings), large])
     course.snapshot("hand", found.volumes)
-    before, after = (
-        course.evidence(name, partial(engine.fine_evidence, each, rows, resolution))
-        for name, each in (("without hand, measured", state), ("hand, measured", found))
-    )
-    return found if after > before else state
+    evidences = [
+        course.evidence(f"{name}, measured", partial(engine.fine_evidence, each, rows, resolution))
+        for name, each in (("without hand", before), ("hand", found))
+    ]
+    return found if evidences[1] > evidences[0] else before
 
 
 def hand_schedule(settings: Settings) -> list[Batch]:
