@@ -27,6 +27,9 @@ from firn.kernels.templates import disc_mask, draw_blobs
 from firn.preprocess.ctf import estimate_ctf
 from firn.preprocess.ctf_spectrum import CtfSettings
 from firn.preprocess.motion import Settings, align_whole_frames
+from firn.preprocess.pick import Picks, Shape
+from firn.preprocess.reduced import Reduced
+from firn.preprocess.second_look import particle_gains
 from firn.refine.slice_sums import SliceSums
 
 SIDE, COUNT = 32, 40
@@ -200,3 +203,23 @@ def test_matches_of_templates(device: torch.device) -> None:
         return local_correlation(image, inside, blobs[..., 1:, 1:], disc_mask(66.0, 31, 4.0, image.device))
 
     assert_alike(match, (drawn(90, 100),), device, 1e-4)
+
+
+def test_weights_of_a_second_look(device: torch.device) -> None:
+    angles = torch.arange(0, 180, 30.0)
+    templates = draw_blobs("ellipse", 110.0, 36.0, angles, 54, 8.0)
+    points = torch.cartesian_prod(torch.arange(40.0, 280, 40), torch.arange(40.0, 280, 40))
+    image = drawn(320, 320)
+    for number, (y, x) in enumerate(points.int().tolist()):
+        image[y - 27 : y + 27, x - 27 : x + 27] += 3 * (number % 2) * templates[number % len(angles)]
+
+    def gains(image: Tensor, templates: Tensor, angles: Tensor, points: Tensor) -> Tensor:
+        known, ones = torch.ones_like(image, dtype=torch.bool), torch.ones_like(points[:, 0])
+        number = torch.arange(len(points))
+        turns = angles[(number % len(angles)).to(angles.device)]
+        picks = Picks(points, ones, ones, torch.zeros_like(ones).long(), turns)
+        reduced, shape = Reduced(image, torch.zeros_like(image), known, 8.0, (1.0, 1.0)), Shape(templates, angles, 160.0)
+        factors = torch.ones(54, 28, device=image.device)
+        return particle_gains(reduced, [shape], known, factors, picks, number % 2 == 1, number % 2 == 0)
+
+    assert_alike(gains, (image, templates, angles, points), device, 1e-3)
