@@ -12,13 +12,13 @@ MOST = 30
 UNSURE = 4.0
 
 
-def iterations(resolved: Callable[[int], float], moved: Callable[[int], float]) -> int:
-    """Iterations of a refinement whose resolution (shells) and changes of orientation (degrees) are given by iteration."""
+def iterations(resolved: Callable[[int], float], moved: Callable[[int], float], strays: float = 0.0) -> int:
+    """Iterations of a refinement whose resolution (shells) and changes of orientation (degrees) are given by iteration; strays: their share."""
     none = torch.zeros(0)
 
     class Told(Refinement):
         def __init__(self) -> None:
-            self.result, self.course = None, Course(8.0, 8.0, 1.0, 1.0)
+            self.result, self.course = None, Course(8.0, 8.0, 1.0, 1.0, strays=strays)
 
         def step(self, number: int, last: bool) -> Iteration:
             return Iteration(
@@ -42,6 +42,11 @@ def test_settled_orientations_end_it_at_the_first_iteration_without_a_gain() -> 
 
 def test_orientations_that_have_far_to_go_are_given_some_iterations() -> None:
     assert iterations(lambda number: 10 * min(number, 4), lambda number: 1.1 * SETTLED * UNSURE) == 5 + PATIENCE
+
+
+def test_orientations_have_not_settled_while_many_particles_stray() -> None:
+    """Most may stay where they are while the rest still finds its way, as those of a shell do."""
+    assert iterations(lambda number: 10 * min(number, 4), lambda number: 0.0, strays=0.1) == 5 + PATIENCE
 
 
 @pytest.mark.parametrize("closed", [0.5, 0.8])

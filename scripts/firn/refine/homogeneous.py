@@ -138,7 +138,8 @@ class Refinement:
             if number <= 2 or self.result.resolved > course.mark + GAIN:
                 course.stale, course.mark = 0, self.result.resolved
             else:
-                course.stale = PATIENCE if self.result.settled(before) else course.stale + 1
+                settled = self.result.settled(before) and not (self.result.everywhere and course.strays > MAX_STRAYS)
+                course.stale = PATIENCE if settled else course.stale + 1
             course.best = max(course.best, self.result.resolved)
             yield self.result
 
