@@ -31,7 +31,7 @@ from firn.jobs import blob_picker, create_templates, inspect_picks, template_pic
 from firn.kernels.templates import draw_blobs
 from firn.preprocess.extract import cut_particles, repair_outliers
 from firn.preprocess.junk import clean_pixels
-from firn.preprocess.pick import Shape, pick, template_box, template_factors
+from firn.preprocess.pick import Scene, Shape, pick, template_box, template_factors
 from firn.preprocess.whiten import whiten
 from firn.runtime.entry import open_job
 from firn.simulate.molecule import molecule_volume, read_molecule
@@ -124,7 +124,7 @@ def time_parts() -> None:
     ]
     factors = template_factors(box, reduced.pixel_size, low_pass, diameter, (15000.0, 14000.0, 30.0, 300.0, 2.7, 0.0, 0.1))
     white, factors = timed("whiten", lambda: whiten(reduced, factors, low_pass, diameter))
-    timed("match 8 templates in 72 turns", lambda: pick(white, shapes, clean, factors, diameter / 2, 15.0, 4000))
+    timed("match 8 templates in 72 turns", lambda: pick(Scene(white, shapes, clean, factors), diameter / 2, 15.0, 4000))
     repaired = timed("repair", lambda: repair_outliers(micrograph, 8.0))
     centres = torch.randint(200, 3800, (500, 2), generator=generator)
     images = timed("cut 500 boxes of 256", lambda: torch.cat([part.clone() for part in cut_particles(repaired, centres, 256, 256, 0.75)]))

@@ -27,7 +27,7 @@ from firn.kernels.templates import disc_mask, draw_blobs
 from firn.preprocess.ctf import estimate_ctf
 from firn.preprocess.ctf_spectrum import CtfSettings
 from firn.preprocess.motion import Settings, align_whole_frames
-from firn.preprocess.pick import Picks, Shape
+from firn.preprocess.pick import Picks, Scene, Shape
 from firn.preprocess.reduced import Reduced
 from firn.preprocess.second_look import particle_gains
 from firn.refine.slice_sums import SliceSums
@@ -220,6 +220,6 @@ def test_weights_of_a_second_look(device: torch.device) -> None:
         picks = Picks(points, ones, ones, torch.zeros_like(ones).long(), turns)
         reduced, shape = Reduced(image, torch.zeros_like(image), known, 8.0, (1.0, 1.0)), Shape(templates, angles, 160.0)
         factors = torch.ones(54, 28, device=image.device)
-        return particle_gains(reduced, [shape], known, factors, picks, number % 2 == 1, number % 2 == 0)
+        return particle_gains(Scene(reduced, [shape], known, factors), picks, number % 2 == 1, number % 2 == 0)
 
     assert_alike(gains, (image, templates, angles, points), device, 1e-3)

@@ -6,7 +6,7 @@ import torch
 
 from firn.kernels.templates import draw_blobs
 from firn.preprocess.junk import clean_pixels
-from firn.preprocess.pick import Picks, Shape, pick, template_box, template_factors
+from firn.preprocess.pick import Picks, Scene, Shape, pick, template_box, template_factors
 from firn.preprocess.reduced import _padding, reduce_micrograph
 
 PIXEL, DIAMETER, LOW_PASS = 3.0, 150.0, 20.0
@@ -27,7 +27,7 @@ def _pick(micrograph: torch.Tensor, edge: float = 0.0, separation: float = DIAME
     disc = Shape(draw_blobs("circle", DIAMETER, DIAMETER, torch.zeros(1), box, reduced.pixel_size), torch.zeros(1), DIAMETER)
     clean = clean_pixels(reduced, DIAMETER)
     factors = template_factors(box, reduced.pixel_size, LOW_PASS, DIAMETER, None)
-    return pick(reduced, [disc], clean, factors, separation, edge, 100), clean
+    return pick(Scene(reduced, [disc], clean, factors), separation, edge, 100), clean
 
 
 def test_dark_discs_are_found_to_a_fraction_of_a_picking_pixel():

@@ -10,7 +10,7 @@ from firn.families import picking
 from firn.families.template_matches import TemplateParams
 from firn.kernels.fourier import frequencies2, irfft2, rfft2
 from firn.kernels.templates import draw_blobs
-from firn.preprocess.pick import Picks, Shape, pick
+from firn.preprocess.pick import Picks, Scene, Shape, pick
 from firn.preprocess.reduced import Reduced
 from firn.preprocess.second_look import clearest, particle_gains, pick_twice
 
@@ -50,7 +50,7 @@ def _gains(strength: float) -> torch.Tensor:
     picks = Picks(points, torch.ones(len(points)), torch.ones(len(points)), torch.zeros(len(points), dtype=torch.long), ANGLES[turns])
     particles = torch.arange(len(points)) < len(full)
     factors = torch.ones(BOX, BOX // 2 + 1)
-    return particle_gains(reduced, [_shape()], reduced.valid, factors, picks, particles, ~particles)
+    return particle_gains(Scene(reduced, [_shape()], reduced.valid, factors), picks, particles, ~particles)
 
 
 def test_gains_are_what_was_done_to_particles_alone():
@@ -68,7 +68,7 @@ def test_gains_are_even_where_particles_say_nothing():
 
 def test_particles_stand_out_more_after_a_second_look():
     reduced, full, _ = _scene(2.0)
-    arguments = reduced, [_shape()], reduced.valid, torch.ones(BOX, BOX // 2 + 1), 160.0, 100.0, 1000
+    arguments = Scene(reduced, [_shape()], reduced.valid, torch.ones(BOX, BOX // 2 + 1)), 160.0, 100.0, 1000
     apart = []
     for find in (pick, pick_twice):
         found = find(*arguments)
@@ -81,7 +81,7 @@ def test_particles_stand_out_more_after_a_second_look():
 
 def test_a_second_look_at_noise_alone_is_the_first():
     reduced, _, _ = _scene(0.0)
-    arguments = reduced, [_shape()], reduced.valid, torch.ones(BOX, BOX // 2 + 1), 160.0, 100.0, 1000
+    arguments = Scene(reduced, [_shape()], reduced.valid, torch.ones(BOX, BOX // 2 + 1)), 160.0, 100.0, 1000
     first, second = pick(*arguments), pick_twice(*arguments)
     assert not bool(clearest(first)[0].any())
     for one, other in zip(dataclasses.astuple(first), dataclasses.astuple(second), strict=True):

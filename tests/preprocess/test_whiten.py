@@ -6,7 +6,7 @@ import torch
 
 from firn.kernels.fourier import frequencies2, irfft2, rfft2
 from firn.kernels.templates import draw_blobs
-from firn.preprocess.pick import Picks, Shape, pick, template_box, template_factors
+from firn.preprocess.pick import Picks, Scene, Shape, pick, template_box, template_factors
 from firn.preprocess.reduced import reduce_micrograph
 from firn.preprocess.whiten import noise_power, radial_values, whiten
 
@@ -36,7 +36,7 @@ def _find(micrograph: torch.Tensor, white: bool) -> Picks:
     shape = Shape(draw_blobs("ellipse", 150.0, 60.0, angles, box, reduced.pixel_size), angles, DIAMETER)
     factors = template_factors(box, reduced.pixel_size, LOW_PASS, DIAMETER, None)
     matched, factors = whiten(reduced, factors, LOW_PASS, DIAMETER) if white else (reduced, factors)
-    return pick(matched, [shape], torch.ones_like(reduced.valid), factors, 80.0, 30.0, 200)
+    return pick(Scene(matched, [shape], torch.ones_like(reduced.valid), factors), 80.0, 30.0, 200)
 
 
 @pytest.mark.parametrize("shape", [(384, 400), (385, 403)])

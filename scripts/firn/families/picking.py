@@ -12,7 +12,7 @@ from firn.families.micrographs import each_micrograph, to_show
 from firn.formats.exposures import PICK_COLUMNS, ctf_values, join_tables, picks_table, write_failed
 from firn.formats.tables import write_table
 from firn.preprocess.junk import clean_pixels
-from firn.preprocess.pick import Picks, Shape, pick, template_box, template_factors
+from firn.preprocess.pick import Picks, Scene, Shape, pick, template_box, template_factors
 from firn.preprocess.reduced import Reduced, reduce_micrograph
 from firn.preprocess.second_look import pick_twice
 from firn.preprocess.whiten import whiten
@@ -95,16 +95,20 @@ def pick_shapes(
     factors = filters_of(row, params, box, reduced.pixel_size, low_pass, diameter, reduced.image.device)
     clean = clean_pixels(reduced, diameter, params.refuse_rims)
     matched, factors = whiten(reduced, factors, low_pass, diameter) if white else (reduced, factors)
-    known = params.use_ctf and ctf_values(row) is not None
-    find = pick_twice if white and not known else pick
-    return find(matched, shapes, clean, factors, *distances, params.max_picks)
+    find = pick_twice if white and _used_ctf(row, params) is None else pick
+    return find(Scene(matched, shapes, clean, factors), *distances, params.max_picks)
 
 
 def filters_of(
     row: Row, params: PickingParams, box: int, pixel_size: float, low_pass: float, diameter: float, device: torch.device
 ) -> torch.Tensor:
     """Factors `(box, box // 2 + 1)` on spectra of what is looked for in a micrograph: its filters, and its CTF if it is known and used."""
-    return template_factors(box, pixel_size, low_pass, diameter, ctf_values(row) if params.use_ctf else None, device)
+    return template_factors(box, pixel_size, low_pass, diameter, _used_ctf(row, params), device)
+
+
+def _used_ctf(row: Row, params: PickingParams) -> tuple[float, ...] | None:
+    """Arguments of ctf_2d, where the CTF is known and used."""
+    return ctf_values(row) if params.use_ctf else None
 
 
 def table_of(picks: Picks, row: Row, **columns: np.ndarray) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from firn.preprocess.blob_scale import (
     trial_diameters,
     values_around,
 )
-from firn.preprocess.pick import best_scores, template_box
+from firn.preprocess.pick import Scene, best_scores, template_box
 from firn.preprocess.reduced import Reduced
 from firn.preprocess.thresholds import divide_picks
 from firn.preprocess.whiten import whiten
@@ -196,7 +196,7 @@ def _match(job: Job[Params], looked: list[_Looked], places: list[np.ndarray], di
     for each, here in zip(looked, places, strict=True):
         reduced, factors, box = _white(job, each, diameter)
         shapes = blob_shapes(params, box, reduced.pixel_size, job.device)
-        scores = best_scores(reduced, shapes, reduced.valid, factors)
+        scores = best_scores(Scene(reduced, shapes, reduced.valid, factors))
         found.append(values_around(scores, _in_reduced(here, reduced, job.device)))
     return float(torch.cat(found).mean())
 

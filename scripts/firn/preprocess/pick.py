@@ -3,7 +3,7 @@
 Convention: points are yx in pixels of the micrograph as stored; lengths in Å. Templates are white protein, filtered by the micrograph's CTF and by the filters the micrograph got.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,16 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """What is looked for in a micrograph, on its clean pixels; factors: filters and CTF, on the spectra of the shapes' boxes of one size."""
+
+    reduced: Reduced
+    shapes: list[Shape]
+    clean: Bool[Tensor, "y x"]
+    factors: Float[Tensor, "n f"]
+
+
+@dataclass(frozen=True)
 class Picks:
     """Picks of one micrograph, best first: points `(n, 2)` yx, score, power, index of the shape, angle of the template."""
 
@@ -53,27 +63,18 @@ def template_factors(
     return filters if ctf is None else filters * ctf_2d(frequencies2((box, box), device) / pixel_size, *ctf)[0]
 
 
-def pick(
-    reduced: Reduced,
-    shapes: list[Shape],
-    clean: Bool[Tensor, "y x"],
-    factors: Float[Tensor, "n f"],
-    separation: float,
-    edge: float,
-    limit: int,
-) -> Picks:
+def pick(scene: Scene, separation: float, edge: float, limit: int) -> Picks:
     """Maxima of the best match over all shapes, at least `separation` Å apart and `edge` Å inside the micrograph.
 
     Shapes compete by correlation (NCC), places by the matched filter's output: correlation times the root of the local power.
-    factors: filters and CTF, on the spectra of the shapes' boxes, which have one size.
     """
-    groups = _alike(shapes)
-    maps = [_Match.make(reduced, clean, [shapes[number] for number in numbers], factors) for numbers in groups]
+    reduced, groups = scene.reduced, _alike(scene.shapes)
+    maps = [_Match.make(replace(scene, shapes=[scene.shapes[number] for number in numbers])) for numbers in groups]
     score, which = torch.stack([match.score for match in maps]).max(0)
     inside = _inside(score.shape, edge / reduced.pixel_size, score.device)
     power = torch.stack([match.power for match in maps]).gather(0, which[None])[0]
     strength = score.clamp(min=0) * power.sqrt()
-    peaks = local_maxima(strength, clean & inside, 0.0)
+    peaks = local_maxima(strength, scene.clean & inside, 0.0)
     peaks = peaks[separate(peaks.to(score.dtype), separation / reduced.pixel_size, limit)]
     at = peaks[:, 0], peaks[:, 1]
     shape, angle = torch.zeros_like(which[at]), torch.zeros_like(score[at])
@@ -84,9 +85,9 @@ def pick(
     return Picks(places, score[at], power[at], shape, angle)
 
 
-def best_scores(reduced: Reduced, shapes: list[Shape], clean: Bool[Tensor, "y x"], factors: Float[Tensor, "n f"]) -> Float[Tensor, "y x"]:
-    """Best correlation (NCC) over shapes of one diameter laid on each pixel; arguments as in pick."""
-    return _Match.make(reduced, clean, shapes, factors).score
+def best_scores(scene: Scene) -> Float[Tensor, "y x"]:
+    """Best correlation (NCC) over shapes of one diameter laid on each pixel."""
+    return _Match.make(scene).score
 
 
 def _alike(shapes: list[Shape]) -> list[list[int]]:
@@ -110,12 +111,13 @@ class _Match:
     shapes: list[Shape]
 
     @classmethod
-    def make(cls, reduced: Reduced, clean: Tensor, shapes: list[Shape], factors: Tensor) -> "_Match":
+    def make(cls, scene: Scene) -> "_Match":
+        reduced, clean, shapes = scene.reduced, scene.clean, scene.shapes
         diameter, box = shapes[0].diameter * MARGIN, shapes[0].templates.shape[-1]
         side = min(_odd(diameter / reduced.pixel_size), box - 1)
         mask = disc_mask(diameter, side, reduced.pixel_size, device=reduced.image.device)
         first = box // 2 - side // 2
-        filtered = filter_images(torch.cat([shape.templates for shape in shapes]), factors)
+        filtered = filter_images(torch.cat([shape.templates for shape in shapes]), scene.factors)
         templates = filtered[..., first : first + side, first : first + side]
         return cls(*local_correlation(reduced.image, clean, templates, mask), reduced.image, clean, templates, mask, shapes)
 

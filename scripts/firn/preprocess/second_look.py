@@ -6,6 +6,8 @@ passes for one: in white noise the best weights are the difference of the amplit
 Convention: gains are given at evenly spaced frequencies from 0 to Nyquist and are interpolated between them.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,8 +15,7 @@ from torch import Tensor
 from firn.kernels.crop import crop_boxes
 from firn.kernels.fourier import frequencies2, hermitian_weights, rfft2
 from firn.kernels.templates import disc_mask, filter_images
-from firn.preprocess.pick import MARGIN, Picks, Shape, pick
-from firn.preprocess.reduced import Reduced
+from firn.preprocess.pick import MARGIN, Picks, Scene, Shape, pick
 from firn.preprocess.thresholds import divide_picks, largest_power
 from firn.preprocess.whiten import radial_values
 
@@ -28,23 +29,15 @@ KEEPS = 1e-3
 """Share of the mean energy of other maxima that keeps their fit stable."""
 
 
-def pick_twice(
-    reduced: Reduced,
-    shapes: list[Shape],
-    clean: Bool[Tensor, "y x"],
-    factors: Float[Tensor, "n f"],
-    separation: float,
-    edge: float,
-    limit: int,
-) -> Picks:
+def pick_twice(scene: Scene, separation: float, edge: float, limit: int) -> Picks:
     """Picks of a whitened micrograph as `pick` gives them, by templates weighted after its own particles where these are clear."""
-    first = pick(reduced, shapes, clean, factors, separation, edge, limit)
+    first = pick(scene, separation, edge, limit)
     particles, others = clearest(first)
     if int(particles.sum()) < FEWEST or not bool(others.any()):
         return first
-    gains = particle_gains(reduced, shapes, clean, factors, first, particles, others)
+    gains, factors = particle_gains(scene, first, particles, others), scene.factors
     radius = frequencies2((factors.shape[0], factors.shape[0]), factors.device).norm(dim=-1)
-    return pick(reduced, shapes, clean, factors * radial_values(gains, radius), separation, edge, limit)
+    return pick(replace(scene, factors=factors * radial_values(gains, radius)), separation, edge, limit)
 
 
 def clearest(picks: Picks) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "n"]]:
@@ -56,40 +49,33 @@ def clearest(picks: Picks) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "n"]]:
     particles = passed if largest is None else passed & (power <= largest)
     if line.separation == 0 or not bool(particles.any()):
         return torch.zeros_like(passed), torch.zeros_like(passed)
-    beyond = line.per_score * score + line.per_log_power * torch.log(power.clamp(min=1e-12))
-    return particles & (beyond >= torch.quantile(beyond[particles], 1 - CLEAREST)), ~passed
+    height = line.height(score, power)
+    return particles & (height >= torch.quantile(height[particles], 1 - CLEAREST)), ~passed
 
 
-def particle_gains(
-    reduced: Reduced,
-    shapes: list[Shape],
-    clean: Bool[Tensor, "y x"],
-    factors: Float[Tensor, "n f"],
-    picks: Picks,
-    particles: Bool[Tensor, "n"],
-    others: Bool[Tensor, "n"],
-) -> Float[Tensor, "r"]:
+def particle_gains(scene: Scene, picks: Picks, particles: Bool[Tensor, "n"], others: Bool[Tensor, "n"]) -> Float[Tensor, "r"]:
     """Amplitude of the templates in particles beyond that in other maxima, at frequencies a particle's inverse diameter apart.
 
     Frequencies that say little are drawn towards the mean of all: the prior is normal, its mean and its deviation the amplitude
     that fits all frequencies alike. All 1 where that is not positive.
     """
-    energy, cross = _products(reduced, shapes, clean, factors, picks, particles)
-    noise_energy, noise_cross = _products(reduced, shapes, clean, factors, picks, others)
+    energy, cross = _products(scene, picks, particles)
+    noise_energy, noise_cross = _products(scene, picks, others)
     one = torch.eye(len(cross), dtype=cross.dtype, device=cross.device)
     elsewhere = torch.linalg.solve(noise_energy + KEEPS * noise_energy.diagonal().mean() * one, noise_cross)
     beyond = cross - energy @ elsewhere
     mean = beyond.sum() / energy.sum()
     if not bool(mean > 0):
-        return torch.ones_like(cross).to(factors.dtype)
-    return (torch.linalg.solve(energy + one / mean**2, beyond + 1 / mean) / mean).to(factors.dtype)
+        return torch.ones_like(cross).to(scene.factors.dtype)
+    return (torch.linalg.solve(energy + one / mean**2, beyond + 1 / mean) / mean).to(scene.factors.dtype)
 
 
-def _products(reduced: Reduced, shapes: list[Shape], clean: Tensor, factors: Tensor, picks: Picks, chosen: Tensor) -> tuple[Tensor, Tensor]:
+def _products(scene: Scene, picks: Picks, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Scalar products of the templates' bands with each other `(r, r)` and with the image `(r,)`, summed over the chosen picks."""
+    reduced, shapes, factors = scene.reduced, scene.shapes, scene.factors
     side = shapes[0].templates.shape[-1]
     mask = disc_mask(max(shape.diameter for shape in shapes) * MARGIN, side, reduced.pixel_size, factors.device).to(factors.dtype)
-    image = torch.nn.functional.pad(torch.where(clean, reduced.image, 0.0), (side, side, side, side))
+    image = torch.nn.functional.pad(torch.where(scene.clean, reduced.image, 0.0), (side, side, side, side))
     centres = (picks.points / torch.tensor(reduced.stride, device=mask.device)).round().long() + side
     rows = torch.nonzero(chosen.to(mask.device)).flatten()
     rows = rows[:: -(-len(rows) // MOST)]

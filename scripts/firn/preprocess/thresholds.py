@@ -50,9 +50,13 @@ class PickLine:
     reason: str
     separation: float = 0.0
 
+    def height(self, score: Tensor, power: Tensor) -> Tensor:
+        """What must be `least` at least for each pick to be a particle."""
+        return self.per_score * score + self.per_log_power * _log(power)
+
     def passes(self, score: Tensor, power: Tensor) -> Tensor:
         """Whether each pick lies on the particles' side."""
-        return self.per_score * score + self.per_log_power * _log(power) >= self.least
+        return self.height(score, power) >= self.least
 
 
 def divide_picks(score: Float[Tensor, "n"], power: Float[Tensor, "n"], whole: bool = False, most: int = PARTS) -> PickLine:
