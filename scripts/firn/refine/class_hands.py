@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from firn.kernels.align_volumes import align
-from firn.kernels.fsc import fsc
+from firn.kernels.fourier import rfft3
+from firn.kernels.fsc import correlate_spectra, fsc, shell_indices
 
 CERTAIN = 4.0
 """Standard deviations by which half-maps must agree better with one of them inverted."""
@@ -51,11 +52,12 @@ def halves_of_two_hands(
     """Whether two half-maps are of opposite hands: clearly more alike, up to a Fourier radius (units of 1/n), with the second inverted.
 
     mask: what both lie in, mirror-symmetric; operators: of the point group, each of which repeats the same coefficients. Correlations r of
-    N coefficients are compared as atanh r, whose variance is 1 / N (Fisher, Metron 1, 3, 1921).
+    N coefficients are compared as atanh r, whose variance is 1 / N (Fisher, Metron 1, 3, 1921). Inversion conjugates a spectrum.
     """
-    first, second = (half * mask for half in halves)
-    shells = torch.arange(1, int(min(radius, mask.shape[0] / 2 - 1)) + 1, device=mask.device)
+    n = mask.shape[0]
+    first, second = (rfft3(half * mask) for half in halves)
+    shells = torch.arange(1, int(min(radius, n / 2 - 1)) + 1, device=mask.device)
     independent = 2 * math.pi * shells**2 * mask.mean() / operators
-    curves = (fsc(first, hand)[shells].clamp(0, HIGHEST_CORRELATION) for hand in (second, inverted(second)))
-    same, turned = (torch.atanh(curve) for curve in curves)
+    curves = (correlate_spectra(first, hand, shell_indices((n, n, n), mask.device), n)[shells] for hand in (second, second.conj()))
+    same, turned = (torch.atanh(curve.clamp(0, HIGHEST_CORRELATION)) for curve in curves)
     return bool((independent * (turned - same)).sum() > CERTAIN * (2 * independent.sum()).sqrt())

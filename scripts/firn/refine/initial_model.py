@@ -25,6 +25,7 @@ PRIOR_SHARE = 0.1
 LEAST_CORRELATION = 1e-3
 """Squared correlations below this count as this, so that no shell vanishes for good."""
 HAND_SHARE = 0.3
+"""Amplitude of a hand drawn at random, in that of the volume."""
 HIGHEST_DEGREE = 8
 """Angular degrees up to this may come out with the wrong sign at low resolution; degree 1 is a shift."""
 
