@@ -55,7 +55,7 @@ def test_lines_lie_along_their_angles_and_steps_change_sign_across():
 
 def test_an_ellipse_at_ninety_degrees_is_long_in_y():
     flat, upright = draw_blobs("ellipse", 120.0, 60.0, torch.tensor([0.0, 90.0]), 64, 4.0)
-    torch.testing.assert_close(upright, flat.T)
+    torch.testing.assert_close(upright, flat.T, atol=1e-3, rtol=0)
     assert float(flat[32].sum()) > float(flat[:, 32].sum())
 
 
