@@ -9,8 +9,7 @@ from torch import Tensor
 
 from firn.kernels.fourier import irfft2, rfft2
 from firn.kernels.fsc import correlate_spectra, shell_average, shell_indices
-from firn.kernels.rotate2d import half_disc
-from firn.refine.class2d import build_search, classify, continued_state, initial_state, next_radius, turned_points, uncertainty_at
+from firn.refine.class2d import build_search, classify, next_reach, turned_points, uncertainty_at
 from firn.refine.class2d_average import (
     Averages,
     ClassSums,
@@ -25,54 +24,9 @@ from firn.refine.class2d_average import (
     with_unresolved,
 )
 from firn.refine.class2d_search import Batch, Search, Sums, search_batch
-from firn.refine.class2d_state import Plan, State
-
-BOX = 40
-MOTIFS = [
-    [(0.0, 7.0, 2.0, 1.0), (-5.0, -5.0, 2.5, 1.0), (6.0, -3.0, 2.0, 0.8)],
-    [(0.0, 0.0, 3.0, 1.2), (0.0, 9.0, 2.0, 0.9)],
-]
-
-
-def blobs(motif: list[tuple[float, float, float, float]], psi: float, shift_yx: tuple[float, float], n: int = BOX) -> Tensor:
-    """What lies at p in the motif lies at R^-1 p + shift in the image."""
-    axis = torch.arange(n) - n // 2
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    c, s = math.cos(math.radians(psi)), math.sin(math.radians(psi))
-    image = torch.zeros(n, n)
-    for y0, x0, sigma, weight in motif:
-        x1, y1 = c * x0 + s * y0 + shift_yx[1], -s * x0 + c * y0 + shift_yx[0]
-        image += weight * torch.exp(-((y - y1) ** 2 + (x - x1) ** 2) / (2 * sigma**2))
-    return image
-
-
-class MadeParticles:
-    """Particles of two motifs at known poses in white noise, with a CTF that changes sign from particle to particle."""
-
-    def __init__(self, count: int, noise: float, plan_disc, seed: int = 1):
-        chance = torch.Generator().manual_seed(seed)
-        self.disc = plan_disc
-        self.half = torch.arange(count) % 2
-        self.motif = torch.randint(2, (count,), generator=chance)
-        self.psi = torch.rand(count, generator=chance) * 360
-        self.shift = torch.randn(count, 2, generator=chance) * 1.2
-        clean = [blobs(MOTIFS[m], float(p), (float(s[0]), float(s[1]))) for m, p, s in zip(self.motif, self.psi, self.shift, strict=True)]
-        self.ctf = torch.where(torch.rand(count, 1, generator=chance) < 0.5, 0.9, -0.7) * torch.ones(len(plan_disc.points))
-        white = torch.randn(count, BOX, BOX, generator=chance) * noise
-        mask = soft_circle(BOX, 15.0, 3.0)
-        signal = rfft2(torch.stack(clean)).flatten(1)[:, plan_disc.layout] * self.ctf
-        self.spectra = (signal + rfft2(white * mask).flatten(1)[:, plan_disc.layout]) / BOX
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.spectra[rows], self.ctf[rows]
-
-
-def make_plan(**changes) -> Plan:
-    settings = {
-        "disc": half_disc(BOX, 17), "box_px": BOX, "classes": 2, "iterations": 12, "final_iterations": 1, "batch_size": 1000,
-        "first_radius": 4.0, "mask_radius_px": 15.0, "mask_edge_px": 3.0, "shift_reach_px": 4.0, "anneal_length": 6,
-    }  # fmt: skip
-    return Plan(**(settings | changes))
+from firn.refine.class2d_start import continued_state, initial_state
+from firn.refine.class2d_state import MARGIN, Plan, State
+from motif_particles import BOX, MOTIFS, MadeParticles, blobs, make_plan
 
 
 @pytest.fixture(scope="module")
@@ -157,20 +111,27 @@ def test_the_uncertainty_falls_from_its_start_to_one_and_stays() -> None:
     assert all(a >= b for a, b in itertools.pairwise(values))
 
 
-def test_the_radius_waits_for_the_classes_and_never_passes_the_disc() -> None:
+def test_an_average_reaches_farther_where_its_halves_agree_beyond_and_less_far_where_they_do_not() -> None:
     plan = make_plan(iterations=10)
-    count = torch.tensor([10.0, 10.0])
-    slow = next_radius(plan, torch.tensor([4, 4]), count, 5, 10)
-    fast = next_radius(plan, torch.tensor([16, 16]), count, 16, 10)
-    assert slow < 9
-    assert fast == plan.last_radius
+    frc = torch.tensor([[0.9], [0.2], [0.0]]) * torch.ones(plan.side // 2 + 1)
+    reach = torch.tensor([8, 8, 8])
+    assert next_reach(plan, frc, reach, 10).tolist() == [10, 8, 7]
+    assert next_reach(plan, frc, reach, 0).tolist() == [8, 8, 7]
+    assert next_reach(plan, frc, torch.tensor([plan.finest, 8, 4]), 10).tolist() == [plan.finest, 8, 4]
 
 
-def test_first_averages_are_those_of_unaligned_subsets() -> None:
+def test_halves_that_agree_only_within_the_reach_do_not_carry_it_farther() -> None:
+    plan = make_plan(iterations=10)
+    frc = (torch.arange(plan.side // 2 + 1) <= 9).float().expand(2, -1)
+    assert next_reach(plan, frc, torch.tensor([8, 4]), 10).tolist() == [7, 6]
+
+
+def test_first_averages_are_as_many_as_classes_and_reach_to_the_first_radius() -> None:
     plan = make_plan()
     state = initial_state(MadeParticles(40, 0.5, plan.disc), plan, torch.Generator().manual_seed(0))
     assert state.averages.images.shape == (2, plan.side, plan.side)
-    assert state.radius == 4
+    assert state.reach.tolist() == [4, 4]
+    assert state.radius == 4 + MARGIN
     assert not torch.equal(state.averages.images[0], state.averages.images[1])
 
 
@@ -188,7 +149,7 @@ def test_going_on_from_former_classes_reads_particles_once_for_the_noise_and_add
 
 
 def test_the_foretold_size_of_turned_references_is_that_of_a_final_pass() -> None:
-    plan = make_plan(first_radius=17.0)
+    plan = make_plan(first_radius=14.0)
     state = initial_state(MadeParticles(40, 0.5, plan.disc), plan, torch.Generator().manual_seed(0))
     assert build_search(plan, state, temper=1.0, final=True).fine.numel() == plan.classes * turned_points(plan)
 
@@ -201,7 +162,7 @@ def doubtful(images: Tensor, halves: tuple[int, ...] = (0, 1), share: float = 0.
     for half in {0, 1} - set(halves):
         sums.numerator[:, half] = 0
     noise = torch.full((plan.side // 2 + 1,), 0.0625)
-    state = State(sums, noise, average(sums, plan.mask(), 10, use_frc=False), 10, unexplained=share)
+    state = State(sums, noise, average(sums, plan.mask(), 10, use_frc=False), torch.tensor([10, 10]), 15, unexplained=share)
     search = build_search(plan, state, temper=1.0, final=True, doubt=True)
     spectra, ctf = (values[:, : len(search.points)] for values in particles.take(torch.arange(12)))
     return particles, Batch(spectra * ctf / 0.0625, ctf.square() / 0.0625, particles.half), search
@@ -309,7 +270,8 @@ def test_an_empty_class_becomes_half_of_the_fullest() -> None:
     images = torch.stack([blobs(MOTIFS[0], 0, (0, 0)), blobs(MOTIFS[1], 0, (0, 0))])
     sums = sums_of(images)
     sums.count[:] = torch.tensor([100.0, 1.0])
-    found = reseeded(sums, 5.0, torch.Generator().manual_seed(1))
+    found, source = reseeded(sums, 5.0, torch.Generator().manual_seed(1))
+    assert source.tolist() == [0, 0]
     assert found.count.tolist() == [50.0, 50.0]
     assert torch.allclose(found.numerator.sum(0), sums.numerator[0], atol=1e-5)
     assert torch.allclose(found.denominator.sum(0), sums.denominator[0])
@@ -321,7 +283,7 @@ def test_the_parts_of_a_class_of_noise_have_the_power_of_half_as_many_particles_
     index = shell_indices((n, n), torch.device("cpu"))
     power = torch.nn.functional.pad(denominator, (0, 1))[..., index.clamp(max=n // 2 + 1)]
     noise = irfft2(rfft2(torch.randn(2, 2, n, n, generator=chance) / n) * power.sqrt(), (n, n))
-    parts = reseeded(ClassSums(noise, denominator, torch.tensor([100.0, 1.0])), 5.0, chance)
+    parts = reseeded(ClassSums(noise, denominator, torch.tensor([100.0, 1.0])), 5.0, chance)[0]
     spectra = rfft2(parts.numerator)
     for number in range(2):
         ratio = shell_average(spectra[number].abs().square(), index, n) / (denominator[0] / 2)
@@ -333,8 +295,8 @@ def test_the_parts_of_a_class_of_noise_have_the_power_of_half_as_many_particles_
 
 
 def test_with_force_max_each_class_keeps_one_pose_of_a_particle_and_the_best_class_stays_best() -> None:
-    particles = MadeParticles(12, 0.25, half_disc(BOX, 17))
     plans = [make_plan(force_max=force) for force in (True, False)]
+    particles = MadeParticles(12, 0.25, plans[0].disc)
     state = initial_state(particles, plans[0], torch.Generator().manual_seed(0))
     rows = torch.arange(12)
     spectra, ctf = particles.take(rows)

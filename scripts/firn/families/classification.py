@@ -24,7 +24,8 @@ from firn.kernels.fourier import frequencies2, irfft2, resize_images, rfft2, shi
 from firn.kernels.rotate2d import HalfDisc, half_disc
 from firn.refine.class2d import turned_points
 from firn.refine.class2d_average import resolved_shell, soft_circle
-from firn.refine.class2d_state import Assignment, Plan, State
+from firn.refine.class2d_start import WIDEST
+from firn.refine.class2d_state import MARGIN, Assignment, Plan, State
 from firn.report.classes import draw_convergence, draw_mosaic, draw_sizes
 from firn.runtime.job import Job
 from firn.runtime.memory_room import expect
@@ -48,8 +49,8 @@ class ClassificationParams(JobParams):
     """Number of classes; lowered when there are fewer than ten particles per class."""
     max_resolution: float = Field(6.0, gt=0)
     """Å. Finest detail used in the alignment and kept in the averages."""
-    first_resolution: float = Field(35.0, gt=0)
-    """Å. Resolution of the first iteration."""
+    first_resolution: float = Field(15.0, gt=0)
+    """Å. Resolution at which particles are first sorted, and below which no average falls; 24 Fourier pixels if those are coarser."""
     min_resolution: float | None = Field(None, gt=0)
     """Å. Detail coarser than this is left out of the alignment (40-60 for proteins in micelles); none when empty."""
     particle_diameter: float | None = Field(None, gt=0)
@@ -64,8 +65,8 @@ class ClassificationParams(JobParams):
     """Å. Largest distance of a particle from the centre of its box; 0.15 of the diameter when empty."""
     angular_step: float | None = Field(None, gt=0, le=30)
     """Degrees. Step of the fine in-plane search; from the diameter and the resolution when empty."""
-    uncertainty: float = Field(2.0, ge=1)
-    """Factor on the noise's standard deviation in the first iterations, so that early assignments stay soft."""
+    uncertainty: float = Field(1.0, ge=1)
+    """Factor on the noise's standard deviation in the first iterations; above 1 early assignments stay soft."""
     anneal_start: int = Field(2, ge=0)
     """Iteration from which the uncertainty factor falls."""
     anneal_length: int = Field(15, ge=1)
@@ -196,16 +197,18 @@ def _plan(job: Job[P], count: int, box_px: int, pixel_size: float) -> Plan:
     if diameter > box:
         job.warn(f"particle_diameter {diameter:g} Å is more than the box of {box:g} Å; the box is used")
         diameter = 0.95 * box
-    last = max(4, min((box_px - 1) // 2, int(box / params.max_resolution)))
+    widest = (box_px - 1) // 2
+    finest = max(4, min(widest - MARGIN, int(box / params.max_resolution)))
     shift = 0.15 * diameter if params.shift_range is None else params.shift_range
     return Plan(
-        disc=half_disc(box_px, last, job.device),
+        disc=half_disc(box_px, min(finest + MARGIN, widest), job.device),
         box_px=box_px,
+        finest=finest,
         classes=classes,
         iterations=params.iterations,
         final_iterations=params.final_iterations,
         batch_size=params.batch_per_class * classes,
-        first_radius=min(max(3.0, box / params.first_resolution), last),
+        first_radius=min(max(3.0, box / params.first_resolution), finest, WIDEST),
         mask_radius_px=diameter / 2 / pixel_size,
         mask_edge_px=max(3.0, 0.06 * box_px),
         shift_reach_px=shift / pixel_size,

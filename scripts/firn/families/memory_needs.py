@@ -9,7 +9,7 @@ import math
 from firn.kernels.rotate2d import CLASSES_AT_ONCE
 from firn.kernels.spectrum import cropped_side
 from firn.kernels.symmetry import symmetry_matrices
-from firn.refine.class2d import PARTICLES_AT_ONCE
+from firn.refine.class2d_sums import PARTICLES_AT_ONCE
 from firn.refine.expectation import TABLE_POINTS
 from firn.refine.schedule import search_levels
 from firn.refine.slice_sums import run_points

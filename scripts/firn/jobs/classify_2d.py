@@ -10,7 +10,7 @@ from firn.runtime.job import Job
 class Params(ClassificationParams):
     """Sort particles into classes of alike views and average each: the first look at the molecule, and the way to drop false picks."""
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
 
 def run(job: Job[Params]) -> None:

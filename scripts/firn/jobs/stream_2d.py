@@ -14,7 +14,9 @@ from firn.families.classification import ClassificationParams, Inputs, read_inpu
 from firn.formats.mrc import read_mrc
 from firn.formats.tables import read_table
 from firn.kernels.fourier import resize_images
-from firn.refine.class2d import Plan, classify, continued_state
+from firn.refine.class2d import classify
+from firn.refine.class2d_start import continued_state
+from firn.refine.class2d_state import Plan
 from firn.runtime.job import Job
 from firn.runtime.params import slot
 
@@ -25,7 +27,7 @@ class Params(ClassificationParams):
     Classes that are missing or empty are made by splitting the fullest.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     templates: str | None = slot("templates", optional=True)
     """Classes to go on from: the round before, or any classes of the same particles' box."""
@@ -40,7 +42,7 @@ def run(job: Job[Params]) -> None:
     if job.has("templates"):
         total = params.passes
         references, radius = _former_classes(job, inputs)
-        inputs = replace(inputs, plan=_continued(inputs.plan, params.passes, len(inputs.table), radius))
+        inputs = replace(inputs, plan=_continued(inputs.plan, params.passes, len(inputs.table)))
         if kept is None:
             start = continued_state(inputs.particles, inputs.plan, job.generator("noise"), references, radius)
     left = range(0 if kept is None else kept["done"], total)
@@ -49,9 +51,9 @@ def run(job: Job[Params]) -> None:
     write_results(job, inputs, state, assignment)
 
 
-def _continued(plan: Plan, passes: int, count: int, radius: int) -> Plan:
-    """A plan of full passes at full certainty that starts at the radius the classes have reached."""
-    return replace(plan, iterations=passes - 1, final_iterations=1, batch_size=count, uncertainty=1.0, first_radius=float(radius))
+def _continued(plan: Plan, passes: int, count: int) -> Plan:
+    """A plan of full passes at full certainty."""
+    return replace(plan, iterations=passes - 1, final_iterations=1, batch_size=count, uncertainty=1.0)
 
 
 def _former_classes(job: Job[Params], inputs: Inputs) -> tuple[Float[Tensor, "c n n"], int]:
@@ -71,5 +73,5 @@ def _former_classes(job: Job[Params], inputs: Inputs) -> tuple[Float[Tensor, "c 
     stack = torch.tensor(images[shown], dtype=torch.float32, device=job.device)
     references = resize_images(stack, (plan.side, plan.side)) * (plan.box_px / plan.side**2)
     larger = classes["class_count"] >= 0.5 * classes["class_count"].mean()
-    radius = int(min(max(box / float(classes.loc[larger, "class_resolution"].min()), plan.first_radius), plan.last_radius))
+    radius = int(min(max(box / float(classes.loc[larger, "class_resolution"].min()), plan.first_radius), plan.finest))
     return references, radius

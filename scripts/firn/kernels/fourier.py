@@ -121,6 +121,18 @@ def plain_irfft2(spectra: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.fft.irfft(torch.fft.ifft(spectra, n=shape[0], dim=-2), n=shape[1])
 
 
+def ring_orders(values: Tensor) -> Tensor:
+    """Orders 0 ... m / 2 - 1 of values at m even angles, the last axis: means of `exp(-i k angle)` times the value."""
+    count = values.shape[-1]
+    return torch.fft.fft(values)[..., : count // 2] / count
+
+
+def ring_values(orders: Tensor, count: int) -> Tensor:
+    """Real parts of the sums of orders 0, 1, ... (the last axis) times `exp(i k angle)`, at that many even angles."""
+    doubled = torch.cat((2 * orders[..., :1], orders[..., 1:]), dim=-1)
+    return torch.fft.irfft(doubled, n=count) * (count / 2)
+
+
 def fast_size(n: int) -> int:
     """Smallest size >= n whose only prime factors are 2, 3 and 5, and which is even."""
     size = n + n % 2

@@ -10,7 +10,7 @@ also its Wiener filter; SSNR of the average is one at F = 1/3 (Scheres, J. Struc
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from firn.kernels.fourier import frequencies2, irfft2, rfft2, shift_phases
@@ -44,38 +44,46 @@ class Averages:
     """Correlation of the two half-set averages per shell, smoothed; 1 at the origin."""
 
 
-def average(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int, use_frc: bool = True) -> Averages:
-    """Averages within a radius of Fourier pixels.
+def average(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int | Int[Tensor, " k"], use_frc: bool = True) -> Averages:
+    """Averages within a radius of Fourier pixels, one for all classes or one each.
 
     use_frc: filter by the classes' own FRC; otherwise by a Wiener filter with each class's radial power as prior.
     """
     n, shells = sums.numerator.shape[-1], sums.denominator.shape[-1]
     index = shell_indices((n, n), mask.device)
-    frc = _half_correlation(_divide(rfft2(sums.numerator), sums.denominator, index), mask, index)
+    frc = half_correlation(sums, mask)
     total, weight = rfft2(sums.numerator.sum(1)), sums.denominator.sum(1)
     factor = frc_filter(frc) if use_frc else _wiener_filter(_divide(total, weight, index), weight, index)
-    factor = factor * (torch.arange(shells, device=mask.device) <= radius)
+    factor = factor * _within(radius, shells, mask.device)
     spectra = _divide(total, weight, index) * _on_grid(factor, index)
     return Averages(irfft2(spectra, (n, n)) * mask, frc)
 
 
-def half_references(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int, use_frc: bool = True) -> Float[Tensor, "k 2 n n"]:
+def half_references(
+    sums: ClassSums, mask: Float[Tensor, "n n"], radius: int | Int[Tensor, " k"], use_frc: bool = True
+) -> Float[Tensor, "k 2 n n"]:
     """Averages of the half-sets, each filtered for its own noise: by the FRC itself, which is a half average's Wiener filter, or as `average` does."""
     n, shells = sums.numerator.shape[-1], sums.denominator.shape[-1]
     index = shell_indices((n, n), mask.device)
     spectra = _divide(rfft2(sums.numerator), sums.denominator, index)
     if use_frc:
-        frc = _half_correlation(spectra, mask, index)
+        frc = half_correlation(sums, mask)
         factor = (_alive(frc) * frc)[:, None].expand(sums.denominator.shape)
     else:
         factor = _wiener_filter(spectra, sums.denominator, index)
-    factor = factor * (torch.arange(shells, device=mask.device) <= radius)
+    factor = factor * _within(radius, shells, mask.device)[:, None]
     return irfft2(spectra * _on_grid(factor, index), (n, n)) * mask
 
 
-def _half_correlation(spectra: Tensor, mask: Tensor, index: Tensor) -> Tensor:
+def _within(radius: int | Int[Tensor, " k"], shells: int, device: torch.device) -> Bool[Tensor, "k s"]:
+    return torch.arange(shells, device=device) <= torch.as_tensor(radius, device=device).reshape(-1, 1)
+
+
+def half_correlation(sums: ClassSums, mask: Float[Tensor, "n n"]) -> Float[Tensor, "k s"]:
+    """Correlation of the masked half-set averages per shell, smoothed."""
     n = mask.shape[-1]
-    halves = rfft2(irfft2(spectra, (n, n)) * mask)
+    index = shell_indices((n, n), mask.device)
+    halves = rfft2(irfft2(_divide(rfft2(sums.numerator), sums.denominator, index), (n, n)) * mask)
     return smooth_frc(correlate_spectra(halves[:, 0], halves[:, 1], index, n))
 
 
@@ -133,8 +141,12 @@ def centre_of_mass(images: Float[Tensor, "k n n"], threshold: float) -> Float[Te
     return torch.stack(((weight.sum(-1) * axis).sum(-1), (weight.sum(-2) * axis).sum(-1)), dim=-1) / total[:, None]
 
 
-def reseeded(sums: ClassSums, smallest: float, generator: torch.Generator) -> ClassSums:
-    """Sums in which each class of fewer than `smallest` particles is replaced by one part of the fullest class, parted by chance."""
+def reseeded(sums: ClassSums, smallest: float, generator: torch.Generator) -> tuple[ClassSums, Int[Tensor, " k"]]:
+    """Sums in which each class of fewer than `smallest` particles is replaced by one part of the fullest class, parted by chance.
+
+    Also the number of the class that each one comes from.
+    """
+    source = torch.arange(len(sums.count), device=sums.count.device)
     numerator, denominator, count = sums.numerator.clone(), sums.denominator.clone(), sums.count.clone()
     for empty in (count < smallest).nonzero().flatten().tolist():
         full = int(count.argmax())
@@ -143,7 +155,8 @@ def reseeded(sums: ClassSums, smallest: float, generator: torch.Generator) -> Cl
         numerator[[empty, full]] = _parted(numerator[full], denominator[full], generator)
         denominator[[empty, full]] = denominator[full] / 2
         count[empty] = count[full] = count[full] / 2
-    return ClassSums(numerator, denominator, count)
+        source[empty] = source[full]
+    return ClassSums(numerator, denominator, count), source
 
 
 def _parted(numerator: Float[Tensor, "2 n n"], denominator: Float[Tensor, "2 s"], generator: torch.Generator) -> Float[Tensor, "2 2 n n"]:

@@ -136,6 +136,15 @@ def _search_chunk(search: Search, batch: Batch, sums_: Sums | None, half: int) -
     return match
 
 
+def residual_power(search: Search, spectra: Complex[Tensor, "b f"], ctf: Float[Tensor, "b f"], match: Match) -> Float[Tensor, "b f"]:
+    """Squares of what the best pose in the best class leaves of noise-weighted particles: all of one that no average explains."""
+    divisions, angles = search.grid.divisions, search.fine.shape[1]
+    turn = (match.angle * (angles / 360)).round().long() + divisions // 2
+    references = search.fine[match.class_probability.argmax(-1), turn % angles] * (match.explained >= 0.5)[:, None]
+    each = torch.einsum("fd,bd->bf", search.points, match.shift) * (2 * math.pi)
+    return (spectra * torch.polar(torch.ones_like(each), each) - ctf * references).abs().square()
+
+
 def explained(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Tensor, "b f"], half: int) -> Float[Tensor, " b"]:
     """Probability that a particle is a pose of some average, and not noise alone.
 

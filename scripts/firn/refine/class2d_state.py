@@ -13,6 +13,9 @@ from firn.refine.class2d_average import Averages, ClassSums, soft_circle
 from firn.refine.class2d_search import Match
 from firn.refine.state import moved_to
 
+MARGIN = 5
+"""Shells beyond an average's reach in which particles are added up but not compared, so that half-sets agree there by signal alone."""
+
 
 class Particles(Protocol):
     """Masked particle spectra by number; at most PARTICLES_AT_ONCE are asked for at once."""
@@ -30,7 +33,10 @@ class Plan:
     """What to do; see the parameters of classify_2d."""
 
     disc: HalfDisc
+    """Points that are read: of the finest detail that is compared, and a margin."""
     box_px: int
+    finest: int
+    """Fourier radius of the finest detail that is compared."""
     classes: int
     iterations: int
     final_iterations: int
@@ -61,6 +67,10 @@ class Plan:
         """Side of the references: the particle's box, Fourier-cropped to the disc."""
         return min(fast_size(2 * self.last_radius + 4), self.box_px)
 
+    def gathered(self, reach: Int[Tensor, " k"]) -> int:
+        """Radius up to which particles are added up for averages of such reaches."""
+        return min(int(reach.max()) + MARGIN, self.last_radius)
+
     def mask(self) -> Float[Tensor, "n n"]:
         """Circular mask of the references."""
         ratio = self.side / self.box_px
@@ -88,7 +98,10 @@ class State:
     noise: Float[Tensor, " s"]
     """Variance per shell of a spectral component of unmasked noise."""
     averages: Averages
+    reach: Int[Tensor, " k"]
+    """Fourier radius up to which each average is compared with particles."""
     radius: int
+    """Fourier radius up to which particles are added up: MARGIN beyond the farthest reach."""
     unexplained: float = 0.1
     """Share of particles that no average explains, as far as known: few, until the averages are good enough to tell."""
     steps: list[Step] = field(default_factory=list)
@@ -139,6 +152,7 @@ def packed(state: State, assignment: Assignment) -> dict[str, Any]:
         "sums": vars(state.sums),
         "noise": state.noise,
         "averages": vars(state.averages),
+        "reach": state.reach,
         "radius": state.radius,
         "unexplained": state.unexplained,
         "steps": [tuple(step) for step in state.steps],
@@ -148,7 +162,15 @@ def packed(state: State, assignment: Assignment) -> dict[str, Any]:
 
 def unpacked(kept: dict[str, Any], device: torch.device) -> tuple[State, Assignment, Tensor]:
     """(state, assignment, queue) of what was packed."""
-    parts = moved_to({name: kept[name] for name in ("sums", "noise", "averages", "assignment")}, device)
+    parts = moved_to({name: kept[name] for name in ("sums", "noise", "averages", "reach", "assignment")}, device)
     steps = [Step(*step) for step in kept["steps"]]
-    state = State(ClassSums(**parts["sums"]), parts["noise"], Averages(**parts["averages"]), kept["radius"], kept["unexplained"], steps)
+    state = State(
+        ClassSums(**parts["sums"]),
+        parts["noise"],
+        Averages(**parts["averages"]),
+        parts["reach"],
+        kept["radius"],
+        kept["unexplained"],
+        steps,
+    )
     return state, Assignment(**parts["assignment"]), kept["queue"]
