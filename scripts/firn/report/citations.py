@@ -49,6 +49,8 @@ CITATIONS = {
     "wagner2019": "Wagner et al. (2019) SPHIRE-crYOLO is a fast and accurate fully automated particle picker for cryo-EM. "
     "Commun. Biol. 2, 218. doi:10.1038/s42003-019-0437-z",
     "zhang2016": "Zhang (2016) Gctf: real-time CTF determination and correction. J. Struct. Biol. 193, 1–12. doi:10.1016/j.jsb.2015.11.003",
+    "zhao2014": "Zhao & Singer (2014) Rotationally invariant image representation for viewing direction classification in cryo-EM. "
+    "J. Struct. Biol. 186, 153–166. doi:10.1016/j.jsb.2014.03.003",
     "zheng2017": "Zheng et al. (2017) MotionCor2: anisotropic correction of beam-induced motion for improved cryo-electron microscopy. "
     "Nat. Methods 14, 331–332. doi:10.1038/nmeth.4193",
     "zivanov2018": "Zivanov et al. (2018) New tools for automated high-resolution cryo-EM structure determination in RELION-3. "

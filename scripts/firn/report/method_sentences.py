@@ -187,7 +187,7 @@ def _extracted(step: Step) -> Sentence | None:
 
 def _classified(step: Step) -> Sentence | None:
     text = f"{_particles(step)} classified into {plural(step.setting('classes') or 0, '2D class')}"
-    return Sentence(f"{text} to at most {step.told('max_resolution')} Å.", ("scheres2005", "cappe2009", "punjani2017"))
+    return Sentence(f"{text} to at most {step.told('max_resolution')} Å.", ("zhao2014", "scheres2005", "cappe2009", "punjani2017"))
 
 
 def _selected(step: Step) -> Sentence | None:
