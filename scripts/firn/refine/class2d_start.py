@@ -29,6 +29,8 @@ TRIES, ROUNDS = 4, 15
 """Choices of first centres, of which the tightest counts, and rounds of moving them."""
 RIDGE = 0.03
 """Share of the greatest variance of noise that each ring is given beside its own."""
+LEAST_LEVEL = 1e-4
+"""Of the noise's variance in a ring: even images of nothing have a little."""
 REACHED = 0.1
 """Orders in which a ring has less of its noise than this, of the order in which it has most, are left out: what is there is interpolated."""
 TWIN = 0.5
@@ -74,7 +76,10 @@ def _shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
 def _components(
     particles: Particles, plan: Plan, rows: Int[Tensor, " b"], noise: Float[Tensor, " s"], radius: int, angles: Float[Tensor, " m"]
 ) -> Complex[Tensor, "b k q"]:
-    """Principal components of the particles' angular orders, restored and of unit variance each; orders from one on count twice."""
+    """Principal components of the particles' angular orders, restored and of unit variance each; orders from one on count twice.
+
+    Only rings that are compared count.
+    """
     points, shells, seen = _within(plan, radius + EDGE)
     orders, transfer = [], []
     for part in rows.split(PARTICLES_AT_ONCE):
@@ -86,8 +91,9 @@ def _components(
     white = noise_covariance(soft_circle(plan.box_px, plan.mask_radius_px, plan.mask_edge_px, known.device), radius, angles)
     common = (known * measured[:, 0].real).sum(0) / known.square().sum(0).clamp(min=1e-12)
     measured[:, 0] -= known * common
-    white, measured = _levelled(white, measured)
-    found = [restored(values, known, covariance) for covariance, values in zip(white, measured.unbind(1), strict=True)]
+    first = min(math.ceil(plan.least_radius), radius) - 1 if plan.least_radius > 1 else 0
+    white, measured = _levelled(white[:, first:, first:], measured[..., first:])
+    found = [restored(values, known[:, first:], covariance) for covariance, values in zip(white, measured.unbind(1), strict=True)]
     most = max(part.shape[1] for part in found)
     last = max((number for number, part in enumerate(found) if part.shape[1]), default=0)
     padded = torch.stack([torch.nn.functional.pad(part, (0, most - part.shape[1])) for part in found[: last + 1]], dim=1)
@@ -125,7 +131,7 @@ def _levelled(white: Float[Tensor, "k r r"], measured: Complex[Tensor, "b k r"])
     expected = white.diagonal(dim1=1, dim2=2)
     reached = expected > REACHED * expected.amax(0)
     ratio = torch.where(reached, measured.abs().square().median(0).values / math.log(2) / expected.clamp(min=1e-12), torch.nan)
-    level = ratio.nanmedian(dim=0).values.clamp(max=1).sqrt()
+    level = ratio.nanmedian(dim=0).values.clamp(LEAST_LEVEL, 1).sqrt()
     least = RIDGE * expected.amax() * torch.eye(len(level), device=level.device)
     return (white * reached[:, None] * reached[..., None] + least) * level[:, None] * level, measured * reached
 
