@@ -141,7 +141,8 @@ def _sorted(
 ) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
     """(class of each image, number of the angle by which its class is turned to look like it); by chance where images have nothing in common."""
     if not bool(images.any()):
-        return torch.randint(classes, (len(images),), generator=generator).to(angles.device), torch.zeros_like(images[:, 0, 0].real).long()
+        number = torch.randint(classes, (len(images),), generator=generator).to(angles.device)
+        return number, torch.zeros_like(number)
     best: tuple[float, Tensor, Tensor] | None = None
     for _ in range(TRIES):
         centres = _first_centres(images, classes, len(angles), generator)
