@@ -102,7 +102,7 @@ def iterate(
     averages = average(total, plan.mask(), reach, plan.use_frc)
     resolved = resolved_shell(frc[:, : state.radius + 1])
     record = Step(
-        state.radius,
+        int(state.reach.max()),
         float((resolved * total.count).sum() / total.count.sum()),
         changed / len(rows),
         float(assignment.effective_classes[rows].mean()),

@@ -81,6 +81,7 @@ class Step(NamedTuple):
     """How one iteration went."""
 
     radius: int
+    """Farthest that an average was compared."""
     resolved_radius: float
     """Count-weighted mean of the classes' resolved shells."""
     changed: float
