@@ -11,7 +11,6 @@ one view, well aligned; detail kept is the same of what is finer than DETAIL. Ti
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import numpy as np
 import pandas as pd
+from kept_results import once
 from scipy.ndimage import map_coordinates
 
 from firn.formats.mrc import read_mrc
@@ -84,12 +84,8 @@ def simulate(args: argparse.Namespace) -> None:
 
 def timed(name: str, run: Program, args: argparse.Namespace) -> Found:
     """What a program found, or had found when it was run in the same folder before."""
-    done = Path(f"{name}.json")
-    if not done.exists():
-        particles, seconds = run(args)
-        done.write_text(json.dumps([str(particles), seconds]))
-    particles, seconds = json.loads(done.read_text())
-    return Path(particles), seconds
+    particles, seconds = once(name, lambda: run(args))
+    return Path(str(particles)), float(seconds)
 
 
 def run_firn(args: argparse.Namespace) -> Found:

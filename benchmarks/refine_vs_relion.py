@@ -8,7 +8,6 @@ CPU time, reading and writing included; that of RELION's first rank is left out:
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import numpy as np
 import torch
+from kept_results import once
 from scipy.spatial.transform import Rotation
 
 from firn.formats.mrc import read_mrc, write_volume
@@ -114,11 +114,8 @@ def give_poses(args: argparse.Namespace) -> None:
 
 def timed(name: str, run: Program, args: argparse.Namespace) -> Found:
     """What a program found, or had found when it was run in the same folder before."""
-    done = Path(f"{name}.json")
-    if not done.exists():
-        done.write_text(json.dumps([str(part) if isinstance(part, Path) else part for part in run(args)]))
-    volume, particles, seconds = json.loads(done.read_text())
-    return Path(volume), Path(particles), seconds
+    volume, particles, seconds = once(name, lambda: run(args))
+    return Path(str(volume)), Path(str(particles)), float(seconds)
 
 
 def run_firn(args: argparse.Namespace) -> Found:
