@@ -249,6 +249,15 @@ def test_identical_halves_are_averaged_unfiltered() -> None:
     assert bool((resolved_shell(found.frc) >= 15).all())
 
 
+def test_halves_do_not_agree_where_no_particle_was_added_up() -> None:
+    sums = sums_of(blobs(MOTIFS[0], 0, (0, 0))[None])
+    sums.denominator[..., 9:] = 0
+    mask = soft_circle(BOX, 12.0, 3.0)
+    frc = average(sums, mask, BOX // 2).frc
+    assert bool((frc[:, :8] > 0.9).all())
+    assert not bool(frc[:, 9:].any())
+
+
 def test_independent_halves_are_filtered_away() -> None:
     noise = torch.randn(3, 2, BOX, BOX, generator=torch.Generator().manual_seed(0))
     found = average(ClassSums(noise, torch.ones(3, 2, BOX // 2 + 1), torch.ones(3)), torch.ones(BOX, BOX), BOX // 2)

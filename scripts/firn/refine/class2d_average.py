@@ -80,11 +80,18 @@ def _within(radius: int | Int[Tensor, " k"], shells: int, device: torch.device) 
 
 
 def half_correlation(sums: ClassSums, mask: Float[Tensor, "n n"]) -> Float[Tensor, "k s"]:
-    """Correlation of the masked half-set averages per shell, smoothed."""
+    """Correlation of the masked half-set averages per shell, smoothed; 0 beyond the last shell that particles were added up in.
+
+    The mask spreads what lies within over the shells beyond, where the halves would seem to agree.
+    """
     n = mask.shape[-1]
     index = shell_indices((n, n), mask.device)
     halves = rfft2(irfft2(_divide(rfft2(sums.numerator), sums.denominator, index), (n, n)) * mask)
-    return smooth_frc(correlate_spectra(halves[:, 0], halves[:, 1], index, n))
+    frc = smooth_frc(correlate_spectra(halves[:, 0], halves[:, 1], index, n))
+    seen = (sums.denominator > _least(sums.denominator)).all(dim=1).int()
+    within = seen.flip(-1).cummax(dim=-1).values.flip(-1).bool()
+    within[:, 0] = True
+    return frc * within
 
 
 def with_unresolved(averages: Averages, sums: ClassSums, mask: Float[Tensor, "n n"], radius: int) -> Averages:
@@ -179,8 +186,12 @@ def soft_circle(n: int, radius_px: float, edge_px: float, device: torch.device |
 
 
 def _divide(spectra: Tensor, denominator: Tensor, index: Tensor) -> Tensor:
-    floor = 1e-3 * denominator.amax(dim=-1, keepdim=True).clamp(min=1e-6)
-    return spectra * _on_grid(torch.where(denominator > floor, 1 / denominator.clamp(min=1e-12), 0.0), index)
+    return spectra * _on_grid(torch.where(denominator > _least(denominator), 1 / denominator.clamp(min=1e-12), 0.0), index)
+
+
+def _least(denominator: Tensor) -> Tensor:
+    """What a denominator must exceed to be divided by."""
+    return 1e-3 * denominator.amax(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
 def _on_grid(values: Tensor, index: Tensor) -> Tensor:
