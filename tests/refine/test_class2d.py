@@ -131,7 +131,7 @@ def test_first_averages_are_as_many_as_classes_and_reach_to_the_first_radius() -
     state = initial_state(MadeParticles(40, 0.5, plan.disc), plan, torch.Generator().manual_seed(0))
     assert state.averages.images.shape == (2, plan.side, plan.side)
     assert state.reach.tolist() == [4, 4]
-    assert state.radius == 4 + MARGIN
+    assert plan.gathered(state.reach) == 4 + MARGIN
     assert not torch.equal(state.averages.images[0], state.averages.images[1])
 
 
@@ -162,7 +162,7 @@ def doubtful(images: Tensor, halves: tuple[int, ...] = (0, 1), share: float = 0.
     for half in {0, 1} - set(halves):
         sums.numerator[:, half] = 0
     noise = torch.full((plan.side // 2 + 1,), 0.0625)
-    state = State(sums, noise, average(sums, plan.mask(), 10, use_frc=False), torch.tensor([10, 10]), 15, unexplained=share)
+    state = State(sums, noise, average(sums, plan.mask(), 10, use_frc=False), torch.tensor([10, 10]), unexplained=share)
     search = build_search(plan, state, temper=1.0, final=True, doubt=True)
     spectra, ctf = (values[:, : len(search.points)] for values in particles.take(torch.arange(12)))
     return particles, Batch(spectra * ctf / 0.0625, ctf.square() / 0.0625, particles.half), search

@@ -76,8 +76,9 @@ def classify(
         state = iterate(particles, plan, state, rows.to(device), assignment, step, generator)
         if keep is not None:
             keep(packed(state, assignment) | {"queue": queue, "chance": generator.get_state(), "done": step + 1})
-    averages = average(state.sums, plan.mask(), state.radius, plan.use_frc)
-    return replace(state, averages=with_unresolved(averages, state.sums, plan.mask(), state.radius)), assignment
+    radius = plan.gathered(state.reach)
+    averages = average(state.sums, plan.mask(), radius, plan.use_frc)
+    return replace(state, averages=with_unresolved(averages, state.sums, plan.mask(), radius)), assignment
 
 
 def iterate(
@@ -99,8 +100,8 @@ def iterate(
         total = recentred(total, images, plan.recentre_threshold, reach_px=0.1 * plan.side)
     frc = half_correlation(total, plan.mask())
     reach = next_reach(plan, frc, reach, step + 1)
-    averages = average(total, plan.mask(), reach, plan.use_frc)
-    resolved = resolved_shell(frc[:, : state.radius + 1])
+    averages = average(total, plan.mask(), reach, plan.use_frc, frc)
+    resolved = resolved_shell(averages.frc[:, : plan.gathered(state.reach) + 1])
     record = Step(
         int(state.reach.max()),
         float((resolved * total.count).sum() / total.count.sum()),
@@ -109,7 +110,7 @@ def iterate(
         temper,
     )
     unexplained = state.unexplained if search.crossed is None else min(max(1 - float(sums.count.sum()) / len(rows), 0.01), 0.9)
-    return State(total, noise, averages, reach, plan.gathered(reach), unexplained, [*state.steps, record])
+    return State(total, noise, averages, reach, unexplained, [*state.steps, record])
 
 
 def next_reach(plan: Plan, frc: Float[Tensor, "k s"], reach: Int[Tensor, " k"], step: int) -> Int[Tensor, " k"]:
@@ -136,7 +137,7 @@ def build_search(plan: Plan, state: State, temper: float, final: bool = False, d
 
     doubt: particles count as far as the averages of the other half-set explain them.
     """
-    radius = state.radius
+    radius = plan.gathered(state.reach)
     dense = min(radius, DENSE_RADIUS)
     grid = build_grid(plan, dense, radius, fine=final or radius > dense)
     points = plan.disc.points[: prefix_length(plan.disc, radius)]

@@ -44,14 +44,20 @@ class Averages:
     """Correlation of the two half-set averages per shell, smoothed; 1 at the origin."""
 
 
-def average(sums: ClassSums, mask: Float[Tensor, "n n"], radius: int | Int[Tensor, " k"], use_frc: bool = True) -> Averages:
+def average(
+    sums: ClassSums,
+    mask: Float[Tensor, "n n"],
+    radius: int | Int[Tensor, " k"],
+    use_frc: bool = True,
+    frc: Float[Tensor, "k s"] | None = None,
+) -> Averages:
     """Averages within a radius of Fourier pixels, one for all classes or one each.
 
-    use_frc: filter by the classes' own FRC; otherwise by a Wiener filter with each class's radial power as prior.
+    use_frc: filter by the classes' own FRC; otherwise by a Wiener filter with each class's radial power as prior. frc: of these sums, if known.
     """
     n, shells = sums.numerator.shape[-1], sums.denominator.shape[-1]
     index = shell_indices((n, n), mask.device)
-    frc = half_correlation(sums, mask)
+    frc = half_correlation(sums, mask) if frc is None else frc
     total, weight = rfft2(sums.numerator.sum(1)), sums.denominator.sum(1)
     factor = frc_filter(frc) if use_frc else _wiener_filter(_divide(total, weight, index), weight, index)
     factor = factor * _within(radius, shells, mask.device)

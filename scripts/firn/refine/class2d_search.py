@@ -141,8 +141,8 @@ def residual_power(search: Search, spectra: Complex[Tensor, "b f"], ctf: Float[T
     divisions, angles = search.grid.divisions, search.fine.shape[1]
     turn = (match.angle * (angles / 360)).round().long() + divisions // 2
     references = search.fine[match.class_probability.argmax(-1), turn % angles] * (match.explained >= 0.5)[:, None]
-    each = torch.einsum("fd,bd->bf", search.points, match.shift) * (2 * math.pi)
-    return (spectra * torch.polar(torch.ones_like(each), each) - ctf * references).abs().square()
+    centred = spectra * shift_phases(search.points, -match.shift)
+    return (centred - ctf * references).abs().square()
 
 
 def explained(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Tensor, "b f"], half: int) -> Float[Tensor, " b"]:

@@ -19,7 +19,7 @@ from firn.kernels.rotate2d import prefix_length
 from firn.kernels.steerable import EDGE, angles_for, angular_orders, best_turns, noise_covariance, turned_by
 from firn.refine.class2d_average import Averages, ClassSums, average, soft_circle
 from firn.refine.class2d_state import Particles, Plan, State
-from firn.refine.class2d_sums import PARTICLES_AT_ONCE, as_images, empty_sums, first_noise
+from firn.refine.class2d_sums import PARTICLES_AT_ONCE, as_images, empty_sums, first_noise, points_per_shell
 
 WIDEST = 24
 """Rings to begin with at most: large particles begin coarser."""
@@ -48,7 +48,7 @@ def initial_state(particles: Particles, plan: Plan, generator: torch.Generator) 
     number, turn = _sorted(_components(particles, plan, rows, noise, radius, angles), plan.classes, angles, generator)
     sums = _sums(particles, plan, noise, rows, (number, turn, angles))
     reach = torch.full((plan.classes,), radius, device=noise.device)
-    return State(sums, noise, average(sums, plan.mask(), reach, plan.use_frc), reach, plan.gathered(reach))
+    return State(sums, noise, average(sums, plan.mask(), reach, plan.use_frc), reach)
 
 
 def continued_state(particles: Particles, plan: Plan, generator: torch.Generator, images: Float[Tensor, "c n n"], radius: int) -> State:
@@ -66,7 +66,7 @@ def continued_state(particles: Particles, plan: Plan, generator: torch.Generator
         former[number % len(images)] = source + step
     sums = ClassSums(*(torch.zeros(size, device=former.device) for size in _shapes(plan)))
     reach = torch.full((plan.classes,), radius, device=noise.device)
-    return State(sums, noise, Averages(former * plan.mask(), torch.zeros_like(sums.denominator[:, 0])), reach, plan.gathered(reach))
+    return State(sums, noise, Averages(former * plan.mask(), torch.zeros_like(sums.denominator[:, 0])), reach)
 
 
 def _shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
@@ -80,12 +80,13 @@ def _components(
 
     Only rings that are compared count.
     """
-    points, shells, seen = _within(plan, radius + EDGE)
+    points, shells = _within(plan, radius + EDGE)
+    seen = points_per_shell(plan)[1 : radius + 1]
     orders, transfer = [], []
     for part in rows.split(PARTICLES_AT_ONCE):
         spectra, ctf = particles.take(part)
         orders.append(angular_orders(spectra[:, : len(points)] * noise[shells].rsqrt(), points, radius, angles))
-        transfer.append((shell_sums(ctf[:, : len(points)], shells, len(seen) + 1)[:, 1:] / seen)[:, :radius])
+        transfer.append(shell_sums(ctf[:, : len(points)], shells, plan.side // 2 + 1)[:, 1 : radius + 1] / seen)
     known = torch.cat(transfer)
     measured = torch.cat(orders)
     white = noise_covariance(soft_circle(plan.box_px, plan.mask_radius_px, plan.mask_edge_px, known.device), radius, angles)
@@ -143,18 +144,21 @@ def _sorted(
     if not bool(images.any()):
         number = torch.randint(classes, (len(images),), generator=generator).to(angles.device)
         return number, torch.zeros_like(number)
-    best: tuple[float, Tensor, Tensor] | None = None
-    for _ in range(TRIES):
-        centres = _first_centres(images, classes, len(angles), generator)
-        for _ in range(ROUNDS):
-            number, turn, _ = _nearest(centres, images, len(angles))
-            straight = turned_by(images, -angles[turn])
-            centres = _unit(torch.zeros_like(centres).index_add_(0, number, straight), centres)
-        number, turn, product = _nearest(centres, images, len(angles))
-        if best is None or float(product.sum()) > best[0]:
-            best = float(product.sum()), number, turn
-    assert best is not None
-    return best[1:]
+    tries = (_gathered(images, classes, angles, generator) for _ in range(TRIES))
+    number, turn, _ = max(tries, key=lambda found: float(found[2].sum()))
+    return number, turn
+
+
+def _gathered(
+    images: Complex[Tensor, "b k q"], classes: int, angles: Float[Tensor, " m"], generator: torch.Generator
+) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"], Float[Tensor, " b"]]:
+    """(class, number of the angle, product with the class) of each image, around centres that began with some of the images."""
+    centres = _first_centres(images, classes, len(angles), generator)
+    for _ in range(ROUNDS):
+        number, turn, _ = _nearest(centres, images, len(angles))
+        straight = turned_by(images, -angles[turn])
+        centres = _unit(torch.zeros_like(centres).index_add_(0, number, straight), centres)
+    return _nearest(centres, images, len(angles))
 
 
 def _first_centres(images: Complex[Tensor, "b k q"], classes: int, turns: int, generator: torch.Generator) -> Complex[Tensor, "c k q"]:
@@ -188,7 +192,7 @@ def _sums(
 ) -> ClassSums:
     """Sums of particles whose class and angle are known, up to the radius that is read next."""
     number, turn, angles = found
-    points, shells, _ = _within(plan, plan.last_radius)
+    points, shells = plan.disc.points, plan.disc.shells
     sums = empty_sums(plan, len(angles), len(points))
     weight = noise[shells].rsqrt()
     for some in torch.arange(len(rows), device=rows.device).split(PARTICLES_AT_ONCE):
@@ -200,8 +204,7 @@ def _sums(
     return as_images(plan, sums, angles, points)
 
 
-def _within(plan: Plan, radius: int) -> tuple[Float[Tensor, "f 2"], Int[Tensor, " f"], Float[Tensor, " r"]]:
-    """Points of the disc up to a radius, their shells, and how many each shell from the first on has."""
+def _within(plan: Plan, radius: int) -> tuple[Float[Tensor, "f 2"], Int[Tensor, " f"]]:
+    """Points of the disc up to a radius, and their shells."""
     length = prefix_length(plan.disc, radius)
-    shells = plan.disc.shells[:length]
-    return plan.disc.points[:length], shells, torch.bincount(shells, minlength=radius + 1)[1:].clamp(min=1).float()
+    return plan.disc.points[:length], plan.disc.shells[:length]

@@ -68,7 +68,7 @@ class Plan:
         return min(fast_size(2 * self.last_radius + 4), self.box_px)
 
     def gathered(self, reach: Int[Tensor, " k"]) -> int:
-        """Radius up to which particles are added up for averages of such reaches."""
+        """Fourier radius up to which particles are added up for averages of such reaches: MARGIN beyond the farthest, within the disc."""
         return min(int(reach.max()) + MARGIN, self.last_radius)
 
     def mask(self) -> Float[Tensor, "n n"]:
@@ -101,8 +101,6 @@ class State:
     averages: Averages
     reach: Int[Tensor, " k"]
     """Fourier radius up to which each average is compared with particles."""
-    radius: int
-    """Fourier radius up to which particles are added up: MARGIN beyond the farthest reach."""
     unexplained: float = 0.1
     """Share of particles that no average explains, as far as known: few, until the averages are good enough to tell."""
     steps: list[Step] = field(default_factory=list)
@@ -154,7 +152,6 @@ def packed(state: State, assignment: Assignment) -> dict[str, Any]:
         "noise": state.noise,
         "averages": vars(state.averages),
         "reach": state.reach,
-        "radius": state.radius,
         "unexplained": state.unexplained,
         "steps": [tuple(step) for step in state.steps],
         "assignment": vars(assignment),
@@ -170,7 +167,6 @@ def unpacked(kept: dict[str, Any], device: torch.device) -> tuple[State, Assignm
         parts["noise"],
         Averages(**parts["averages"]),
         parts["reach"],
-        kept["radius"],
         kept["unexplained"],
         steps,
     )

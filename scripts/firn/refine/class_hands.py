@@ -58,6 +58,7 @@ def halves_of_two_hands(
     first, second = (rfft3(half * mask) for half in halves)
     shells = torch.arange(1, int(min(radius, n / 2 - 1)) + 1, device=mask.device)
     independent = 2 * math.pi * shells**2 * mask.mean() / operators
-    curves = (correlate_spectra(first, hand, shell_indices((n, n, n), mask.device), n)[shells] for hand in (second, second.conj()))
+    index = shell_indices((n, n, n), mask.device)
+    curves = (correlate_spectra(first, hand, index, n)[shells] for hand in (second, second.conj()))
     same, turned = (torch.atanh(curve.clamp(0, HIGHEST_CORRELATION)) for curve in curves)
     return bool((independent * (turned - same)).sum() > CERTAIN * (2 * independent.sum()).sqrt())
