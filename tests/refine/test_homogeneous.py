@@ -12,8 +12,11 @@ MOST = 30
 UNSURE = 4.0
 
 
-def iterations(resolved: Callable[[int], float], moved: Callable[[int], float], strays: float = 0.0) -> int:
-    """Iterations of a refinement whose resolution (shells) and changes of orientation (degrees) are given by iteration; strays: their share."""
+def iterations(resolved: Callable[[int], float], moved: Callable[[int], float], strays: float = 0.0, finer_from: int = MOST) -> int:
+    """Iterations of a refinement whose resolution (shells) and changes of orientation (degrees) are given by iteration.
+
+    strays: their share; finer_from: iteration that is the first to search a finer grid.
+    """
     none = torch.zeros(0)
 
     class Told(Refinement):
@@ -22,8 +25,11 @@ def iterations(resolved: Callable[[int], float], moved: Callable[[int], float], 
 
         def step(self, number: int, last: bool) -> Iteration:
             return Iteration(
-                number, 8.0, True, 4, (none, none), none, none, none, resolved(number), moved(number), unsure=UNSURE, last=last
+                number, 8.0, True, 4 + (number >= finer_from), (none, none), none, none, none, resolved(number), moved(number), UNSURE, last
             )
+
+        def _finer_next(self, number: int) -> bool:
+            return number + 1 == finer_from
 
     return sum(1 for _ in Told().run(MOST))
 
@@ -38,6 +44,12 @@ def test_a_resolution_that_fell_back_gains_nothing_by_coming_back() -> None:
 
 def test_settled_orientations_end_it_at_the_first_iteration_without_a_gain() -> None:
     assert iterations(lambda number: 10 * min(number, 4), lambda number: 0.9 * SETTLED * UNSURE) == 6
+
+
+def test_orientations_that_settled_on_a_grid_must_settle_on_the_finer_one_that_follows() -> None:
+    settled = 0.9 * SETTLED * UNSURE
+    assert iterations(lambda number: 10 * min(number, 4), lambda number: settled, finer_from=6) == 8
+    assert iterations(lambda number: 10 * min(number, 4), lambda number: settled, finer_from=7) == 6
 
 
 def test_orientations_that_have_far_to_go_are_given_some_iterations() -> None:

@@ -11,7 +11,7 @@ from firn.runtime.job import Job
 class Params(RefinementParams):
     """Find the pose of every particle and reconstruct the map; two halves of the particles never meet, so that their agreement is honest."""
 
-    revision: ClassVar[int] = 8
+    revision: ClassVar[int] = 9
 
 
 def run(job: Job[Params]) -> None:

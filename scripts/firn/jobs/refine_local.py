@@ -28,7 +28,7 @@ class Params(RefinementParams):
     of the starting map, where there are any, start the two halves, so that they stay independent.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     mask: str = slot("mask")
     """Mask of the part to refine."""

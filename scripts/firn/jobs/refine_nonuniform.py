@@ -17,7 +17,7 @@ class Params(RefinementParams):
     For membrane proteins in micelles, flexible parts, and small particles: disordered regions no longer bring noise into the poses.
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     filter_order: int = Field(8, ge=1)
     """Order of the Butterworth filters that part the bands of resolution."""

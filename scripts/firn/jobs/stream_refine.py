@@ -27,7 +27,7 @@ class Params(RefinementParams):
     halves share is what the first map gave both at its low-pass.
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     passes: int = Field(5, ge=2)
     """Largest number of iterations when going on from half maps."""

@@ -130,7 +130,7 @@ class Refinement:
         self.result: Iteration | None = None
 
     def run(self, iterations: int) -> Iterator[Iteration]:
-        """Iterate, from where the state is, until neither resolution nor assignments improve, then once more to Nyquist."""
+        """Iterate, from where the state is, until neither resolution nor assignments improve, nor finer grids, then once more to Nyquist."""
         course = self.course
         while self.result is None or not self.result.last:
             before, number = self.result, 1 if self.result is None else self.result.number + 1
@@ -140,6 +140,8 @@ class Refinement:
             else:
                 settled = self.result.settled(before) and not (self.result.everywhere and course.strays > MAX_STRAYS)
                 course.stale = PATIENCE if settled else course.stale + 1
+            if course.stale >= PATIENCE and self._finer_next(number):
+                course.stale = 0
             course.best = max(course.best, self.result.resolved)
             yield self.result
 
@@ -214,6 +216,10 @@ class Refinement:
         most = self.course.finest if last else self._finest(least=coarsest_everywhere(len(self.operators)) + 1)
         coarsest = coarsest_order(everywhere, len(self.operators))
         return search_levels(self.particles.side, self.settings.diameter, self.course.searched, coarsest, most)
+
+    def _finer_next(self, number: int) -> bool:
+        """Whether the iteration after one would search a finer grid: what has settled on a coarse one has not on it."""
+        return self._levels(self._everywhere(number + 1), last=False)[-1].order > self.course.finest
 
     def _near(self, levels: list[Level]) -> tuple[int, int]:
         """Directions and in-plane angles around the former pose in a search nearby."""
