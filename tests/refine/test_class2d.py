@@ -23,7 +23,7 @@ from firn.refine.class2d_average import (
     soft_circle,
     with_unresolved,
 )
-from firn.refine.class2d_search import Batch, Search, Sums, search_batch
+from firn.refine.class2d_search import Batch, Search, Sums, coarse_scores, search_batch
 from firn.refine.class2d_start import continued_state, initial_state
 from firn.refine.class2d_state import MARGIN, Plan, State
 from motif_particles import BOX, MOTIFS, MadeParticles, blobs, make_plan
@@ -193,6 +193,18 @@ def test_a_particle_is_explained_by_the_mean_likelihood_of_all_poses_against_tha
     assert abs(math.log(mean)) > 0.05
     found = search_batch(search, batch, None).explained[number]
     assert float(torch.logit(found)) == pytest.approx(math.log(mean * 0.8 / 0.2), abs=2e-3)
+
+
+def test_scores_over_the_coarse_grid_are_the_log_likelihoods_of_each_pose_alone() -> None:
+    _, batch, search = doubtful(motifs())
+    points = search.points[: search.coarse.shape[-1]]
+    rows = batch.weighted[:, None, : len(points)] * torch.exp(2j * math.pi * (search.grid.shifts @ points.T))
+    found = coarse_scores(search, rows, batch.squared).reshape(*rows.shape[:2], *search.coarse.shape[:2])
+    for number, angle in itertools.product(range(search.coarse.shape[0]), (0, 1, search.coarse.shape[1] // 2, search.coarse.shape[1] - 1)):
+        reference = search.coarse[number, angle]
+        norm = (batch.squared[:, : len(points)] * reference.abs().square()).sum(-1)
+        wanted = 2 * (rows * reference.conj()).real.sum(-1) - norm[:, None] + search.grid.shift_prior
+        assert torch.allclose(found[:, :, number, angle], wanted, atol=1e-3, rtol=1e-4)
 
 
 def test_a_particle_is_judged_by_the_averages_that_it_has_no_part_in() -> None:

@@ -171,7 +171,7 @@ def build_grid(plan: Plan, dense: int, radius: int, fine: bool) -> Grid:
     coarse_step = 360 * plan.box_px / (4 * math.pi * dense * plan.mask_radius_px)
     if plan.angular_step is not None:
         coarse_step = plan.angular_step * 3
-    angles = torch.arange(max(12, math.ceil(360 / coarse_step)), device=device)
+    angles = torch.arange(2 * max(6, math.ceil(180 / coarse_step)), device=device)
     step = min(max(plan.box_px / (2 * dense), 0.5), max(plan.shift_reach_px, 0.5))
     shifts = shift_grid(plan.shift_reach_px, step).to(device)
     prior = -shifts.square().sum(-1) / (2 * max(plan.shift_reach_px / 2, 0.5) ** 2)

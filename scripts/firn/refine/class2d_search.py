@@ -38,6 +38,7 @@ class Grid(NamedTuple):
     """Where to look: a coarse grid of angles and shifts, and a local one around each coarse pose."""
 
     angles: Float[Tensor, " r"]
+    """Whole turn in an even number of steps: the second half lies half a turn beyond the first."""
     shifts: Float[Tensor, "s 2"]
     shift_prior: Float[Tensor, " s"]
     divisions: int
@@ -159,11 +160,21 @@ def explained(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Ten
 
 
 def coarse_scores(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Tensor, "b f"]) -> Float[Tensor, "b s kr"]:
-    """Log-likelihoods over the coarse grid: one product for the cross terms, one for the norms."""
-    bank = search.coarse.reshape(-1, search.coarse.shape[-1])
-    cross = torch.view_as_real(rows).flatten(-2) @ torch.view_as_real(bank).flatten(-2).T
-    norms = squared[:, : bank.shape[-1]] @ bank.abs().square().T
-    return cross.mul_(2).sub_(norms[:, None]).add_(search.grid.shift_prior[:, None])
+    """Log-likelihoods over the coarse grid: two products for the cross terms, one for the norms.
+
+    Half a turn makes a real image's spectrum its complex conjugate, so that its cross terms are the difference of the products of
+    real and of imaginary parts whose sum are those without it.
+    """
+    classes, angles, points = search.coarse.shape
+    bank = search.coarse[:, : angles // 2].reshape(-1, points)
+    norms = squared[:, :points] @ bank.abs().square().T
+    even = (rows.real.contiguous() @ (2 * bank.real).T).sub_(norms[:, None]).add_(search.grid.shift_prior[:, None])
+    odd = rows.imag.contiguous() @ (2 * bank.imag).T
+    even, odd = (part.unflatten(-1, (classes, angles // 2)) for part in (even, odd))
+    scores = even.new_empty(*even.shape[:3], 2, angles // 2)
+    torch.add(even, odd, out=scores[..., 0, :])
+    torch.sub(even, odd, out=scores[..., 1, :])
+    return scores.flatten(2)
 
 
 def _shifted(search: Search, weighted: Complex[Tensor, "b e"]) -> Complex[Tensor, "b s e"]:
@@ -248,7 +259,8 @@ def _first_of_class(winning: Bool[Tensor, "b c"], number: Int[Tensor, "b c"], cl
 
 def _candidates(search: Search, scores: Float[Tensor, "b s kr"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     best, shift = scores.max(dim=1)
-    marginal = torch.softmax(torch.logsumexp(scores * search.temper, dim=1), dim=-1)
+    tempered = scores if search.temper == 1 else scores * search.temper
+    marginal = torch.softmax(torch.logsumexp(tempered, dim=1), dim=-1)
     top, row = marginal.topk(min(search.candidates, best.shape[-1]), dim=-1)
     alive = (top.cumsum(dim=-1) - top < COVERED) & (top > 1e-5 * top[:, :1])
     particle, slot = alive.nonzero(as_tuple=True)
@@ -261,12 +273,13 @@ def _local_scores(search: Search, centred: Complex[Tensor, "t f"], squared: Floa
     phases = shift_phases(points, -search.grid.local_shifts)
     wave = torch.view_as_real(phases.conj().resolve_conj()).flatten(-2).T.contiguous()
     bank = search.fine.reshape(-1, divisions, len(points))
-    power = torch.view_as_real(bank).square().sum(-1)
+    seen, place = row.unique(return_inverse=True)
+    power = torch.view_as_real(bank[seen]).square().sum(-1)
     out = []
     for part in torch.arange(len(row), device=row.device).split(max(1, ELEMENTS_AT_ONCE // (8 * divisions * len(points)))):
         product = centred[part, None] * bank[row[part]].conj()
         cross = torch.view_as_real(product).flatten(-2) @ wave
-        norm = power[row[part]] @ squared[part, :, None]
+        norm = power[place[part]] @ squared[part, :, None]
         out.append(2 * cross - norm)
     return torch.cat(out)
 
