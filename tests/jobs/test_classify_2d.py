@@ -1,5 +1,6 @@
 """classify_2d on simulated particles with false picks, from files to files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -125,28 +126,57 @@ def test_few_particles_get_fewer_classes_and_a_warning(tmp_path: Path, monkeypat
     assert len(read_table("results/class2d/classes.star", "classes")) <= 2
 
 
-@pytest.mark.parametrize("cut", [(3,), (2, 6)])
+def told_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """(done, of) that the log of the classification tells last of each step."""
+    notes = [json.loads(line) for line in Path(f"{folder}/logs/class2d.jsonl").read_text().splitlines()]
+    return {note["step"]: (note["done"], note["of"]) for note in notes if "step" in note}
+
+
+UNSETTLED = {"iterations": 4, "batch_per_class": 6}
+
+
+@pytest.mark.parametrize(
+    ("cut", "changes", "early"),
+    [((3,), UNSETTLED, False), ((2, 6), UNSETTLED, False), ((7, 13), {"iterations": 20}, True)],
+    ids=["once", "twice", "settled before its time"],
+)
 def test_a_run_killed_in_an_iteration_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: tuple[int, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: tuple[int, ...], changes: dict[str, int], early: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_particles(Path("results/stack"), 40, 10)
-    settings = {"classes": 3, "iterations": 4, "final_iterations": 2, "batch_per_class": 6}
-    classify(**settings)
-    whole, table = read_mrc("results/class2d/classes.mrcs")[0], read_table("results/class2d/particles.star", "particles")
     iterate, steps = class2d.iterate, []
 
-    def interrupted(*arguments):
-        steps.append(arguments[-1])
-        if len(steps) in cut:
-            raise KeyboardInterrupt
+    def counted(*arguments):
+        steps.append(arguments[-2])
         return iterate(*arguments)
 
+    def interrupted(*arguments):
+        state = counted(*arguments)
+        if len(steps) in cut:
+            raise KeyboardInterrupt
+        return state
+
+    settings = {"classes": 3, "final_iterations": 2} | changes
+    monkeypatch.setattr(class2d, "iterate", counted)
+    classify(**settings)
+    whole, table, all_steps = (
+        read_mrc("results/class2d/classes.mrcs")[0],
+        read_table("results/class2d/particles.star", "particles"),
+        steps[:],
+    )
+    assert (steps[-3] < settings["iterations"] - 1) == early
+    assert told_of(tmp_path) == {
+        "iterations, fewer once settled": (len(steps) - 2, settings["iterations"]),
+        "passes over all particles": (2, 2),
+    }
+    steps.clear()
     monkeypatch.setattr(class2d, "iterate", interrupted)
     for _ in cut:
         with pytest.raises(KeyboardInterrupt):
             classify(**settings)
     classify(**settings)
-    assert len(steps) == 6 + len(cut)
+    assert sorted(set(steps)) == all_steps
+    assert len(steps) == len(all_steps) + len(cut)
     assert np.array_equal(read_mrc("results/class2d/classes.mrcs")[0], whole)
     assert read_table("results/class2d/particles.star", "particles").equals(table)

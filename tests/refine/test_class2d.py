@@ -34,7 +34,7 @@ def run() -> tuple[MadeParticles, Plan, State, object]:
     plan = make_plan()
     particles = MadeParticles(100, 0.25, plan.disc)
     with torch.inference_mode():
-        state, assignment = classify(particles, plan, torch.Generator().manual_seed(3), range(13))
+        state, assignment = classify(particles, plan, torch.Generator().manual_seed(3))
     return particles, plan, state, assignment
 
 
@@ -89,7 +89,7 @@ def test_the_noise_is_that_of_unmasked_pixels(run) -> None:
 def test_a_rerun_gives_the_same_assignment(run) -> None:
     particles, plan, _, assignment = run
     with torch.inference_mode():
-        _, again = classify(particles, plan, torch.Generator().manual_seed(3), range(13))
+        _, again = classify(particles, plan, torch.Generator().manual_seed(3))
     assert torch.equal(again.class_number, assignment.class_number)
     assert torch.equal(again.angle, assignment.angle)
 
@@ -98,7 +98,7 @@ def test_small_batches_see_every_particle_in_the_final_pass() -> None:
     plan = make_plan(batch_size=30, iterations=3, final_iterations=1)
     particles = MadeParticles(60, 0.5, plan.disc)
     with torch.inference_mode():
-        state, assignment = classify(particles, plan, torch.Generator().manual_seed(0), range(4))
+        state, assignment = classify(particles, plan, torch.Generator().manual_seed(0))
     assert bool((assignment.class_number >= 0).all())
     assert 55 < float(state.sums.count.sum()) <= 60.001
 
@@ -233,7 +233,7 @@ def test_pictures_of_noise_alone_come_to_the_number_after_the_last_class_and_int
     noise = torch.randn(40, BOX, BOX, generator=torch.Generator().manual_seed(9)) * 0.5 * soft_circle(BOX, 15.0, 3.0)
     particles.spectra[~signal] = rfft2(noise).flatten(1)[:, plan.disc.layout] / BOX
     with torch.inference_mode():
-        state, assignment = classify(particles, plan, torch.Generator().manual_seed(3), range(13))
+        state, assignment = classify(particles, plan, torch.Generator().manual_seed(3))
     unexplained = assignment.class_number == plan.classes
     assert float(unexplained[~signal].float().mean()) > 0.9
     assert float(unexplained[signal].float().mean()) < 0.05

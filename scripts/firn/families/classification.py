@@ -56,7 +56,7 @@ class ClassificationParams(JobParams):
     particle_diameter: float | None = Field(None, gt=0)
     """Å. Diameter of the circular mask, a little more than the particle's longest axis; 0.8 of the box when empty."""
     iterations: int = Field(20, ge=0)
-    """Online iterations, each over a random batch of particles."""
+    """Online iterations at most, each over a random batch of particles; they end once nothing improves any more."""
     batch_per_class: int = Field(100, ge=2)
     """Particles per class in the batch of one online iteration."""
     final_iterations: int = Field(2, ge=1)
@@ -291,5 +291,7 @@ def _report(job: Job[P], plan: Plan, state: State, classes: pd.DataFrame, images
     caption = "Class averages by size: number, particles, resolution where the average's signal-to-noise ratio is one, effective classes."
     draw_mosaic(job.figure("classes", "2D classes", caption), images, classes, pixel_size)
     draw_sizes(job.figure("class_sizes", "Class sizes", "Particles per class and the classes' resolution."), classes)
-    caption = "Resolution used and reached, and how settled the assignments are, per iteration."
+    caption = (
+        "Resolution used and reached, and how settled the assignments are, per iteration; from the dotted line on classes only settle."
+    )
     draw_convergence(job.figure("convergence", "Convergence", caption), history)

@@ -10,13 +10,11 @@ from firn.runtime.job import Job
 class Params(ClassificationParams):
     """Sort particles into classes of alike views and average each: the first look at the molecule, and the way to drop false picks."""
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
 
 def run(job: Job[Params]) -> None:
     """Classify, and write particles.star, classes.star, classes.mrcs and the figures; goes on where a run cut short was."""
     inputs, former = read_inputs(job), job.checkpoint.load()
-    left = range(0 if former is None else former["done"], job.params.iterations + job.params.final_iterations)
-    steps = job.over(left, "iterations", len(left))
-    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), steps, keep=job.checkpoint.save, former=former)
+    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), job.over, keep=job.checkpoint.save, former=former)
     write_results(job, inputs, state, assignment)

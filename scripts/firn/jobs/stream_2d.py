@@ -27,27 +27,23 @@ class Params(ClassificationParams):
     Classes that are missing or empty are made by splitting the fullest.
     """
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     templates: str | None = slot("templates", optional=True)
     """Classes to go on from: the round before, or any classes of the same particles' box."""
     passes: int = Field(3, ge=2)
-    """Passes over all particles when going on from earlier classes; the last one makes what is written."""
+    """Passes over all particles at most when going on from earlier classes; the last one makes what is written."""
 
 
 def run(job: Job[Params]) -> None:
     """Classify, and write particles.star, classes.star, classes.mrcs and the figures; goes on where a run cut short was."""
     inputs, params, kept, start = read_inputs(job), job.params, job.checkpoint.load(), None
-    total = params.iterations + params.final_iterations
     if job.has("templates"):
-        total = params.passes
         references, radius = _former_classes(job, inputs)
         inputs = replace(inputs, plan=_continued(inputs.plan, params.passes, len(inputs.table)))
         if kept is None:
             start = continued_state(inputs.particles, inputs.plan, job.generator("noise"), references, radius)
-    left = range(0 if kept is None else kept["done"], total)
-    steps = job.over(left, "iterations", len(left))
-    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), steps, start, job.checkpoint.save, kept)
+    state, assignment = classify(inputs.particles, inputs.plan, job.generator(), job.over, start, job.checkpoint.save, kept)
     write_results(job, inputs, state, assignment)
 
 

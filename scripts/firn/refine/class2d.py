@@ -1,6 +1,7 @@
 """2D classification: online expectation-maximisation over class, in-plane angle and shift, then full passes.
 
-It begins with what of particles does not change when they are turned (class2d_start). Early scores may be tempered; each average is compared
+It begins with what of particles does not change when they are turned (class2d_start), and goes on to the full passes as soon as nothing improves
+any more (class2d_course). Early scores may be tempered; each average is compared
 up to a reach that grows where its half-sets agree beyond it, and never faster than a schedule. Class priors stay flat, so that a big class does not
 attract particles by its size. Noise is a radial spectrum, re-estimated from the residuals inside the particle mask.
 Units: images whose background has unit variance; `radius` is in Fourier pixels of the particle box.
@@ -11,6 +12,7 @@ Punjani et al., Nat. Methods 14, 290 (2017).
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain, takewhile
 from typing import Any
 
 import torch
@@ -31,9 +33,10 @@ from firn.refine.class2d_average import (
     resolved_shell,
     with_unresolved,
 )
+from firn.refine.class2d_course import farthest, has_settled, is_settling
 from firn.refine.class2d_search import Batch, Grid, Search, residual_power, search_batch
 from firn.refine.class2d_start import initial_state
-from firn.refine.class2d_state import MARGIN, Assignment, Particles, Plan, State, Step, packed, unpacked
+from firn.refine.class2d_state import MARGIN, Assignment, Change, Particles, Plan, State, Step, packed, unpacked
 from firn.refine.class2d_sums import PARTICLES_AT_ONCE, as_images, empty_sums, mask_share, points_per_shell
 
 DENSE_RADIUS = 16
@@ -43,22 +46,24 @@ FINE_ELEMENTS = 40_000
 BEYOND_REACH = 1 / 7
 """Half-sets that agree less than this beyond an average's reach speak against that reach."""
 Keep = Callable[[dict[str, Any]], None]
+Over = Callable[[range, str], Iterable[int]]
+"""Counts through steps, telling somebody how far it has come with what they are called."""
 
 
 def classify(
     particles: Particles,
     plan: Plan,
     generator: torch.Generator,
-    steps: Iterable[int],
+    over: Over = lambda steps, _: steps,
     start: State | None = None,
     keep: Keep | None = None,
     former: dict[str, Any] | None = None,
 ) -> tuple[State, Assignment]:
-    """Run the iterations counted by `steps`, `0 ... iterations + final_iterations - 1`; the last ones are full passes.
+    """Run online iterations until they have settled, `iterations` at most, then the full passes; steps of these are counted from `iterations`.
 
     start: go on from there, else from classes by angular orders. keep gets, after each iteration, all that the next ones depend on
-    (`done`: iterations done); former: what a run cut short gave to keep last, with the steps that are left. Returns the final state,
-    whose averages are those of the assignment. Draws from the generator only.
+    (`done`: number of the step that would follow); former: what a run cut short gave to keep last. Returns the final state, whose averages are
+    those of the assignment. Draws from the generator only.
     """
     count, device = len(particles.half), plan.disc.points.device
     if former is None:
@@ -67,7 +72,14 @@ def classify(
     else:
         state, assignment, queue = unpacked(former, device)
         generator.set_state(former["chance"])
-    for step in steps:
+    done = 0 if former is None else former["done"]
+    online = over(range(done, plan.iterations), "iterations, fewer once settled")
+    last = over(range(max(done, plan.iterations), plan.iterations + plan.final_iterations), "passes over all particles")
+
+    def unsettled(_: int) -> bool:
+        return not has_settled(plan, count, state.steps)
+
+    for step in chain(takewhile(unsettled, online), last):
         final = step >= plan.iterations
         size = count if final else min(plan.batch_size, count)
         if len(queue) < size:
@@ -87,12 +99,13 @@ def iterate(
     """One expectation-maximisation step over the particles `rows`; writes their matches into the assignment."""
     temper = 1 / uncertainty_at(plan, step) ** 2
     final = step >= plan.iterations
-    search = build_search(plan, state, temper, final, doubt=plan.unexplained and (final or step >= plan.anneal_start + plan.anneal_length))
-    sums, noise, changed = _expectation(particles, plan, state, search, rows, assignment)
+    settling = final or is_settling(plan, len(particles.half), state.steps)
+    search = build_search(plan, state, temper, final, doubt=plan.unexplained and settling)
+    sums, noise, change = _expectation(particles, plan, state, search, rows, assignment)
     full = len(rows) == len(particles.half)
     rate = 1.0 if full or step == 0 else max(len(rows) / len(particles.half), (step + 1) ** -0.7)
     total, reach = state.sums.blended(sums, rate), state.reach
-    if step < 0.75 * plan.iterations:
+    if not settling and step < 0.75 * plan.iterations:
         total, source = reseeded(total, max(3.0, 0.05 * float(total.count.sum()) / plan.classes), generator)
         reach = reach[source]
     if plan.recentre and step < plan.iterations:
@@ -102,14 +115,18 @@ def iterate(
     reach = next_reach(plan, frc, reach, step + 1)
     averages = average(total, plan.mask(), reach, plan.use_frc, frc)
     resolved = resolved_shell(averages.frc[:, : plan.gathered(state.reach) + 1])
+    unexplained = state.unexplained if search.crossed is None else min(max(1 - float(sums.count.sum()) / len(rows), 0.01), 0.9)
     record = Step(
         int(state.reach.max()),
         float((resolved * total.count).sum() / total.count.sum()),
-        changed / len(rows),
+        change.moved / len(rows),
         float(assignment.effective_classes[rows].mean()),
         temper,
+        change.gained / max(float(assignment.gain[rows].sum()), 1e-6),
+        float((state.reach * total.count).sum() / total.count.sum()),
+        unexplained,
+        settling,
     )
-    unexplained = state.unexplained if search.crossed is None else min(max(1 - float(sums.count.sum()) / len(rows), 0.01), 0.9)
     return State(total, noise, averages, reach, unexplained, [*state.steps, record])
 
 
@@ -119,9 +136,7 @@ def next_reach(plan: Plan, frc: Float[Tensor, "k s"], reach: Int[Tensor, " k"], 
     What is compared is aligned, noise and all, and half-sets that share a reference then agree in noise; not so beyond its reach.
     """
     beyond = frc.gather(1, (reach + MARGIN - 2).clamp(max=frc.shape[1] - 1)[:, None])[:, 0]
-    progress = min(1.0, step / max(1.0, 0.6 * plan.iterations))
-    allowed = int(plan.first_radius * (plan.finest / plan.first_radius) ** progress)
-    farther = torch.minimum(reach + torch.clamp(reach // 8, min=2), reach.clamp(min=allowed))
+    farther = torch.minimum(reach + torch.clamp(reach // 8, min=2), reach.clamp(min=farthest(plan, step)))
     nearer = reach - (beyond < BEYOND_REACH).long()
     return torch.where(beyond >= UNRESOLVED, farther, nearer).clamp(int(plan.first_radius), plan.finest)
 
@@ -182,19 +197,19 @@ def build_grid(plan: Plan, dense: int, radius: int, fine: bool) -> Grid:
 
 def _expectation(
     particles: Particles, plan: Plan, state: State, search: Search, rows: Int[Tensor, " b"], assignment: Assignment
-) -> tuple[ClassSums, Float[Tensor, " s"], float]:
+) -> tuple[ClassSums, Float[Tensor, " s"], Change]:
     points = len(search.points)
     angles = search.grid.fine_angles
     sums = empty_sums(plan, len(angles), points)
     weight = state.noise[search.shells].rsqrt()
-    residuals, changed = [], 0.0
+    residuals, changes = [], []
     for part in rows.split(PARTICLES_AT_ONCE):
         spectra, ctf = (values[:, :points] * weight for values in particles.take(part))
         match = search_batch(search, Batch(spectra * ctf, ctf.square(), particles.half[part]), sums)
         residuals.append(shell_sums(residual_power(search, spectra, ctf, match), search.shells, len(state.noise)))
-        changed += assignment.store(part, match)
+        changes.append(assignment.store(part, match))
     noise = state.noise * _noise_ratio(plan, torch.cat(residuals))
-    return as_images(plan, sums, angles, plan.disc.points[:points]), noise, changed
+    return as_images(plan, sums, angles, plan.disc.points[:points]), noise, Change(*(sum(parts) for parts in zip(*changes, strict=True)))
 
 
 def _noise_ratio(plan: Plan, residuals: Float[Tensor, "b s"]) -> Float[Tensor, " s"]:

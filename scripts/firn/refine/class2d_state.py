@@ -89,6 +89,23 @@ class Step(NamedTuple):
     effective_classes: float
     """Mean over particles of 1 / sum of squared class probabilities."""
     temper: float
+    rise: float
+    """Share of the evidence by which the particles seen are better explained than when seen before; of those not seen before, all of it."""
+    reach: float
+    """Count-weighted mean of the Fourier radii up to which averages were compared."""
+    unexplained: float
+    """Share of particles that no average explains, as known after the iteration."""
+    settling: bool
+    """Whether classes were no longer parted, and particles counted only as far as explained; so too in a final pass."""
+
+
+class Change(NamedTuple):
+    """How a batch's matches differ from those that its particles had before."""
+
+    moved: float
+    """Particles in another class."""
+    gained: float
+    """Nats by which all of them together are better explained."""
 
 
 @dataclass
@@ -132,17 +149,18 @@ class Assignment:
             zeros.clone(),
         )
 
-    def store(self, rows: Int[Tensor, " b"], match: Match) -> float:
-        """Write a batch's matches; the number of particles whose class changed."""
+    def store(self, rows: Int[Tensor, " b"], match: Match) -> Change:
+        """Write a batch's matches; what changed by them."""
         probability, number = match.class_probability.max(-1)
         explained = match.explained >= 0.5
         number = torch.where(explained, number, match.class_probability.shape[-1])
         probability = torch.where(explained, probability * match.explained, 1 - match.explained)
-        changed = int((self.class_number[rows] != number).sum())
+        gain = match.gain * explained
+        change = Change(float((self.class_number[rows] != number).sum()), float((gain - self.gain[rows]).sum()))
         self.class_number[rows], self.probability[rows] = number, probability
         self.effective_classes[rows] = 1 / match.class_probability.square().sum(-1)
-        self.angle[rows], self.shift[rows], self.gain[rows] = match.angle, match.shift, match.gain * explained
-        return changed
+        self.angle[rows], self.shift[rows], self.gain[rows] = match.angle, match.shift, gain
+        return change
 
 
 def packed(state: State, assignment: Assignment) -> dict[str, Any]:

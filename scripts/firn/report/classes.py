@@ -57,7 +57,7 @@ def draw_sizes(path: Path, classes: pd.DataFrame, kept: Sequence[bool] | None = 
 def draw_convergence(path: Path, history: pd.DataFrame) -> None:
     """Per iteration: resolution used and reached (Å), fraction of particles that changed class, effective classes per particle.
 
-    history columns: searched, resolved, changed, effective_classes.
+    A dotted line stands before the first iteration that settles. history columns: searched, resolved, changed, effective_classes, settling.
     """
     figure, axes = new_figure(7.5, 2.8, 1, 2)
     iterations = np.arange(1, len(history) + 1)
@@ -79,7 +79,9 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
     other.set_ylim(bottom=0)
     for axis in (left, right):
         axis.set_xlabel("iteration")
-    left.legend(frameon=False)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.axvline(float(iterations[history["settling"]].min()) - 0.5, color=GREY, linestyle=":", linewidth=1)
+    left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
     save(figure, path)
 
 
