@@ -64,9 +64,6 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
     left, right = axes[0]
     left.plot(iterations, history["searched"], color=GREY, label="used in the search")
     left.plot(iterations, history["resolved"], color=BLUE, label="reached by the classes")
-    left.set_yscale("log")
-    left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("{x:g}")
     left.set_ylabel("resolution (Å)")
     right.plot(iterations, 100 * history["changed"], color=BLUE)
     right.set_ylabel("particles that changed class (%)", color=BLUE)
@@ -81,7 +78,7 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
         axis.set_xlabel("iteration")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.axvline(float(iterations[history["settling"]].min()) - 0.5, color=GREY, linestyle=":", linewidth=1)
-    left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
+    left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
     save(figure, path)
 
 
