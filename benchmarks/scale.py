@@ -235,8 +235,10 @@ def course_of(job: Any) -> Any:
 
         def over(self, items: Iterable[Any], step: str, total: int | None = None) -> Iterator[Any]:
             name, before = re.sub(r"particles, | \d+", "", step), time.process_time()
-            yield from super().over(items, step, total)
-            self.steps[name] += time.process_time() - before
+            try:
+                yield from super().over(items, step, total)
+            finally:
+                self.steps[name] += time.process_time() - before
 
     job.progress = Course(job.progress.folder.with_suffix(".jsonl"), job.name)
     return job.progress
