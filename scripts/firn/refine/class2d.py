@@ -1,9 +1,9 @@
 """2D classification: online expectation-maximisation over class, in-plane angle and shift, then full passes.
 
-It begins with what of particles does not change when they are turned (class2d_start), and goes on to the full passes as soon as nothing improves
-any more (class2d_course). Early scores may be tempered; each average is compared
-up to a reach that grows where its half-sets agree beyond it, and never faster than a schedule. Class priors stay flat, so that a big class does not
-attract particles by its size. Noise is a radial spectrum, re-estimated from the residuals inside the particle mask.
+It begins with what of particles does not change when they are turned (class2d_start), and goes on to the full passes once nothing improves
+(class2d_course). Early scores may be tempered; each average is compared up to a reach that grows where its half-sets agree beyond it, and never
+faster than a schedule. Class priors stay flat, so that a big class does not attract particles by its size. Noise is a radial spectrum,
+re-estimated from the residuals inside the particle mask.
 Units: images whose background has unit variance; `radius` is in Fourier pixels of the particle box.
 Source: Scheres et al., J. Mol. Biol. 348, 139 (2005); online EM: Cappe & Moulines, J. R. Stat. Soc. B 71, 593 (2009);
 Punjani et al., Nat. Methods 14, 290 (2017).
