@@ -10,9 +10,9 @@ Punjani et al., Nat. Methods 14, 290 (2017).
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -73,13 +73,11 @@ def classify(
         state, assignment, queue = unpacked(former, device)
         generator.set_state(former["chance"])
     done = 0 if former is None else former["done"]
-    online = over(range(done, plan.iterations), "iterations, fewer once settled")
-    last = over(range(max(done, plan.iterations), plan.iterations + plan.final_iterations), "passes over all particles")
 
-    def unsettled(_: int) -> bool:
-        return not has_settled(plan, count, state.steps)
+    def settled() -> bool:
+        return has_settled(plan, count, state.steps)
 
-    for step in chain(takewhile(unsettled, online), last):
+    for step in _steps(plan, done, over, settled):
         final = step >= plan.iterations
         size = count if final else min(plan.batch_size, count)
         if len(queue) < size:
@@ -91,6 +89,12 @@ def classify(
     radius = plan.gathered(state.reach)
     averages = average(state.sums, plan.mask(), radius, plan.use_frc)
     return replace(state, averages=with_unresolved(averages, state.sums, plan.mask(), radius)), assignment
+
+
+def _steps(plan: Plan, done: int, over: Over, settled: Callable[[], bool]) -> Iterator[int]:
+    """Steps from `done` on: online ones until all has settled, whose progress ends there, then the full passes."""
+    yield from takewhile(lambda _: not settled(), over(range(done, plan.iterations), "iterations, fewer once settled"))
+    yield from over(range(max(done, plan.iterations), plan.iterations + plan.final_iterations), "passes over all particles")
 
 
 def iterate(
