@@ -187,9 +187,10 @@ def test_a_particle_is_explained_by_the_mean_likelihood_of_all_poses_against_tha
     mean = 0.0
     for share, (y, x) in zip(prior, search.grid.shifts.double(), strict=True):
         centred = weighted * torch.exp(2j * math.pi * (points[:, 0] * y + points[:, 1] * x))
-        for reference in search.crossed[int(batch.half[number])].flatten(0, 1):
+        half_turn = search.crossed[int(batch.half[number])].flatten(0, 1)
+        for reference in torch.cat((half_turn, half_turn.conj())):
             score = 2 * (centred * reference.conj()).real.sum() - (squared * reference.abs().square()).sum()
-            mean += float(share * torch.exp(score)) / (search.coarse.shape[0] * search.coarse.shape[1])
+            mean += float(share * torch.exp(score)) / math.prod(search.turned)
     assert abs(math.log(mean)) > 0.05
     found = search_batch(search, batch, None).explained[number]
     assert float(torch.logit(found)) == pytest.approx(math.log(mean * 0.8 / 0.2), abs=2e-3)
@@ -199,9 +200,11 @@ def test_scores_over_the_coarse_grid_are_the_log_likelihoods_of_each_pose_alone(
     _, batch, search = doubtful(motifs())
     points = search.points[: search.coarse.shape[-1]]
     rows = batch.weighted[:, None, : len(points)] * torch.exp(2j * math.pi * (search.grid.shifts @ points.T))
-    found = coarse_scores(search, rows, batch.squared).reshape(*rows.shape[:2], *search.coarse.shape[:2])
-    for number, angle in itertools.product(range(search.coarse.shape[0]), (0, 1, search.coarse.shape[1] // 2, search.coarse.shape[1] - 1)):
-        reference = search.coarse[number, angle]
+    classes, angles = search.turned
+    found = coarse_scores(search, rows, batch.squared).reshape(*rows.shape[:2], classes, angles)
+    whole_turn = search.fine[:, search.grid.divisions // 2 :: search.grid.divisions, : len(points)]
+    for number, angle in itertools.product(range(classes), (0, 1, angles // 2, angles - 1)):
+        reference = whole_turn[number, angle]
         norm = (batch.squared[:, : len(points)] * reference.abs().square()).sum(-1)
         wanted = 2 * (rows * reference.conj()).real.sum(-1) - norm[:, None] + search.grid.shift_prior
         assert torch.allclose(found[:, :, number, angle], wanted, atol=1e-3, rtol=1e-4)

@@ -120,14 +120,18 @@ def iterate(
     averages = average(total, plan.mask(), reach, plan.use_frc, frc)
     resolved = resolved_shell(averages.frc[:, : plan.gathered(state.reach) + 1])
     unexplained = state.unexplained if search.crossed is None else min(max(1 - float(sums.count.sum()) / len(rows), 0.01), 0.9)
+
+    def mean(values: Tensor) -> float:
+        return float((values * total.count).sum() / total.count.sum())
+
     record = Step(
         int(state.reach.max()),
-        float((resolved * total.count).sum() / total.count.sum()),
+        mean(resolved),
         change.moved / len(rows),
         float(assignment.effective_classes[rows].mean()),
         temper,
         change.gained / max(float(assignment.gain[rows].sum()), 1e-6),
-        float((state.reach * total.count).sum() / total.count.sum()),
+        mean(state.reach),
         unexplained,
         settling,
     )
@@ -163,17 +167,17 @@ def build_search(plan: Plan, state: State, temper: float, final: bool = False, d
     shells = plan.disc.shells[: len(points)]
     visible = points.norm(dim=-1) >= plan.least_radius
     bank = read_rotated(state.averages.images, grid.fine_angles, points, plan.pad) * visible
-    middle = grid.divisions // 2
-    coarse = bank[:, middle :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
-    candidates = min(max(FINE_ELEMENTS // len(points), 24), 256, coarse.shape[0] * coarse.shape[1])
+    half_turn = bank[:, : bank.shape[1] // 2]
+    coarse = half_turn[:, grid.divisions // 2 :: grid.divisions, : prefix_length(plan.disc, dense)].contiguous()
+    candidates = min(max(FINE_ELEMENTS // len(points), 24), 256, len(coarse) * len(grid.angles))
     crossed = _crossed(plan, state, grid, points[: coarse.shape[-1]]) * visible[: coarse.shape[-1]] if doubt else None
     return Search(grid, points / plan.box_px, shells, coarse, bank, temper, candidates, plan.force_max, crossed, state.unexplained)
 
 
-def _crossed(plan: Plan, state: State, grid: Grid, points: Float[Tensor, "e 2"]) -> Complex[Tensor, "2 k r e"]:
-    """Turned averages of the second half-set, for particles of the first, and of the first."""
+def _crossed(plan: Plan, state: State, grid: Grid, points: Float[Tensor, "e 2"]) -> Complex[Tensor, "2 k h e"]:
+    """Averages of the second half-set turned by up to half a turn, for particles of the first, and of the first."""
     halves = half_references(state.sums, plan.mask(), state.reach, plan.use_frc).flip(1).transpose(0, 1)
-    turned = read_rotated(halves.flatten(0, 1), grid.angles, points, plan.pad)
+    turned = read_rotated(halves.flatten(0, 1), grid.angles[: len(grid.angles) // 2], points, plan.pad)
     return turned.reshape(2, plan.classes, *turned.shape[1:])
 
 

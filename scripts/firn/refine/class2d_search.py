@@ -83,8 +83,8 @@ class Search(NamedTuple):
     points: Float[Tensor, "f 2"]
     """yx frequencies in cycles per particle pixel."""
     shells: Int[Tensor, " f"]
-    coarse: Complex[Tensor, "k r e"]
-    """Turned references at the first e points, e <= f."""
+    coarse: Complex[Tensor, "k h e"]
+    """References turned by the first half of the coarse angles, at the first e points, e <= f."""
     fine: Complex[Tensor, "k q f"]
     temper: float
     """Scores are multiplied by this before they become probabilities; below 1 while annealing."""
@@ -92,10 +92,15 @@ class Search(NamedTuple):
     """Largest number of (class, angle) pairs per particle that the fine search visits."""
     force_max: bool = False
     """In each class only the best pose counts, so that a round, blurred class gains nothing from fitting at every angle."""
-    crossed: Complex[Tensor, "2 k r e"] | None = None
+    crossed: Complex[Tensor, "2 k h e"] | None = None
     """As coarse, of the half-set's averages that particles of half 0 and 1 have no part in; None: all particles count as explained."""
     unexplained: float = 0.0
     """Share of particles that no average explains, before this one is looked at."""
+
+    @property
+    def turned(self) -> tuple[int, int]:
+        """Numbers of classes and of coarse angles."""
+        return len(self.coarse), len(self.grid.angles)
 
 
 def search_batch(search: Search, batch: Batch, sums_: Sums | None) -> Match:
@@ -104,7 +109,7 @@ def search_batch(search: Search, batch: Batch, sums_: Sums | None) -> Match:
     Works in chunks, one half-set at a time, so that memory stays bounded.
     """
     count = len(batch.half)
-    classes, angles, _ = search.coarse.shape
+    classes, angles = search.turned
     size = max(1, ELEMENTS_AT_ONCE // (classes * angles * len(search.grid.shifts)))
     matches, order = [], []
     for half in (0, 1):
@@ -155,7 +160,7 @@ def explained(search: Search, rows: Complex[Tensor, "b s e"], squared: Float[Ten
     if search.crossed is None:
         return squared.new_ones(len(squared))
     scores = coarse_scores(search._replace(coarse=search.crossed[half]), rows, squared).flatten(1)
-    poses = torch.logsumexp(search.grid.shift_prior, 0) + math.log(search.coarse.shape[0] * search.coarse.shape[1])
+    poses = torch.logsumexp(search.grid.shift_prior, 0) + math.log(math.prod(search.turned))
     return torch.sigmoid(torch.logsumexp(scores, -1) - poses + math.log((1 - search.unexplained) / search.unexplained))
 
 
@@ -165,13 +170,13 @@ def coarse_scores(search: Search, rows: Complex[Tensor, "b s e"], squared: Float
     Half a turn makes a real image's spectrum its complex conjugate, so that its cross terms are the difference of the products of
     real and of imaginary parts whose sum are those without it.
     """
-    classes, angles, points = search.coarse.shape
-    bank = search.coarse[:, : angles // 2].reshape(-1, points)
+    classes, half_turn, points = search.coarse.shape
+    bank = search.coarse.reshape(-1, points)
     norms = squared[:, :points] @ bank.abs().square().T
     even = (rows.real.contiguous() @ (2 * bank.real).T).sub_(norms[:, None]).add_(search.grid.shift_prior[:, None])
     odd = rows.imag.contiguous() @ (2 * bank.imag).T
-    even, odd = (part.unflatten(-1, (classes, angles // 2)) for part in (even, odd))
-    scores = even.new_empty(*even.shape[:3], 2, angles // 2)
+    even, odd = (part.unflatten(-1, (classes, half_turn)) for part in (even, odd))
+    scores = even.new_empty(*even.shape[:3], 2, half_turn)
     torch.add(even, odd, out=scores[..., 0, :])
     torch.sub(even, odd, out=scores[..., 1, :])
     return scores.flatten(2)
@@ -184,7 +189,7 @@ def _shifted(search: Search, weighted: Complex[Tensor, "b e"]) -> Complex[Tensor
 
 def _dense_match(search: Search, scores: Float[Tensor, "b s kr"], share: Float[Tensor, " b"]) -> tuple[Match, Float[Tensor, "b s kr"]]:
     count, shifts, _ = scores.shape
-    classes, angles, _ = search.coarse.shape
+    classes, angles = search.turned
     split = scores.reshape(count, shifts, classes, angles)
     weights = _dense_posterior(search, split)
     probability = weights.sum(dim=(1, 3))
@@ -239,7 +244,7 @@ def _fine_posterior(search: Search, table: Float[Tensor, "b c d l"], particle: T
     """Probabilities of the candidates' local poses; row is the candidate's class times coarse angles, plus coarse angle."""
     if not search.force_max:
         return torch.softmax(table.flatten(1) * search.temper, dim=-1).reshape(table.shape)
-    classes, angles, _ = search.coarse.shape
+    classes, angles = search.turned
     number = torch.full(table.shape[:2], classes, device=table.device)
     number[particle, slot] = row // angles
     peak, pose = table.flatten(2).max(dim=-1)
@@ -286,7 +291,7 @@ def _local_scores(search: Search, centred: Complex[Tensor, "t f"], squared: Floa
 
 def _best_local(search: Search, table: Tensor, posterior: Tensor, triples: tuple[Tensor, Tensor, Tensor, Tensor], share: Tensor) -> Match:
     particle, slot, row, coarse_shift = triples
-    classes, angles, _ = search.coarse.shape
+    classes, angles = search.turned
     count = len(table)
     own = table.new_zeros(count, classes).index_put_((particle, row // angles), posterior.sum((-2, -1))[particle, slot], accumulate=True)
     rows = torch.zeros(count, search.candidates, dtype=torch.long, device=row.device)

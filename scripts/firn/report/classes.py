@@ -74,10 +74,11 @@ def draw_convergence(path: Path, history: pd.DataFrame) -> None:
     other.plot(iterations, history["effective_classes"], color=ORANGE)
     other.set_ylabel("effective classes per particle", color=ORANGE)
     other.set_ylim(bottom=0)
+    settling = float(iterations[history["settling"]].min()) - 0.5
     for axis in (left, right):
         axis.set_xlabel("iteration")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.axvline(float(iterations[history["settling"]].min()) - 0.5, color=GREY, linestyle=":", linewidth=1)
+        axis.axvline(settling, color=GREY, linestyle=":", linewidth=1)
     left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
     save(figure, path)
 
